@@ -1,0 +1,68 @@
+# Everything a person or CI runs. Each target first sees to what it needs on the
+# machine (tests/setup); what is big is kept in CACHE, outside the checkout, and
+# may be absent.
+#
+#   make demo         a forge and a host, and what happens between them; KEEP=1 leaves them running
+#   make test         all tests
+#   make vm-test      whole hosts, booted for real: as root, some minutes
+#   make lint         formatting, clippy, licences, bans and sources
+#   make bench        the figures; BENCH_DIST=1 also builds what is shipped, for its size
+#   make mutants      how much the core's tests notice
+#   make build        target/release/fort-agent
+
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fort-agent
+TOOLS := $(CACHE)/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+CARGO ?= cargo
+SETUP := CACHE=$(CACHE) sh tests/setup
+
+.PHONY: build demo test vm-test lint bench mutants clean
+
+build:
+	@$(SETUP) build
+	$(CARGO) build --release --locked
+
+demo:
+	@$(SETUP) build nix
+	$(CARGO) build --locked --bin fort-agent --example demo
+	$(CARGO) run --quiet --locked --example demo
+
+test:
+	@$(SETUP) build nix
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  echo $(CARGO) nextest run --locked --no-fail-fast; \
+	  $(CARGO) nextest run --locked --no-fail-fast; \
+	else \
+	  echo "cargo-nextest is not here: the tests run by cargo test"; \
+	  $(CARGO) test --locked --no-fail-fast; \
+	fi
+
+# Each host-test is a process that ends its own hosts; so cargo-nextest, which
+# also ends a test that hangs.
+vm-test:
+	@$(SETUP) build nix vm
+	@CACHE=$(CACHE) sh vm-tests/setup
+	CACHE=$(CACHE) $(CARGO) nextest run --locked --profile vm --test vm
+	@CACHE=$(CACHE) sh vm-tests/setup where sid >/dev/null || \
+	  echo "*** LEFT OUT on sid: $$(CACHE=$(CACHE) sh vm-tests/setup where sid)"
+
+lint:
+	@$(SETUP) build deny
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets --test vm -- -D warnings
+	$(CARGO) deny --offline check licenses bans sources
+
+bench:
+	@$(SETUP) build nix
+	$(CARGO) build --release --locked
+	$(CARGO) build --locked --example bench
+	@if [ -n "$(BENCH_DIST)" ]; then $(CARGO) build --profile dist --locked --bin fort-agent; fi
+	FORT_AGENT_BENCH=$(CURDIR)/target/release/fort-agent target/debug/examples/bench
+
+mutants:
+	@$(SETUP) build mutants
+	FORT_AGENT_SIM=2000 $(CARGO) mutants --package fort-agent --file 'agent/src/core/*.rs' \
+	  --exclude 'agent/src/core/simulation/**' --output $(CACHE)/mutants -- --lib core
+
+clean:
+	$(CARGO) clean
