@@ -1,0 +1,690 @@
+//! The next step, and why.
+//!
+//! A pure function of policy, memory, one look at the world and the time. It
+//! is called again and again, compares what is with what should be, and never
+//! trusts that an earlier step was carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff;
+use super::guardian::Phase;
+use super::job::{DeploymentId, How, JobId, Kind, Order, Realised, SwitchOrder, Target, Verdict};
+use super::memory::{Deployment, Memory, Stuck, Subject, Trouble};
+use super::policy::{OnFailure, Operation, Policy};
+use super::seen::{Job, Life, Purpose, Remote, Seen, Work};
+use super::select::{Selection, Standing, select};
+use super::types::{Commit, Mono, Now, StorePath, Wall};
+
+/// What to do next. Nothing here takes long: it starts, stops or writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing, until something happens or this moment comes.
+    Wait {
+        /// None: only when something happens.
+        until: Option<Mono>,
+    },
+    /// Ask a remote for its heads, and fetch them if they moved.
+    Poll {
+        /// Its place in the order.
+        remote: usize,
+        /// The release head that new ones will be compared with.
+        accepted: Option<Commit>,
+    },
+    /// Look up how two commits are related.
+    Compare {
+        /// The one that was known before.
+        older: Commit,
+        /// The one that is judged.
+        newer: Commit,
+    },
+    /// From now on this is what is to run. Nothing but the memory changes.
+    Follow {
+        /// What is to run.
+        target: Target,
+        /// The release head that is accepted, and who gave it.
+        release: Option<(Commit, Arc<str>)>,
+    },
+    /// Keep these systems, and no others, from the garbage collector.
+    KeepRoots(BTreeMap<Purpose, StorePath>),
+    /// Get the system of a commit.
+    StartRealise(Order),
+    /// End a job that nobody waits for.
+    StopJob(JobId),
+    /// Remove the directory of a job whose outcome is in the saved memory.
+    RemoveJob(JobId),
+    /// Activate a system, or go on to the default with one that runs.
+    StartSwitch(SwitchOrder),
+    /// Start a switch job again that was killed.
+    ResumeSwitch(JobId),
+    /// Check an activated system.
+    RunChecks(JobId),
+    /// Tell a switch job what the checks found.
+    WriteVerdict {
+        /// The job.
+        job: JobId,
+        /// What they found.
+        verdict: Verdict,
+    },
+    /// The target is in force already. Nothing but the memory changes.
+    Settle {
+        /// What was to run.
+        target: Target,
+        /// The system that does.
+        system: StorePath,
+        /// The deployment's name.
+        id: DeploymentId,
+    },
+    /// End the deployment: its system may not be activated. Nothing but the
+    /// memory changes.
+    GiveUp {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl Step {
+    /// The job that it starts for the first time.
+    pub fn starts(&self) -> Option<JobId> {
+        match self {
+            Self::StartRealise(order) => {
+                Some(JobId { kind: Kind::Realise, deployment: order.deployment.clone() })
+            }
+            Self::StartSwitch(switch) => {
+                Some(JobId { kind: Kind::Switch, deployment: switch.order.deployment.clone() })
+            }
+            Self::Wait { .. }
+            | Self::Poll { .. }
+            | Self::Compare { .. }
+            | Self::Follow { .. }
+            | Self::KeepRoots(_)
+            | Self::StopJob(_)
+            | Self::RemoveJob(_)
+            | Self::ResumeSwitch(_)
+            | Self::RunChecks(_)
+            | Self::WriteVerdict { .. }
+            | Self::Settle { .. }
+            | Self::GiveUp { .. } => None,
+        }
+    }
+}
+
+/// The next step, and how things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What to do.
+    pub step: Step,
+    /// How the target stands.
+    pub outlook: Outlook,
+    /// What follows from the remotes' answers.
+    pub selection: Selection,
+    /// When a remote is asked next.
+    pub next_poll: Option<Mono>,
+}
+
+/// How the target stands, and what comes next for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// No remote has answered yet and nothing is remembered.
+    NothingKnown,
+    /// A switch job works, or is to be started again.
+    Switching {
+        /// What it switches to.
+        order: Box<SwitchOrder>,
+        /// How far it is.
+        phase: Phase,
+    },
+    /// This is another machine than the configuration is for.
+    WrongMachine {
+        /// Which one this is.
+        found: Option<String>,
+    },
+    /// The system is being got.
+    Realising(JobId),
+    /// A job of an earlier target is coming to its end.
+    Clearing,
+    /// Something failed and is tried again later.
+    BackingOff(Trouble),
+    /// Something failed and is not tried again by itself.
+    Stuck(Trouble),
+    /// The target runs.
+    InSync,
+    /// The target ran, and another hand has put something else there, or has
+    /// made something else the boot default.
+    Drift,
+    /// The system is the default and awaits the next boot.
+    AwaitsBoot {
+        /// Why it was not activated.
+        why: String,
+    },
+    /// Activation waits for a remote: without one it could not be verified.
+    AwaitsRemote,
+    /// Due now.
+    Due(Box<Step>),
+}
+
+/// The pause between two rounds of checks.
+const ROUND_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a killed switch job is started again, after the first.
+const RESUME_PAUSE: Duration = Duration::from_secs(10);
+/// A remote that does not answer is asked at least this often.
+const POLL_MAX: Duration = Duration::from_secs(300);
+/// Polls in a row that failed, after which a remote counts as unreachable.
+pub const UNREACHABLE: u32 = 3;
+
+/// The next step. `memory` has been folded.
+pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decision {
+    let d = Decider { policy, memory, seen, now };
+    let selection = select(policy, memory, seen, now);
+    let outlook = d.outlook();
+    let (poll, next_poll) = d.poll(&selection);
+    let mut wake = Wake(next_poll);
+    let step = d
+        .tend_jobs(&mut wake)
+        .or(poll)
+        .or_else(|| d.compare(&selection))
+        .or_else(|| d.follow(&selection))
+        .or_else(|| d.keep_roots())
+        .or_else(|| d.due_step(&outlook))
+        .unwrap_or_else(|| {
+            if let Outlook::BackingOff(trouble) = &outlook {
+                wake.at(now.mono.plus(now.wall.until(trouble.not_before)));
+            }
+            Step::Wait { until: wake.0 }
+        });
+    Decision { step, outlook, selection, next_poll }
+}
+
+/// The earliest moment at which something is due.
+struct Wake(Option<Mono>);
+
+impl Wake {
+    fn at(&mut self, moment: Mono) {
+        self.0 = Some(self.0.map_or(moment, |earlier| earlier.min(moment)));
+    }
+}
+
+struct Decider<'a> {
+    policy: &'a Policy,
+    memory: &'a Memory,
+    seen: &'a Seen,
+    now: Now,
+}
+
+impl Decider<'_> {
+    /// What jobs need: to be resumed, judged, stopped or removed.
+    fn tend_jobs(&self, wake: &mut Wake) -> Option<Step> {
+        self.seen.jobs.iter().find_map(|job| match &job.work {
+            Work::Switch { outcome: Some(_), .. } | Work::Unreadable => {
+                (job.life == Life::Ended).then(|| Step::RemoveJob(job.id.clone()))
+            }
+            Work::Switch { outcome: None, .. } if job.life == Life::Ended => self.resume(job, wake),
+            Work::Switch { order, progress, verdict: None, .. } => {
+                let phase = progress.as_ref().map(|progress| &progress.phase);
+                let Some(Phase::Activated { at }) = phase else { return None };
+                // After a reboot it is over, and `at` means nothing.
+                if order.order.boot_id != self.seen.boot_id {
+                    return None;
+                }
+                self.verify(job, order, *at, wake)
+            }
+            Work::Switch { verdict: Some(_), .. } => None,
+            Work::Realise { outcome, .. } => self.tend_realise(job, outcome.is_some()),
+        })
+    }
+
+    fn resume(&self, job: &Job, wake: &mut Wake) -> Option<Step> {
+        let due = job.resumed.map(|resumed| resumed.plus(RESUME_PAUSE));
+        match due {
+            Some(due) if due > self.now.mono => {
+                wake.at(due);
+                None
+            }
+            Some(_) | None => Some(Step::ResumeSwitch(job.id.clone())),
+        }
+    }
+
+    fn tend_realise(&self, job: &Job, has_outcome: bool) -> Option<Step> {
+        let wanted =
+            self.memory.deployment.as_ref().is_some_and(|d| d.job.as_ref() == Some(&job.id));
+        if wanted {
+            return None;
+        }
+        match job.life {
+            Life::Starting | Life::Running if has_outcome => None,
+            Life::Starting => None,
+            Life::Running => (!job.stopping).then(|| Step::StopJob(job.id.clone())),
+            // Its directory holds the link that keeps the system in the store.
+            Life::Ended if self.seen.rooting || self.roots_to_keep().is_some() => None,
+            Life::Ended => Some(Step::RemoveJob(job.id.clone())),
+        }
+    }
+
+    /// Checks are repeated until they pass or the time for them is over.
+    fn verify(&self, job: &Job, order: &SwitchOrder, at: Mono, wake: &mut Wake) -> Option<Step> {
+        let timeout = order.health_timeout;
+        // The guardian puts back at the very end: the agent speaks before it,
+        // since it knows why.
+        let last_word = at.plus(timeout - (timeout / 10).min(Duration::from_secs(1)));
+        let round = self.seen.checks.as_ref().filter(|round| round.job == job.id);
+        let failed = round.and_then(|round| round.checks.iter().find(|c| c.required && !c.ok));
+        let passed = round.is_some() && failed.is_none();
+        let verdict = |good: bool, cause: Option<String>| {
+            let checks = round.map(|round| round.checks.clone()).unwrap_or_default();
+            let verdict = Verdict { good, cause, checks };
+            Some(Step::WriteVerdict { job: job.id.clone(), verdict })
+        };
+        if passed {
+            return verdict(true, None);
+        }
+        if self.now.mono >= last_word {
+            let found = failed.map_or("the checks did not finish in time".into(), |check| {
+                format!("check {}: {}", check.name, check.detail)
+            });
+            return match self.policy.on_failure {
+                OnFailure::Rollback => verdict(false, Some(found)),
+                OnFailure::Report => {
+                    verdict(true, Some(format!("kept as configured, although {found}")))
+                }
+            };
+        }
+        wake.at(last_word);
+        if self.seen.checking {
+            return None;
+        }
+        let due = round.map_or(at.plus(self.policy.grace), |round| round.ended.plus(ROUND_PAUSE));
+        if self.now.mono >= due {
+            return Some(Step::RunChecks(job.id.clone()));
+        }
+        wake.at(due);
+        None
+    }
+
+    /// Whom to ask now, and when somebody is asked next.
+    fn poll(&self, selection: &Selection) -> (Option<Step>, Option<Mono>) {
+        let mut next: Option<Mono> = None;
+        for (index, remote) in self.seen.remotes.iter().enumerate() {
+            if !remote.busy {
+                match self.poll_due(remote) {
+                    Some(due) if due > self.now.mono => {
+                        next = Some(next.map_or(due, |earlier| earlier.min(due)));
+                    }
+                    Some(_) | None => {
+                        let accepted = self.memory.accepted.as_ref().map(|a| a.commit);
+                        return (Some(Step::Poll { remote: index, accepted }), Some(self.now.mono));
+                    }
+                }
+            }
+            if !selection.standings.get(index).is_some_and(|s| s.needs_another()) {
+                break;
+            }
+        }
+        (None, next)
+    }
+
+    fn poll_due(&self, remote: &Remote) -> Option<Mono> {
+        let asked = remote.asked.filter(|_| !remote.wanted)?;
+        let interval = self.policy.poll_interval;
+        let pause = match remote.failures {
+            0 => interval,
+            failures => backoff::pause(interval, interval.max(POLL_MAX), failures, remote.luck),
+        };
+        Some(asked.plus(pause).plus(remote.luck.part_of(self.policy.poll_jitter)))
+    }
+
+    fn compare(&self, selection: &Selection) -> Option<Step> {
+        let (older, newer) = selection.compare.filter(|_| !self.seen.comparing)?;
+        Some(Step::Compare { older, newer })
+    }
+
+    fn follow(&self, selection: &Selection) -> Option<Step> {
+        let target = selection.target.as_ref()?;
+        let known = self.memory.target.as_ref().is_some_and(|old| {
+            old.same_as(target) && old.remote == target.remote && old.branch == target.branch
+        });
+        let accepted = self.memory.accepted.as_ref();
+        let moved = selection.release.as_ref().is_some_and(|(commit, remote)| {
+            accepted.is_none_or(|accepted| accepted.commit != *commit || accepted.remote != *remote)
+        });
+        (!known || moved)
+            .then(|| Step::Follow { target: target.clone(), release: selection.release.clone() })
+    }
+
+    fn due_step(&self, outlook: &Outlook) -> Option<Step> {
+        let Outlook::Due(step) = outlook else { return None };
+        let too_early = match &**step {
+            // What is to run, and what is to be put back, must not be collected
+            // before it is needed.
+            Step::StartSwitch(order) => {
+                !self.is_kept(&order.candidate)
+                    || order.old.as_ref().is_some_and(|old| !self.is_kept(old))
+            }
+            Step::Wait { .. }
+            | Step::Poll { .. }
+            | Step::Compare { .. }
+            | Step::Follow { .. }
+            | Step::KeepRoots(_)
+            | Step::StartRealise(_)
+            | Step::StopJob(_)
+            | Step::RemoveJob(_)
+            | Step::ResumeSwitch(_)
+            | Step::RunChecks(_)
+            | Step::WriteVerdict { .. }
+            | Step::Settle { .. }
+            | Step::GiveUp { .. } => false,
+        };
+        (!(too_early && self.seen.rooting)).then(|| (**step).clone())
+    }
+
+    /// Whether a system is safe from the garbage collector: by a root, or by
+    /// the link that its realise job left.
+    fn is_kept(&self, system: &StorePath) -> bool {
+        let built = |job: &Job| match &job.work {
+            Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
+                Realised::Built { system: built } => built == system,
+                Realised::NoSuchHost { .. }
+                | Realised::Failed { .. }
+                | Realised::Damaged { .. }
+                | Realised::Cancelled => false,
+            },
+            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => false,
+        };
+        self.seen.roots.values().any(|root| root == system) || self.seen.jobs.iter().any(built)
+    }
+
+    fn keep_roots(&self) -> Option<Step> {
+        let wanted = self.roots_to_keep().filter(|_| !self.seen.rooting)?;
+        Some(Step::KeepRoots(wanted))
+    }
+
+    /// The systems to keep, if others are kept.
+    fn roots_to_keep(&self) -> Option<BTreeMap<Purpose, StorePath>> {
+        let memory = self.memory;
+        let target = memory.target.as_ref();
+        let candidate = memory
+            .deployment
+            .as_ref()
+            .and_then(|deployment| deployment.system.clone())
+            .or_else(|| memory.system_of(target?.commit, &self.policy.recipe).cloned())
+            .filter(|system| self.seen.has(system));
+        // While a switch is under way the candidate keeps itself by running;
+        // what is put back if it fails does not run any more.
+        let old = self.seen.jobs.iter().find_map(|job| match &job.work {
+            Work::Switch { order, outcome: None, .. } => order.old.as_ref(),
+            Work::Switch { .. } | Work::Realise { .. } | Work::Unreadable => None,
+        });
+        let wanted: BTreeMap<_, _> = [
+            (Purpose::Candidate, candidate.as_ref()),
+            (Purpose::Running, old.or(self.seen.running.as_ref())),
+            (Purpose::LastGood, memory.last_good.as_ref().map(|good| &good.system)),
+            (Purpose::GoodBefore, memory.good_before.as_ref().map(|good| &good.system)),
+        ]
+        .into_iter()
+        .filter_map(|(purpose, system)| {
+            // One that is gone cannot be kept.
+            let kept = |system: &&StorePath| {
+                let rooted = old == Some(*system) && self.seen.roots.values().any(|r| r == *system);
+                rooted || self.seen.has(system)
+            };
+            let system = system.filter(kept)?;
+            Some((purpose, system.clone()))
+        })
+        .collect();
+        (wanted != self.seen.roots).then_some(wanted)
+    }
+
+    fn outlook(&self) -> Outlook {
+        if let Some(switching) = self.switching() {
+            return switching;
+        }
+        let wanted = self.policy.machine_id.as_ref();
+        if wanted.is_some() && self.seen.machine_id.as_ref() != wanted {
+            return Outlook::WrongMachine { found: self.seen.machine_id.clone() };
+        }
+        let Some(target) = &self.memory.target else { return Outlook::NothingKnown };
+        if let Some(awaiting) = self.awaiting(target) {
+            return awaiting;
+        }
+        if let Some(settled) =
+            self.memory.settled.as_ref().filter(|_| self.memory.has_settled(target))
+        {
+            let default = self.seen.profile.as_ref().map(|generation| &generation.system);
+            let boots = !target.operation.sets_default() || default == Some(&settled.system);
+            let runs = self.seen.running.as_ref() == Some(&settled.system);
+            match (runs && boots, settled.left) {
+                (true, false) => return Outlook::InSync,
+                (false, _) => return Outlook::Drift,
+                // Taken over by another hand, and here it is again: whether it
+                // works was never found out.
+                (true, true) => {}
+            }
+        }
+        let known = self
+            .memory
+            .system_of(target.commit, &self.policy.recipe)
+            .filter(|system| self.seen.has(system));
+        match known {
+            Some(system) => self.activation(target, system),
+            None => self.realisation(target),
+        }
+    }
+
+    fn switching(&self) -> Option<Outlook> {
+        self.seen.jobs.iter().find_map(|job| match &job.work {
+            Work::Switch { order, progress, outcome: None, .. } => {
+                let phase = progress.as_ref().map_or(Phase::Ready, |p| p.phase.clone());
+                Some(Outlook::Switching { order: Box::new(order.clone()), phase })
+            }
+            // Two switches never run at once, not even for their last moment.
+            Work::Switch { outcome: Some(_), .. } => Some(Outlook::Clearing),
+            Work::Realise { .. } | Work::Unreadable => None,
+        })
+    }
+
+    /// A system that was deferred to a boot is verified after it, before
+    /// anything newer is begun: it is the default already.
+    fn awaiting(&self, target: &Target) -> Option<Outlook> {
+        let awaiting = self.memory.awaiting.as_ref()?;
+        let deployment = &awaiting.deployment;
+        if awaiting.boot_id == self.seen.boot_id {
+            let why = awaiting.why.clone();
+            return deployment.target.same_as(target).then_some(Outlook::AwaitsBoot { why });
+        }
+        let subject = Subject::System { system: awaiting.system.clone() };
+        let trouble = self.memory.trouble_with(&subject);
+        if let Some(pause @ Outlook::BackingOff(_)) = trouble.and_then(|t| self.stopped_by(t)) {
+            return Some(pause);
+        }
+        if !self.remote_answers() && !self.unreachable() && self.policy.health_remote {
+            return Some(Outlook::AwaitsRemote);
+        }
+        let taken = self.memory.has_ended(&deployment.id);
+        let (id, started) = if taken {
+            (self.fresh_id(deployment.target.commit, deployment.attempt), self.now.wall)
+        } else {
+            (deployment.id.clone(), deployment.started)
+        };
+        let order = self.order(id, &deployment.target, deployment.attempt, started);
+        let old = self.last_good();
+        Some(self.due(self.switch(order, &awaiting.system, How::Verify, old)))
+    }
+
+    /// What the target's system still lacks.
+    fn activation(&self, target: &Target, system: &StorePath) -> Outlook {
+        // Whatever else it is wanted for: it is judged once, after its boot.
+        // Judged bad before that, it would stay the default.
+        let awaiting =
+            self.memory.awaiting.as_ref().filter(|awaiting| {
+                awaiting.system == *system && awaiting.boot_id == self.seen.boot_id
+            });
+        if let Some(awaiting) = awaiting {
+            return Outlook::AwaitsBoot { why: awaiting.why.clone() };
+        }
+        let running = self.seen.running.as_ref() == Some(system);
+        let default = self.seen.profile.as_ref().map(|g| &g.system) == Some(system);
+        let verified = self.memory.has_verified(system);
+        let deployment = self.deployment_for(target, system);
+        let lacks_nothing = running && verified && (default || !target.operation.sets_default());
+        let subject = Subject::System { system: system.clone() };
+        let trouble = self.memory.trouble_with(&subject);
+        let attempt = trouble.map_or(0, |trouble| trouble.failures).saturating_add(1);
+        let id = deployment
+            .map_or_else(|| self.fresh_id(target.commit, attempt), |known| known.id.clone());
+        if lacks_nothing {
+            let (target, system) = (target.clone(), system.clone());
+            return self.due(Step::Settle { target, system, id });
+        }
+        if let Some(stopped) = trouble.and_then(|trouble| self.stopped_by(trouble)) {
+            return match (&stopped, deployment) {
+                (Outlook::Stuck(trouble), Some(_)) => {
+                    let cause = format!("quarantined: {}", trouble.cause);
+                    self.due(Step::GiveUp { cause })
+                }
+                _ => stopped,
+            };
+        }
+        if self.other_job_lives() {
+            return Outlook::Clearing;
+        }
+        // What this agent has neither put there nor verified may be half-done.
+        let whole = verified || self.memory.put.as_ref() == Some(system);
+        let how = match target.operation {
+            _ if running && whole => How::Verify,
+            Operation::Switch | Operation::Test => How::Activate,
+            Operation::Boot => How::Boot,
+        };
+        if how != How::Boot && self.policy.health_remote && !self.remote_answers() {
+            return Outlook::AwaitsRemote;
+        }
+        let started = deployment.map_or(self.now.wall, |deployment| deployment.started);
+        let order = self.order(id, target, attempt, started);
+        let old = match how {
+            // What runs is judged: if it fails, the last good one comes back.
+            How::Verify => self.last_good(),
+            How::Activate if running => self.last_good(),
+            How::Activate | How::Boot => self.seen.running.clone(),
+        };
+        self.due(self.switch(order, system, how, old))
+    }
+
+    fn realisation(&self, target: &Target) -> Outlook {
+        if let Some(job) = self.memory.deployment.as_ref().and_then(|d| d.job.clone()) {
+            return Outlook::Realising(job);
+        }
+        let recipe = self.policy.recipe.clone();
+        let subject = Subject::Commit { commit: target.commit, recipe };
+        let trouble = self.memory.trouble_with(&subject);
+        if let Some(stopped) = trouble.and_then(|trouble| self.stopped_by(trouble)) {
+            return stopped;
+        }
+        if self.other_job_lives() {
+            return Outlook::Clearing;
+        }
+        let attempt = trouble.map_or(0, |trouble| trouble.failures).saturating_add(1);
+        let id = self.fresh_id(target.commit, attempt);
+        self.due(Step::StartRealise(self.order(id, target, attempt, self.now.wall)))
+    }
+
+    fn last_good(&self) -> Option<StorePath> {
+        self.memory.last_good.as_ref().map(|good| good.system.clone())
+    }
+
+    fn due(&self, step: Step) -> Outlook {
+        Outlook::Due(Box::new(step))
+    }
+
+    fn stopped_by(&self, trouble: &Trouble) -> Option<Outlook> {
+        if let Some(Stuck::Quarantined | Stuck::NoSuchHost { .. }) = trouble.stuck {
+            return Some(Outlook::Stuck(trouble.clone()));
+        }
+        let over = self.now.wall.reached(trouble.not_before, self.policy.retry_max);
+        (!over).then(|| Outlook::BackingOff(trouble.clone()))
+    }
+
+    /// The deployment that got this system for this target.
+    fn deployment_for(&self, target: &Target, system: &StorePath) -> Option<&Deployment> {
+        self.memory.deployment.as_ref().filter(|deployment| {
+            deployment.target.same_as(target) && deployment.system.as_ref() == Some(system)
+        })
+    }
+
+    fn order(&self, id: DeploymentId, target: &Target, attempt: u32, started: Wall) -> Order {
+        Order {
+            deployment: id,
+            target: target.clone(),
+            attempt,
+            started,
+            recipe: self.policy.recipe.clone(),
+            boot_id: self.seen.boot_id.clone(),
+            ordered: self.now.mono,
+        }
+    }
+
+    fn switch(
+        &self,
+        order: Order,
+        candidate: &StorePath,
+        how: How,
+        old: Option<StorePath>,
+    ) -> Step {
+        Step::StartSwitch(SwitchOrder {
+            order,
+            candidate: candidate.clone(),
+            old,
+            how,
+            running: self.seen.running.clone(),
+            profile: self.seen.profile.clone(),
+            activation_timeout: self.policy.activation_timeout,
+            health_timeout: self.policy.health_timeout,
+            remote_before: self.remote_answers(),
+        })
+    }
+
+    /// An id that no deployment has had: two attempts may begin in one second.
+    fn fresh_id(&self, commit: Commit, attempt: u32) -> DeploymentId {
+        let taken = |id: &DeploymentId| {
+            self.memory.has_ended(id) || self.seen.jobs.iter().any(|job| job.id.deployment == *id)
+        };
+        (0..)
+            .map(|second| self.now.wall.plus(Duration::from_secs(second)))
+            .map(|moment| DeploymentId::new(moment, commit, attempt))
+            .find(|id| !taken(id))
+            .expect("there are more seconds than deployments remembered")
+    }
+
+    fn other_job_lives(&self) -> bool {
+        self.seen.jobs.iter().any(|job| job.life != Life::Ended)
+    }
+
+    fn remote_answers(&self) -> bool {
+        self.seen.remotes.iter().any(Remote::answers)
+    }
+
+    fn unreachable(&self) -> bool {
+        unreachable(self.seen)
+    }
+}
+
+/// Whether no remote answered three polls running.
+pub fn unreachable(seen: &Seen) -> bool {
+    let mut asked = seen.remotes.iter().filter(|remote| remote.asked.is_some()).peekable();
+    asked.peek().is_some() && asked.all(|remote| remote.failures >= UNREACHABLE)
+}
+
+/// The refusals among the standings: which remote, and what it is worth. What
+/// a remote after a usable one said is old, for it is not asked any more.
+pub fn refusals(selection: &Selection) -> impl Iterator<Item = (usize, Standing)> + '_ {
+    let asked = selection.standings.iter().copied().enumerate();
+    asked.take_while(|(_, standing)| standing.needs_another()).filter(
+        |(_, standing)| match standing {
+            Standing::ForcePush(_) | Standing::Rewind(_) => true,
+            Standing::Unknown
+            | Standing::Silent
+            | Standing::BranchMissing
+            | Standing::Usable(_)
+            | Standing::Behind(_)
+            | Standing::Unclear(_) => false,
+        },
+    )
+}

@@ -1,0 +1,588 @@
+//! What a switch job does next: activate, wait for the verdict, then commit or
+//! put the old system back.
+//!
+//! The guardian is the old binary, outside the agent's unit, and finishes by
+//! itself: the new system may have taken agent, network and D-Bus with it. It
+//! may be killed at any moment and started again, so every phase is written
+//! down before it begins, and judged by what is there, never by what was about
+//! to be done. The profile and the boot loader are not touched before a good
+//! verdict: until then a power cut boots the last good system.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::job::{Check, Ending, Generation, How, Stages, SwitchOrder, SwitchOutcome, Verdict};
+use super::types::{BootId, Mono, StorePath};
+
+/// How far the job is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Phase {
+    /// Nothing was done.
+    Ready,
+    /// `switch-to-configuration test` of the candidate may be running.
+    Activating {
+        /// Since when.
+        since: Mono,
+    },
+    /// The candidate runs; the agent judges.
+    Activated {
+        /// Since when.
+        at: Mono,
+    },
+    /// Verified: profile and boot loader are being set.
+    Committing,
+    /// The candidate is made the default for the next boot, unverified.
+    Deferring {
+        /// Why it was not activated.
+        why: String,
+    },
+    /// The old system is being put back.
+    PuttingBack {
+        /// Why.
+        cause: String,
+        /// Whether the candidate is to blame, or whoever killed this job.
+        ending: Ending,
+        /// Whether the old system was activated since.
+        activated: bool,
+        /// How often that failed.
+        tries: u32,
+        /// Why, the last time.
+        error: Option<String>,
+    },
+}
+
+/// The job's `progress.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How far it is.
+    pub phase: Phase,
+    /// When that began.
+    pub since: Mono,
+    /// Whether profile and boot loader may have been touched.
+    pub default_touched: bool,
+    /// The time that finished stages took.
+    #[serde(default)]
+    pub stages: Stages,
+}
+
+impl Progress {
+    /// Of a job that has just been started for the first time.
+    pub fn ready(now: Mono) -> Self {
+        Self { phase: Phase::Ready, since: now, default_touched: false, stages: Stages::default() }
+    }
+}
+
+/// What the guardian sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Which boot this is.
+    pub boot_id: BootId,
+    /// What `/run/current-system` names.
+    pub running: Option<StorePath>,
+    /// What the system profile names.
+    pub profile: Option<Generation>,
+    /// What the agent said.
+    pub verdict: Option<Verdict>,
+    /// Whether this process wrote the phase down; otherwise the one that did
+    /// was killed in it, and what it did in it is not known.
+    pub own: bool,
+    /// What came of this process's last action in this phase.
+    pub last: Option<Done>,
+}
+
+/// What came of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// A `switch-to-configuration` ended with this code.
+    Exit(i32),
+    /// It was killed, ran out of time or could not be started.
+    Broke(String),
+    /// The waiting is over.
+    Waited,
+    /// The profile was set, or put back.
+    Profile(Result<(), String>),
+}
+
+/// What to do next. All but `Note` and `Finish` report in [`Sight::last`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Write this down; then look again.
+    Note(Progress),
+    /// Run `switch-to-configuration test` of the candidate.
+    Activate,
+    /// Wait for the verdict, until then.
+    AwaitVerdict(Mono),
+    /// Wait this long.
+    Pause(Duration),
+    /// Let the profile name the candidate, as a new generation.
+    SetProfile,
+    /// Run `switch-to-configuration boot` of the candidate.
+    WriteBoot,
+    /// Run `switch-to-configuration test` of the old system.
+    ActivateOld(StorePath),
+    /// Let the profile name this system again, by its own generation, and
+    /// delete what was made for the candidate. It is what was the default
+    /// before, which need not be what was running.
+    RestoreProfile(StorePath),
+    /// Run `switch-to-configuration boot` of what was the default before.
+    WriteOldBoot(StorePath),
+    /// Write the outcome: the job is over.
+    Finish(SwitchOutcome),
+}
+
+/// `switch-to-configuration`: another one holds the lock.
+const LOCKED: i32 = 11;
+/// `switch-to-configuration`: needs a reboot, nothing was activated.
+const NEEDS_REBOOT: i32 = 100;
+/// Pause before asking for the lock again.
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
+
+/// The guardian's next act.
+pub fn act(order: &SwitchOrder, progress: &Progress, sight: &Sight, now: Mono) -> Act {
+    let g = Guardian { order, progress, sight, now };
+    match &progress.phase {
+        Phase::Ready => g.ready(),
+        Phase::Activating { since } => g.activating(*since),
+        Phase::Activated { at } => g.activated(*at),
+        Phase::Committing => g.committing(),
+        Phase::Deferring { why } => g.deferring(why),
+        Phase::PuttingBack { cause, ending, activated, tries, error } => {
+            g.putting_back(cause, *ending, *activated, *tries, error.is_some())
+        }
+    }
+}
+
+struct Guardian<'a> {
+    order: &'a SwitchOrder,
+    progress: &'a Progress,
+    sight: &'a Sight,
+    now: Mono,
+}
+
+impl Guardian<'_> {
+    fn ready(&self) -> Act {
+        if self.rebooted() {
+            return self.finish(
+                Ending::Interrupted,
+                "the host was rebooted before it began",
+                false,
+            );
+        }
+        if let Some(superseded) = self.other_hand() {
+            return superseded;
+        }
+        match self.order.how {
+            How::Activate => self.note(Phase::Activating { since: self.now }),
+            How::Verify => self.note(Phase::Activated { at: self.now }),
+            How::Boot => self.defer("operation = \"boot\""),
+        }
+    }
+
+    fn activating(&self, since: Mono) -> Act {
+        if self.rebooted() {
+            return self.interrupted_by_reboot();
+        }
+        let Some(last) = &self.sight.last else {
+            return if self.sight.own {
+                Act::Activate
+            } else {
+                self.put_back("killed while activating", Ending::Interrupted)
+            };
+        };
+        match last {
+            Done::Exit(0 | 4) if self.sight.running.as_ref() == Some(&self.order.candidate) => {
+                self.note(Phase::Activated { at: self.now })
+            }
+            Done::Exit(0 | 4) => self.other_hand().unwrap_or_else(|| {
+                self.put_back("activated, but it is not the running system", Ending::RolledBack)
+            }),
+            Done::Exit(1) if self.sight.running == self.order.running => {
+                self.finish(Ending::Failed, "switch-to-configuration refused (exit code 1)", true)
+            }
+            Done::Exit(LOCKED) if self.now.since(since) < self.order.activation_timeout => {
+                Act::Pause(LOCK_PAUSE)
+            }
+            Done::Exit(LOCKED) => {
+                self.finish(Ending::Failed, "another switch holds the lock (exit code 11)", false)
+            }
+            Done::Waited => Act::Activate,
+            Done::Exit(NEEDS_REBOOT) if self.order.target_sets_default() => {
+                self.defer("it cannot be activated without a reboot (exit code 100)")
+            }
+            Done::Exit(NEEDS_REBOOT) => self.finish(
+                Ending::Failed,
+                "it cannot be activated without a reboot (exit code 100), \
+                 and a testing branch is undone by one",
+                true,
+            ),
+            Done::Exit(code) => self.put_back(
+                &format!("switch-to-configuration test: exit code {code}"),
+                Ending::RolledBack,
+            ),
+            Done::Broke(why) => {
+                self.put_back(&format!("switch-to-configuration test: {why}"), Ending::RolledBack)
+            }
+            Done::Profile(_) => self.put_back("lost its way while activating", Ending::Interrupted),
+        }
+    }
+
+    fn activated(&self, at: Mono) -> Act {
+        if self.rebooted() {
+            return self.interrupted_by_reboot();
+        }
+        if self.sight.running.as_ref() != Some(&self.order.candidate) {
+            return self.superseded();
+        }
+        match &self.sight.verdict {
+            Some(verdict) if verdict.good && self.order.target_sets_default() => {
+                self.note(Phase::Committing)
+            }
+            Some(verdict) if verdict.good => self.finish_good(),
+            Some(verdict) => {
+                let cause = verdict.cause.as_deref().unwrap_or("judged bad");
+                self.put_back(cause, Ending::RolledBack)
+            }
+            None if self.now.since(at) >= self.order.health_timeout => {
+                self.put_back("no verdict in time: the agent did not come back", Ending::RolledBack)
+            }
+            None => Act::AwaitVerdict(at.plus(self.order.health_timeout)),
+        }
+    }
+
+    fn committing(&self) -> Act {
+        if self.sight.running.as_ref() != Some(&self.order.candidate) {
+            // After a reboot into the old system the profile is ahead of what
+            // was seen to run: begin again from the last good one.
+            return if self.rebooted() {
+                self.put_back("the host was rebooted before the commit", Ending::Interrupted)
+            } else {
+                self.superseded()
+            };
+        }
+        match self.set_default() {
+            Default::Act(act) => act,
+            Default::Set => self.finish_good(),
+            Default::Failed(why) => self.put_back(&why, Ending::RolledBack),
+        }
+    }
+
+    fn deferring(&self, why: &str) -> Act {
+        let awaits_boot = || {
+            Act::Finish(SwitchOutcome {
+                ending: None,
+                cause: Some(format!("awaits the next boot: {why}")),
+                counts: false,
+                stages: self.stages_until_now(),
+                checks: Vec::new(),
+            })
+        };
+        if self.rebooted() {
+            // Into the candidate: that is what it was made the default for.
+            return if self.sight.running.as_ref() == Some(&self.order.candidate) {
+                awaits_boot()
+            } else {
+                let cause = "the host was rebooted before the commit".to_owned();
+                self.put_default_back(cause, Ending::Interrupted)
+            };
+        }
+        if let Some(superseded) = self.other_hand() {
+            return superseded;
+        }
+        match self.set_default() {
+            Default::Act(act) => act,
+            Default::Set => awaits_boot(),
+            Default::Failed(why) => self.put_default_back(why, Ending::RolledBack),
+        }
+    }
+
+    /// Profile, then boot loader, repeated until both are known to be done: it
+    /// lists the profile's generations.
+    fn set_default(&self) -> Default {
+        let named = self.sight.profile.as_ref().map(|generation| &generation.system);
+        if named != Some(&self.order.candidate) {
+            return match &self.sight.last {
+                Some(Done::Profile(Err(why))) => {
+                    Default::Failed(format!("the profile could not be set: {why}"))
+                }
+                // Neither what was there nor the candidate: another hand.
+                _ if self.sight.profile != self.order.profile => Default::Act(self.superseded()),
+                Some(Done::Profile(Ok(()))) => {
+                    Default::Failed("the profile was set and does not name it".into())
+                }
+                Some(Done::Exit(_) | Done::Broke(_) | Done::Waited) | None => {
+                    Default::Act(Act::SetProfile)
+                }
+            };
+        }
+        match &self.sight.last {
+            Some(Done::Exit(0)) => Default::Set,
+            Some(Done::Exit(code)) => {
+                Default::Failed(format!("switch-to-configuration boot: exit code {code}"))
+            }
+            Some(Done::Broke(why)) => {
+                Default::Failed(format!("switch-to-configuration boot: {why}"))
+            }
+            Some(Done::Profile(_) | Done::Waited) | None => Default::Act(Act::WriteBoot),
+        }
+    }
+
+    fn putting_back(
+        &self,
+        cause: &str,
+        ending: Ending,
+        activated: bool,
+        tries: u32,
+        failed_before: bool,
+    ) -> Act {
+        let Some(old) = &self.order.old else {
+            // Nothing ran before: a bad system is better than none.
+            return self.finish(Ending::Failed, cause, true);
+        };
+        let running = self.sight.running.as_ref();
+        let booted = self.order.profile.as_ref().map(|generation| &generation.system);
+        let ours = running == Some(&self.order.candidate)
+            || running == Some(old)
+            || running == self.order.running.as_ref()
+            || running.is_none()
+            || (self.rebooted() && running == booted);
+        if !ours {
+            return self.superseded();
+        }
+        if self.sight.last.is_none() && tries > 0 && failed_before {
+            return Act::Pause(put_back_pause(tries));
+        }
+        // After a reboot whatever runs was started whole: only a candidate that
+        // booted needs to go.
+        let booted_it = self.rebooted()
+            && running == Some(&self.order.candidate)
+            && *old != self.order.candidate;
+        let whole = self.rebooted() && !booted_it;
+        // Written down each time, so that what came of activating it is not
+        // taken for what comes of writing the boot loader.
+        let note = |activated: bool| {
+            let (cause, error) = (cause.to_owned(), None);
+            self.note(Phase::PuttingBack { cause, ending, activated, tries, error })
+        };
+        // Even one that was gone before the reboot, or was not activated at all.
+        if activated && booted_it {
+            return note(false);
+        }
+        if !activated {
+            return if whole {
+                note(true)
+            } else {
+                self.put_back_activation(old, cause, ending, tries)
+            };
+        }
+        let named = self.sight.profile.as_ref().map(|generation| &generation.system);
+        let default = self.default_before(old);
+        let candidates = named == Some(&self.order.candidate) && default != &self.order.candidate;
+        if !self.progress.default_touched {
+            // A system that was deferred to this boot is the default already.
+            let deferred =
+                self.order.how == How::Verify && candidates && self.order.target_sets_default();
+            return if deferred {
+                // Written down first: once the profile is put back, nothing
+                // else says that the boot loader still has to be.
+                let phase = self.progress.phase.clone();
+                Act::Note(Progress { phase, default_touched: true, ..self.progress.clone() })
+            } else {
+                self.finish(ending, cause, true)
+            };
+        }
+        match &self.sight.last {
+            Some(Done::Profile(Err(why))) => self.put_back_again(cause, ending, true, tries, why),
+            Some(Done::Profile(Ok(()))) if candidates => {
+                let why = "the profile still names the candidate";
+                self.put_back_again(cause, ending, true, tries, why)
+            }
+            Some(Done::Profile(Ok(())) | Done::Waited) | None if candidates => {
+                Act::RestoreProfile(default.clone())
+            }
+            Some(Done::Exit(0)) => self.finish(ending, cause, true),
+            Some(Done::Exit(code)) => {
+                let why = format!("switch-to-configuration boot: exit code {code}");
+                self.put_back_again(cause, ending, true, tries, &why)
+            }
+            Some(Done::Broke(why)) => {
+                let why = format!("switch-to-configuration boot: {why}");
+                self.put_back_again(cause, ending, true, tries, &why)
+            }
+            Some(Done::Profile(Ok(())) | Done::Waited) | None => Act::WriteOldBoot(default.clone()),
+        }
+    }
+
+    /// What was the default before: not what was running then, if another hand
+    /// had activated that only for this boot.
+    fn default_before<'b>(&'b self, old: &'b StorePath) -> &'b StorePath {
+        self.order
+            .profile
+            .as_ref()
+            .map(|generation| &generation.system)
+            .filter(|system| **system != self.order.candidate)
+            .unwrap_or(old)
+    }
+
+    /// Judged by what runs, never by the exit code.
+    fn put_back_activation(&self, old: &StorePath, cause: &str, ending: Ending, tries: u32) -> Act {
+        let back = self.sight.running.as_ref() == Some(old);
+        match &self.sight.last {
+            Some(Done::Waited) | None => Act::ActivateOld(old.clone()),
+            Some(Done::Exit(LOCKED)) => Act::Pause(LOCK_PAUSE),
+            // Done, or done with errors. With any other code it was refused or
+            // broken off, and what runs says nothing about the units: it may
+            // have been named by current-system all along.
+            Some(Done::Exit(0 | 2 | 4)) if back => self.note(Phase::PuttingBack {
+                cause: cause.to_owned(),
+                ending,
+                activated: true,
+                tries,
+                error: None,
+            }),
+            Some(Done::Exit(code)) => {
+                let why = format!("switch-to-configuration test: exit code {code}");
+                self.put_back_again(cause, ending, false, tries, &why)
+            }
+            Some(Done::Broke(why)) => {
+                let why = format!("switch-to-configuration test: {why}");
+                self.put_back_again(cause, ending, false, tries, &why)
+            }
+            Some(Done::Profile(_)) => {
+                self.put_back_again(cause, ending, false, tries, "lost its way")
+            }
+        }
+    }
+
+    fn put_back(&self, cause: &str, ending: Ending) -> Act {
+        self.note(Phase::PuttingBack {
+            cause: cause.to_owned(),
+            ending,
+            activated: false,
+            tries: 0,
+            error: None,
+        })
+    }
+
+    /// Nothing was activated: only the default is put back.
+    fn put_default_back(&self, cause: String, ending: Ending) -> Act {
+        let (activated, tries, error) = (true, 0, None);
+        self.note(Phase::PuttingBack { cause, ending, activated, tries, error })
+    }
+
+    fn put_back_again(
+        &self,
+        cause: &str,
+        ending: Ending,
+        activated: bool,
+        tries: u32,
+        why: &str,
+    ) -> Act {
+        self.note(Phase::PuttingBack {
+            cause: cause.to_owned(),
+            ending,
+            activated,
+            tries: tries.saturating_add(1),
+            error: Some(why.to_owned()),
+        })
+    }
+
+    fn defer(&self, why: &str) -> Act {
+        self.note(Phase::Deferring { why: why.to_owned() })
+    }
+
+    fn note(&self, phase: Phase) -> Act {
+        let default_touched = self.progress.default_touched
+            || matches!(phase, Phase::Committing | Phase::Deferring { .. });
+        Act::Note(Progress {
+            phase,
+            since: self.now,
+            default_touched,
+            stages: self.stages_until_now(),
+        })
+    }
+
+    fn finish_good(&self) -> Act {
+        let (cause, checks) = self.verdict_words();
+        Act::Finish(SwitchOutcome {
+            ending: Some(Ending::Good),
+            cause,
+            counts: false,
+            stages: self.stages_until_now(),
+            checks,
+        })
+    }
+
+    fn finish(&self, ending: Ending, cause: &str, counts: bool) -> Act {
+        Act::Finish(SwitchOutcome {
+            ending: Some(ending),
+            cause: Some(cause.to_owned()),
+            counts,
+            stages: self.stages_until_now(),
+            checks: self.verdict_words().1,
+        })
+    }
+
+    fn verdict_words(&self) -> (Option<String>, Vec<Check>) {
+        self.sight
+            .verdict
+            .as_ref()
+            .map(|verdict| (verdict.cause.clone(), verdict.checks.clone()))
+            .unwrap_or_default()
+    }
+
+    fn superseded(&self) -> Act {
+        let found = self.sight.running.as_ref().map_or("nothing", StorePath::as_str);
+        let cause = format!("another hand has switched this host: {found} runs");
+        self.finish(Ending::Superseded, &cause, false)
+    }
+
+    /// Whether something else runs than when this was ordered.
+    fn other_hand(&self) -> Option<Act> {
+        (self.sight.running != self.order.running).then(|| self.superseded())
+    }
+
+    fn rebooted(&self) -> bool {
+        self.sight.boot_id != self.order.order.boot_id
+    }
+
+    fn interrupted_by_reboot(&self) -> Act {
+        self.finish(Ending::Interrupted, "the host was rebooted before a verdict", true)
+    }
+
+    fn stages_until_now(&self) -> Stages {
+        let mut stages = self.progress.stages;
+        if self.rebooted() {
+            return stages;
+        }
+        let took = self.now.since(self.progress.since).as_millis();
+        let took = Some(u64::try_from(took).unwrap_or(u64::MAX));
+        match &self.progress.phase {
+            Phase::Ready => {}
+            Phase::Activating { .. } => stages.activate = took,
+            Phase::Activated { .. } => stages.verify = took,
+            Phase::Committing | Phase::Deferring { .. } => stages.commit = took,
+            Phase::PuttingBack { .. } => {
+                stages.rollback = took.map(|took| took + stages.rollback.unwrap_or(0));
+            }
+        }
+        stages
+    }
+}
+
+enum Default {
+    Act(Act),
+    Set,
+    Failed(String),
+}
+
+impl SwitchOrder {
+    fn target_sets_default(&self) -> bool {
+        self.order.target.operation.sets_default()
+    }
+}
+
+fn put_back_pause(tries: u32) -> Duration {
+    Duration::from_secs(1 << tries.clamp(1, 6))
+}

@@ -1,0 +1,349 @@
+//! Jobs: work in a process of its own, and the files in which it and the
+//! agent tell each other what they know.
+//!
+//! Each job has a directory with one writer per file: `spec.json` by the agent
+//! that starts it, `progress.json` and `outcome.json` by the job,
+//! `verdict.json` by whichever agent is alive. A job is alive while it holds
+//! the lock on its `lock`. The formats outlive versions: fields are only added.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::Operation;
+use super::types::{BootId, Commit, Malformed, Mono, StorePath, Wall, as_text};
+
+/// Names one attempt to deploy: `YYYYMMDDTHHMMSSZ-<commit 8>-<attempt>`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeploymentId(Arc<str>);
+
+impl DeploymentId {
+    /// For an attempt that starts now.
+    pub fn new(now: Wall, commit: Commit, attempt: u32) -> Self {
+        Self(format!("{}-{}-{attempt}", now.compact(), commit.prefix(8)).into())
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeploymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DeploymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for DeploymentId {
+    type Err = Malformed;
+
+    /// Ids become file names and unit names: nothing else may get in.
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let good = (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !text.starts_with('-');
+        if good { Ok(Self(text.into())) } else { Err(Malformed::new(text, "a deployment's id")) }
+    }
+}
+
+as_text!(DeploymentId, JobId);
+
+/// The kinds of jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Evaluates and builds, or fetches, a system.
+    Realise,
+    /// Activates it, waits for the verdict, commits or puts back.
+    Switch,
+}
+
+impl Kind {
+    /// As in job directories and unit names.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Realise => "realise",
+            Self::Switch => "switch",
+        }
+    }
+}
+
+/// Names a job, its directory and its unit: `<kind>-<deployment>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId {
+    /// What it does.
+    pub kind: Kind,
+    /// For which deployment.
+    pub deployment: DeploymentId,
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.kind.as_str(), self.deployment)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        [Kind::Realise, Kind::Switch]
+            .into_iter()
+            .find_map(|kind| {
+                let deployment = text.strip_prefix(kind.as_str())?.strip_prefix('-')?;
+                Some(Self { kind, deployment: deployment.parse().ok()? })
+            })
+            .ok_or_else(|| Malformed::new(text, "a job's id (KIND-DEPLOYMENT)"))
+    }
+}
+
+/// What is to run on this host, and where that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The commit.
+    pub commit: Commit,
+    /// The branch whose head it was.
+    pub branch: Arc<str>,
+    /// The remote that said so.
+    pub remote: Arc<str>,
+    /// What is done with it.
+    pub operation: Operation,
+    /// When it was first seen there.
+    pub first_seen: Wall,
+}
+
+impl Target {
+    /// The same commit for the same purpose, wherever it was seen.
+    pub fn same_as(&self, other: &Target) -> bool {
+        self.commit == other.commit && self.operation == other.operation
+    }
+}
+
+/// What every job's `spec.json` begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The deployment that it works for.
+    pub deployment: DeploymentId,
+    /// What that deployment is to bring about.
+    pub target: Target,
+    /// How often that was tried, with this.
+    pub attempt: u32,
+    /// When the deployment began.
+    pub started: Wall,
+    /// How a commit's tree becomes a system.
+    pub recipe: Arc<str>,
+    /// The boot in which the job was ordered.
+    pub boot_id: BootId,
+    /// When it was ordered, in that boot.
+    pub ordered: Mono,
+}
+
+/// A profile's generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its number.
+    pub number: u64,
+    /// The system it names.
+    pub system: StorePath,
+}
+
+/// What a switch job does before it waits for the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// `switch-to-configuration test`.
+    Activate,
+    /// Nothing: the system runs already and lacks a verdict or the default.
+    Verify,
+    /// Nothing, and no verdict yet: it becomes the default for the next boot.
+    Boot,
+}
+
+/// The order of a switch job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchOrder {
+    /// Which deployment, when.
+    #[serde(flatten)]
+    pub order: Order,
+    /// The system that is to run.
+    pub candidate: StorePath,
+    /// The system that is put back if it does not work; none on a host where
+    /// nothing ran before.
+    pub old: Option<StorePath>,
+    /// What comes before the verdict.
+    pub how: How,
+    /// What ran when this was ordered: anything else but the candidate was
+    /// put there by another hand.
+    pub running: Option<StorePath>,
+    /// The profile when this was ordered; likewise.
+    pub profile: Option<Generation>,
+    /// Limit of one `switch-to-configuration`.
+    pub activation_timeout: Duration,
+    /// No good verdict within this time of the activation's end means put back.
+    pub health_timeout: Duration,
+    /// Whether a remote answered before: if none did, none needs to after.
+    pub remote_before: bool,
+}
+
+/// One check's result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Whether it passed.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// Whether failing it puts the old system back.
+    pub required: bool,
+}
+
+/// What the agent says of an activated system (`verdict.json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it works.
+    pub good: bool,
+    /// If not, or in spite of what, in words.
+    pub cause: Option<String>,
+    /// What that rests on.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+}
+
+/// How a deployment ended: each as exactly one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// It runs, was verified, and is the boot default if it was to be.
+    Good,
+    /// The old system was put back.
+    RolledBack,
+    /// Nothing was changed, or there was nothing to put back.
+    Failed,
+    /// Something killed it.
+    Interrupted,
+    /// Something newer, or another hand, took its place.
+    Superseded,
+}
+
+impl Ending {
+    /// As in history and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::RolledBack => "rolled-back",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// How long each stage took, in milliseconds; absent for one not reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stages {
+    /// Evaluating, building, fetching.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realise: Option<u64>,
+    /// `switch-to-configuration test`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activate: Option<u64>,
+    /// From its end to the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<u64>,
+    /// Profile and boot loader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<u64>,
+    /// Putting the old system back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<u64>,
+}
+
+/// What came of a switch job (`outcome.json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchOutcome {
+    /// How the deployment ended; none when it awaits the next boot.
+    pub ending: Option<Ending>,
+    /// Why, in words.
+    pub cause: Option<String>,
+    /// Whether it counts against the system.
+    pub counts: bool,
+    /// The time that each stage took.
+    #[serde(default)]
+    pub stages: Stages,
+    /// What the verdict rested on.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+}
+
+/// What came of a realise job (`outcome.json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealiseOutcome {
+    /// What came of it.
+    pub result: Realised,
+    /// How long it took, in milliseconds.
+    pub took: u64,
+}
+
+/// What came of trying to get a system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Realised {
+    /// The system is in the store.
+    Built {
+        /// Where.
+        system: StorePath,
+    },
+    /// The commit has no such host.
+    NoSuchHost {
+        /// The hosts that it has.
+        hosts: Vec<String>,
+    },
+    /// It could not be got.
+    Failed {
+        /// Why, in one line or a few.
+        cause: String,
+        /// The end of what was printed.
+        #[serde(default)]
+        tail: String,
+    },
+    /// The commit's objects are damaged in the clone.
+    Damaged {
+        /// What was found.
+        cause: String,
+    },
+    /// It was stopped, as asked.
+    Cancelled,
+}
+
+/// What a realise job is doing (`progress.json`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RealiseProgress {
+    /// `exporting`, `evaluating`, `fetching` or `building`.
+    pub phase: String,
+    /// Derivations built, and to build in all.
+    pub built: u64,
+    /// See `built`.
+    pub to_build: u64,
+    /// Paths fetched, and to fetch in all.
+    pub fetched: u64,
+    /// See `fetched`.
+    pub to_fetch: u64,
+    /// Bytes fetched, and to fetch in all.
+    pub bytes: u64,
+    /// See `bytes`.
+    pub bytes_expected: u64,
+    /// What is being built or fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+}

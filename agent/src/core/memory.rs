@@ -1,0 +1,354 @@
+//! What the agent remembers: what was decided, and what came of it.
+//!
+//! Saved as one small JSON file (the journal) whenever it changed. Within a
+//! major version fields are only added, and unknown ones kept. The times of
+//! polls are not in it: nothing is written for a poll that found nothing new.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::job::{Check, DeploymentId, Ending, JobId, Stages, Target};
+use super::policy::Operation;
+use super::types::{BootId, Commit, StorePath, Wall};
+
+/// The journal's major version.
+pub const VERSION: u32 = 1;
+/// Deployments remembered.
+const HISTORY: usize = 50;
+/// Commits whose system is remembered.
+const SYSTEMS: usize = 32;
+/// Commits and systems whose failures are remembered.
+const TROUBLES: usize = 32;
+
+/// What is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The format's major version.
+    pub version: u32,
+    /// The last release head that was accepted: the next must descend from it.
+    #[serde(default)]
+    pub accepted: Option<Accepted>,
+    /// A head that a person accepted although it does not.
+    #[serde(default)]
+    pub allowed: Option<Commit>,
+    /// What this host is to run.
+    #[serde(default)]
+    pub target: Option<Target>,
+    /// The deployment under way.
+    #[serde(default)]
+    pub deployment: Option<Deployment>,
+    /// The last deployment that ended well, while it is still meant to be in
+    /// force: what it brought about is not brought about again.
+    #[serde(default)]
+    pub settled: Option<Settled>,
+    /// The system that was last verified and made the boot default.
+    #[serde(default)]
+    pub last_good: Option<Good>,
+    /// The one before it.
+    #[serde(default)]
+    pub good_before: Option<Good>,
+    /// The system that this agent last put there, or found at a boot.
+    #[serde(default)]
+    pub put: Option<StorePath>,
+    /// What ran when last looked at, and since when.
+    #[serde(default)]
+    pub running: Option<Running>,
+    /// A system that was made the default unverified and awaits its boot.
+    #[serde(default)]
+    pub awaiting: Option<Awaiting>,
+    /// The testing head that was activated, and in which boot.
+    #[serde(default)]
+    pub tested: Option<Tested>,
+    /// The boot in which this was last written.
+    #[serde(default)]
+    pub boot_id: Option<BootId>,
+    /// The systems that commits were found to describe, oldest first.
+    #[serde(default)]
+    pub systems: Vec<KnownSystem>,
+    /// What failed and when it is tried again, oldest first.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
+    /// How deployments ended, oldest first.
+    #[serde(default)]
+    pub history: Vec<Entry>,
+    /// Why this had to be made anew, if it had to.
+    #[serde(default)]
+    pub rebuilt: Option<String>,
+    /// Fields of newer versions.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A release head that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The head.
+    pub commit: Commit,
+    /// The remote that gave it.
+    pub remote: Arc<str>,
+}
+
+/// A deployment under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Its name.
+    pub id: DeploymentId,
+    /// What it is to bring about.
+    pub target: Target,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// Since when.
+    pub started: Wall,
+    /// The system, as soon as it is known.
+    pub system: Option<StorePath>,
+    /// The job that works for it; none between two.
+    pub job: Option<JobId>,
+    /// The time that finished stages took.
+    #[serde(default)]
+    pub stages: Stages,
+}
+
+/// A deployment that ended well, or was taken over by another hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Its commit.
+    pub commit: Commit,
+    /// Its purpose.
+    pub operation: Operation,
+    /// Its system.
+    pub system: StorePath,
+    /// Whether another hand ended it instead: it was not verified, and is left
+    /// alone while something else runs.
+    #[serde(default)]
+    pub left: bool,
+}
+
+/// A system that was verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Good {
+    /// The system.
+    pub system: StorePath,
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The system.
+    pub system: StorePath,
+    /// When it was first seen to run.
+    pub since: Wall,
+}
+
+/// A system that awaits its first boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaiting {
+    /// The deployment that it ends.
+    pub deployment: Deployment,
+    /// The system.
+    pub system: StorePath,
+    /// The boot that has to end first.
+    pub boot_id: BootId,
+    /// Why it was not activated.
+    pub why: String,
+}
+
+/// A testing head that was activated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tested {
+    /// The head.
+    pub commit: Commit,
+    /// In which boot: never in another one.
+    pub boot_id: BootId,
+}
+
+/// The system that a commit describes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownSystem {
+    /// The commit.
+    pub commit: Commit,
+    /// How its tree becomes a system.
+    pub recipe: Arc<str>,
+    /// The system.
+    pub system: StorePath,
+}
+
+/// What failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Subject {
+    /// A commit could not be realised by this recipe.
+    Commit {
+        /// The commit.
+        commit: Commit,
+        /// The recipe.
+        recipe: Arc<str>,
+    },
+    /// A system could not be activated or verified.
+    System {
+        /// The system.
+        system: StorePath,
+    },
+}
+
+/// A failure and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What failed.
+    pub subject: Subject,
+    /// How often in a row.
+    pub failures: u32,
+    /// The last time.
+    pub at: Wall,
+    /// Not tried again before then.
+    pub not_before: Wall,
+    /// Not tried again at all until a person says so, or something else is
+    /// wanted.
+    pub stuck: Option<Stuck>,
+    /// Why, in words.
+    pub cause: String,
+}
+
+/// Why something is not tried again by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Stuck {
+    /// The system failed too often.
+    Quarantined,
+    /// The commit has no such host.
+    NoSuchHost {
+        /// The hosts that it has.
+        hosts: Vec<String>,
+    },
+}
+
+/// How a deployment ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub id: DeploymentId,
+    /// Its commit.
+    pub commit: Commit,
+    /// Its system, if that was found.
+    pub system: Option<StorePath>,
+    /// Its purpose.
+    pub operation: Operation,
+    /// How it ended.
+    pub verdict: Ending,
+    /// Why, in words.
+    pub cause: Option<String>,
+    /// When it began.
+    pub started: Wall,
+    /// When that was learned.
+    pub ended: Wall,
+    /// The time that each stage took.
+    pub stages: Stages,
+    /// What the verdict rested on.
+    pub checks: Vec<Check>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Memory {
+    /// Of an agent that starts for the first time.
+    pub fn new() -> Self {
+        Self {
+            version: VERSION,
+            accepted: None,
+            allowed: None,
+            target: None,
+            deployment: None,
+            settled: None,
+            last_good: None,
+            good_before: None,
+            put: None,
+            running: None,
+            awaiting: None,
+            tested: None,
+            boot_id: None,
+            systems: Vec::new(),
+            troubles: Vec::new(),
+            history: Vec::new(),
+            rebuilt: None,
+            unknown: serde_json::Map::new(),
+        }
+    }
+
+    /// The system that a commit is known to describe.
+    pub fn system_of(&self, commit: Commit, recipe: &str) -> Option<&StorePath> {
+        let known = |known: &&KnownSystem| known.commit == commit && *known.recipe == *recipe;
+        self.systems.iter().rev().find(known).map(|known| &known.system)
+    }
+
+    /// The newest commit that is known to describe a system.
+    pub fn commit_of(&self, system: &StorePath) -> Option<Commit> {
+        self.systems.iter().rev().find(|known| known.system == *system).map(|known| known.commit)
+    }
+
+    /// What is known of failures of a commit or system.
+    pub fn trouble_with(&self, subject: &Subject) -> Option<&Trouble> {
+        self.troubles.iter().find(|trouble| trouble.subject == *subject)
+    }
+
+    /// Whether the target was brought about, and nothing else since.
+    pub fn has_settled(&self, target: &Target) -> bool {
+        self.settled.as_ref().is_some_and(|settled| {
+            settled.commit == target.commit && settled.operation == target.operation
+        })
+    }
+
+    /// Whether this system runs with a good verdict.
+    pub fn has_verified(&self, system: &StorePath) -> bool {
+        self.settled.as_ref().is_some_and(|settled| !settled.left && settled.system == *system)
+            || self.last_good.as_ref().is_some_and(|good| good.system == *system)
+    }
+
+    /// Whether a deployment of this name has ended.
+    pub fn has_ended(&self, id: &DeploymentId) -> bool {
+        self.history.iter().any(|entry| entry.id == *id)
+    }
+
+    /// Remembers the system of a commit, as the newest.
+    pub(super) fn learn_system(&mut self, known: KnownSystem) {
+        self.systems.retain(|old| old.commit != known.commit || old.recipe != known.recipe);
+        self.systems.push(known);
+        keep_newest(&mut self.systems, SYSTEMS);
+    }
+
+    /// Remembers a failure, as the newest.
+    pub(super) fn learn_trouble(&mut self, trouble: Trouble) {
+        self.forget_trouble(&trouble.subject);
+        self.troubles.push(trouble);
+        keep_newest(&mut self.troubles, TROUBLES);
+    }
+
+    /// Forgets the failures of a commit or system.
+    pub(super) fn forget_trouble(&mut self, subject: &Subject) {
+        self.troubles.retain(|trouble| trouble.subject != *subject);
+    }
+
+    /// Remembers how a deployment ended, once.
+    pub(super) fn learn_ending(&mut self, entry: Entry) {
+        if !self.has_ended(&entry.id) {
+            self.history.push(entry);
+            keep_newest(&mut self.history, HISTORY);
+        }
+    }
+
+    /// Remembers a system as the last good one.
+    pub(super) fn learn_good(&mut self, system: &StorePath) {
+        if self.last_good.as_ref().is_some_and(|good| good.system == *system) {
+            return;
+        }
+        self.good_before = self.last_good.replace(Good { system: system.clone() });
+    }
+}
+
+fn keep_newest<T>(list: &mut Vec<T>, most: usize) {
+    let surplus = list.len().saturating_sub(most);
+    list.drain(..surplus);
+}

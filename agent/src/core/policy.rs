@@ -1,0 +1,101 @@
+//! What the operator wants, as far as deciding goes: a part of the
+//! configuration, validated and with every default filled in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How a system is made to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// Run it now, and at every boot from now on.
+    Switch,
+    /// Run it from the next boot on.
+    Boot,
+    /// Run it now; a reboot undoes it.
+    Test,
+}
+
+impl Operation {
+    /// The operation's name, as configuration and status write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Switch => "switch",
+            Self::Boot => "boot",
+            Self::Test => "test",
+        }
+    }
+
+    /// Whether a verified system also becomes the boot default.
+    pub fn sets_default(self) -> bool {
+        match self {
+            Self::Switch | Self::Boot => true,
+            Self::Test => false,
+        }
+    }
+}
+
+/// What to do with a release head that does not descend from the last
+/// accepted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForcePush {
+    /// Hold until a person accepts it.
+    Refuse,
+    /// Follow it.
+    Accept,
+}
+
+/// What to do with a system whose required checks fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Put the old one back.
+    Rollback,
+    /// Keep the new one and say so: for systems that cannot go back, such as
+    /// after a one-way migration.
+    Report,
+}
+
+/// Everything that deciding needs to know of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// This host's name.
+    pub hostname: String,
+    /// The only machine that this configuration is for.
+    pub machine_id: Option<String>,
+    /// The remotes' names, in order of preference.
+    pub remotes: Vec<Arc<str>>,
+    /// The branch that is followed.
+    pub release: Arc<str>,
+    /// The branch that is tried while it is ahead of the release.
+    pub testing: Option<Arc<str>>,
+    /// What is done with a release: `Switch` or `Boot`.
+    pub operation: Operation,
+    /// Release heads that do not descend from the last accepted one.
+    pub force_push: ForcePush,
+    /// How a commit's tree becomes a system: two commits, or one commit under
+    /// two recipes, are realised apart.
+    pub recipe: Arc<str>,
+    /// Time between two polls.
+    pub poll_interval: Duration,
+    /// Added to it, by chance, up to this much.
+    pub poll_jitter: Duration,
+    /// Pause after the first failure; doubled with each further one.
+    pub retry_first: Duration,
+    /// The longest pause.
+    pub retry_max: Duration,
+    /// Failed activations or verifications after which a system is
+    /// quarantined.
+    pub activations: u32,
+    /// Limit of one `switch-to-configuration`.
+    pub activation_timeout: Duration,
+    /// A system may settle for this long before it is judged.
+    pub grace: Duration,
+    /// From the end of the activation to the verdict, at most.
+    pub health_timeout: Duration,
+    /// Whether a remote must answer from the new system.
+    pub health_remote: bool,
+    /// What failed checks lead to.
+    pub on_failure: OnFailure,
+}

@@ -1,0 +1,123 @@
+//! What a person can tell the agent, as changes of its memory.
+
+use super::memory::{Memory, Subject};
+use super::policy::Policy;
+use super::seen::Seen;
+use super::select::{Standing, Testing, select};
+use super::types::{Commit, Now};
+
+/// What a person tells the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Accept a head that does not descend from the last accepted one.
+    Accept(Prefix),
+    /// Lift backoff and quarantine: of one commit, or of everything.
+    Retry(Option<Prefix>),
+}
+
+/// The first seven or more digits of a commit's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// Checks the digits.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let good = (7..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if good {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            let shown: String = text.chars().take(60).collect();
+            Err(format!("{shown:?} is not a commit: give 7 to 40 hexadecimal digits"))
+        }
+    }
+
+    /// Whether it begins that commit's id.
+    pub fn matches(&self, commit: Commit) -> bool {
+        commit.to_string().starts_with(&self.0)
+    }
+}
+
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The memory afterwards and what to answer; or why it was refused.
+pub fn answer(
+    request: &Request,
+    policy: &Policy,
+    memory: &Memory,
+    seen: &Seen,
+    now: Now,
+) -> Result<(Memory, String), String> {
+    match request {
+        Request::Accept(prefix) => accept(prefix, policy, memory, seen, now),
+        Request::Retry(prefix) => retry(prefix.as_ref(), policy, memory, seen, now),
+    }
+}
+
+fn accept(
+    prefix: &Prefix,
+    policy: &Policy,
+    memory: &Memory,
+    seen: &Seen,
+    now: Now,
+) -> Result<(Memory, String), String> {
+    let standings = select(policy, memory, seen, now).standings;
+    let refused: Vec<Commit> = standings
+        .iter()
+        .filter_map(|standing| match standing {
+            Standing::ForcePush(head) | Standing::Rewind(head) => Some(*head),
+            Standing::Unknown
+            | Standing::Silent
+            | Standing::BranchMissing
+            | Standing::Usable(_)
+            | Standing::Behind(_)
+            | Standing::Unclear(_) => None,
+        })
+        .collect();
+    if let Some(head) = refused.iter().copied().find(|head| prefix.matches(*head)) {
+        let mut memory = memory.clone();
+        memory.allowed = Some(head);
+        return Ok((memory, format!("{} is accepted", head.short())));
+    }
+    if memory.accepted.as_ref().is_some_and(|accepted| prefix.matches(accepted.commit)) {
+        return Err(format!("{prefix} is the accepted head already"));
+    }
+    match refused.first() {
+        Some(head) => Err(format!("{prefix} is not waiting to be accepted; {} is", head.short())),
+        None => Err(format!("{prefix} is not waiting to be accepted; no head is")),
+    }
+}
+
+fn retry(
+    prefix: Option<&Prefix>,
+    policy: &Policy,
+    memory: &Memory,
+    seen: &Seen,
+    now: Now,
+) -> Result<(Memory, String), String> {
+    let meant = |commit: Commit| prefix.is_none_or(|prefix| prefix.matches(commit));
+    let mut after = memory.clone();
+    after.troubles.retain(|trouble| match &trouble.subject {
+        Subject::Commit { commit, .. } => !meant(*commit),
+        Subject::System { system } => {
+            let mut commits = memory.systems.iter().filter(|known| known.system == *system);
+            prefix.is_some() && !commits.any(|known| meant(known.commit))
+        }
+    });
+    let undone = match select(policy, memory, seen, now).testing {
+        Testing::UndoneByReboot(head) => meant(head),
+        Testing::Absent | Testing::Followed(_) | Testing::Stale(_) => false,
+    };
+    if undone {
+        after.tested = None;
+    }
+    let lifted = memory.troubles.len() - after.troubles.len();
+    match (lifted, undone, prefix) {
+        (0, false, Some(prefix)) => Err(format!("nothing is held back for {prefix}")),
+        (0, false, None) => Ok((after, "nothing is held back".into())),
+        (_, _, _) => Ok((after, "tried again now".into())),
+    }
+}

@@ -1,0 +1,234 @@
+//! What the agent sees of the world, all at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::backoff::Luck;
+use super::guardian;
+use super::job::{
+    Check, Generation, JobId, Order, RealiseOutcome, RealiseProgress, Realised, SwitchOrder,
+    SwitchOutcome, Verdict,
+};
+use super::types::{BootId, Commit, Mono, StorePath, Wall};
+
+/// One look at the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Which boot this is.
+    pub boot_id: BootId,
+    /// The machine's id, if it has one.
+    pub machine_id: Option<String>,
+    /// What `/run/current-system` names.
+    pub running: Option<StorePath>,
+    /// What `/run/booted-system` names.
+    pub booted: Option<StorePath>,
+    /// What the system profile names.
+    pub profile: Option<Generation>,
+    /// Why the boot default cannot fully run without a reboot, if so.
+    pub reboot_why: Option<String>,
+    /// Of the systems that the memory names, those that are in the store.
+    pub present: BTreeSet<StorePath>,
+    /// The systems that are kept from the garbage collector, by purpose.
+    pub roots: BTreeMap<Purpose, StorePath>,
+    /// Whether roots are being changed.
+    pub rooting: bool,
+    /// The remotes, in the policy's order.
+    pub remotes: Vec<Remote>,
+    /// How commits are related, as far as that was looked up.
+    pub relations: Relations,
+    /// Whether that is being looked up.
+    pub comparing: bool,
+    /// The jobs that have a directory.
+    pub jobs: Vec<Job>,
+    /// The last finished round of checks.
+    pub checks: Option<Round>,
+    /// Whether a round of checks is running.
+    pub checking: bool,
+    /// By chance.
+    pub luck: Luck,
+}
+
+impl Seen {
+    /// Whether a system is in the store. One that was built a moment ago is:
+    /// the memory did not name it yet when this was seen.
+    pub fn has(&self, system: &StorePath) -> bool {
+        self.present.contains(system)
+            || self.jobs.iter().any(|job| match &job.work {
+                Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
+                    Realised::Built { system: built } => built == system,
+                    Realised::NoSuchHost { .. }
+                    | Realised::Failed { .. }
+                    | Realised::Damaged { .. }
+                    | Realised::Cancelled => false,
+                },
+                Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => {
+                    false
+                }
+            })
+    }
+}
+
+/// What a system is kept in the store for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// It is about to be activated.
+    Candidate,
+    /// It runs; while a switch is under way, what is put back if that fails.
+    Running,
+    /// It was last verified.
+    LastGood,
+    /// It was verified before that.
+    GoodBefore,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Candidate, Self::Running, Self::LastGood, Self::GoodBefore];
+
+    /// The name of its link.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Candidate => "candidate",
+            Self::Running => "running",
+            Self::LastGood => "last-good",
+            Self::GoodBefore => "good-before",
+        }
+    }
+}
+
+/// What is known of a remote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// Whether it is being asked.
+    pub busy: bool,
+    /// When it was last asked, and had answered or failed.
+    pub asked: Option<Mono>,
+    /// When it last answered.
+    pub answered: Option<Wall>,
+    /// How often it failed since it last answered.
+    pub failures: u32,
+    /// Why, the last time.
+    pub error: Option<String>,
+    /// What it answered last.
+    pub heads: Option<Heads>,
+    /// When it last gave another answer than before.
+    pub moved: Option<Wall>,
+    /// A person wants it asked now.
+    pub wanted: bool,
+    /// By chance, anew for each poll.
+    pub luck: Luck,
+}
+
+impl Remote {
+    /// Whether the last poll was answered.
+    pub fn answers(&self) -> bool {
+        self.asked.is_some() && self.failures == 0
+    }
+}
+
+/// The heads of the branches that are followed; none for one that is not
+/// there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heads {
+    /// Of the release branch.
+    pub release: Option<Commit>,
+    /// Of the testing branch.
+    pub testing: Option<Commit>,
+}
+
+/// How a newer-seen commit is related to an older-seen one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Relation {
+    /// It is the same.
+    Same,
+    /// It descends from it.
+    Ahead,
+    /// It is an ancestor of it.
+    Behind,
+    /// Neither, as far as the clone knows.
+    Diverged,
+}
+
+/// Relations that were looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relations(pub Arc<BTreeMap<(Commit, Commit), Relation>>);
+
+impl Relations {
+    /// How `newer` is related to `older`, if that was looked up.
+    pub fn of(&self, older: Commit, newer: Commit) -> Option<Relation> {
+        if older == newer {
+            return Some(Relation::Same);
+        }
+        self.0.get(&(older, newer)).copied()
+    }
+}
+
+/// Whether a job lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It was ordered a moment ago and does not hold its lock yet.
+    Starting,
+    /// It holds its lock.
+    Running,
+    /// It does not, and will not.
+    Ended,
+}
+
+/// A job that has a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// Whether it lives.
+    pub life: Life,
+    /// Whether it was told to stop.
+    pub stopping: bool,
+    /// When it was last started again, by this agent.
+    pub resumed: Option<Mono>,
+    /// What its files say.
+    pub work: Work,
+}
+
+/// What a job's files say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a host has one or two jobs")]
+pub enum Work {
+    /// A realise job.
+    Realise {
+        /// What it was told.
+        order: Order,
+        /// How far it is.
+        progress: Option<RealiseProgress>,
+        /// What came of it.
+        outcome: Option<RealiseOutcome>,
+    },
+    /// A switch job.
+    Switch {
+        /// What it was told.
+        order: SwitchOrder,
+        /// How far it is.
+        progress: Option<guardian::Progress>,
+        /// What it was told of the candidate.
+        verdict: Option<Verdict>,
+        /// What came of it.
+        outcome: Option<SwitchOutcome>,
+    },
+    /// Its order cannot be read.
+    Unreadable,
+}
+
+/// A round of checks of an activated system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// The job that awaits the verdict.
+    pub job: JobId,
+    /// When the round began.
+    pub began: Mono,
+    /// When it was over.
+    pub ended: Mono,
+    /// What each found.
+    pub checks: Vec<Check>,
+}
