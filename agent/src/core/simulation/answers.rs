@@ -1,0 +1,166 @@
+//! What comes back to the agent: answers of remotes, roots, rounds of checks,
+//! and what a person asks for.
+
+use super::forge::Health;
+use super::host::Task;
+use super::world::{Tick, World, Wrong};
+use crate::core::backoff::Luck;
+use crate::core::job::{Check, JobId};
+use crate::core::policy::OnFailure;
+use crate::core::request::{Request, answer};
+use crate::core::seen::Round;
+use crate::core::types::Commit;
+
+impl World {
+    pub(super) fn running_health(&self) -> Option<Health> {
+        let running = self.host.running.as_ref()?;
+        Some(self.forge.system(running).health)
+    }
+
+    fn network(&self, remote: usize) -> bool {
+        !self.forge.mirrors[remote].down && self.running_health() != Some(Health::NoNetwork)
+    }
+
+    pub(super) fn polled(&mut self, index: usize) {
+        let up = self.network(index);
+        let now = self.now();
+        let luck = Luck(self.chance.next() as u16);
+        let compares = self.chance.one_in(2);
+        let heads = self.forge.heads(index);
+        let Some(agent) = &mut self.agent else { return };
+        let remote = &mut agent.remotes[index];
+        remote.busy = false;
+        remote.asked = Some(now.mono);
+        remote.luck = luck;
+        if up {
+            if remote.heads != Some(heads) {
+                remote.moved = Some(now.wall);
+            }
+            remote.answered = Some(now.wall);
+            remote.failures = 0;
+            remote.error = None;
+            remote.heads = Some(heads);
+            if let (true, Some(head), Some(accepted)) =
+                (compares, heads.release, agent.memory.accepted.clone())
+            {
+                let relation = self.forge.relation(accepted.commit, head);
+                agent.learn_relation(accepted.commit, head, relation);
+            }
+            self.truth.shown_release.extend(heads.release.map(|head| (index, head)));
+            self.truth.shown_testing.extend(heads.testing);
+            self.truth.tested.take_if(|(tested, _)| heads.testing != Some(*tested));
+        } else {
+            remote.failures += 1;
+            remote.error = Some("no route to host".into());
+        }
+        self.stir();
+    }
+
+    pub(super) fn compared(&mut self, older: Commit, newer: Commit) {
+        let relation = self.forge.relation(older, newer);
+        let Some(agent) = &mut self.agent else { return };
+        agent.comparing = false;
+        agent.learn_relation(older, newer, relation);
+        self.stir();
+    }
+
+    pub(super) fn rooted(&mut self) {
+        let fails = self.faults.roots > 0;
+        self.faults.roots = self.faults.roots.saturating_sub(1);
+        let Some(agent) = &mut self.agent else { return };
+        let Some(roots) = agent.rooting.take() else { return };
+        if !fails {
+            self.host.roots =
+                roots.into_iter().filter(|(_, system)| self.host.store.contains(system)).collect();
+        }
+        self.stir();
+    }
+
+    pub(super) fn checked(&mut self, job: &JobId, late: bool) {
+        let health = self.running_health();
+        let hangs = health == Some(Health::Hangs);
+        let reachable = (0..self.policy.remotes.len()).any(|remote| self.network(remote));
+        let (order, candidate_runs) = match self.host.jobs.get(job).map(|dir| &dir.task) {
+            Some(Task::Switch { order, .. }) => {
+                (Some(order), self.host.running.as_ref() == Some(&order.candidate))
+            }
+            Some(Task::Realise { .. }) | None => (None, false),
+        };
+        let needs_remote =
+            self.policy.health_remote && order.is_some_and(|order| order.remote_before);
+        if hangs && !late {
+            // The host bounds it.
+            let (after, incarnation) = (self.chance.between(10_000, 90_000), self.incarnation);
+            self.schedule(after, Tick::Checked(incarnation, job.clone(), true));
+            return;
+        }
+        let web = match health.filter(|_| !late) {
+            Some(Health::Good { rounds }) => rounds == 0 && candidate_runs,
+            Some(Health::NoNetwork) => true,
+            Some(Health::Bad | Health::Hangs | Health::NoAgent) | None => false,
+        };
+        if let (Some(Health::Good { rounds }), Some(running)) = (health, &self.host.running) {
+            let index = super::forge::system_index(running);
+            self.forge.systems[index].health = Health::Good { rounds: rounds.saturating_sub(1) };
+        }
+        let ended = self.mono();
+        let Some(agent) = &mut self.agent else { return };
+        let check = |name: &str, ok: bool| Check {
+            name: name.into(),
+            ok,
+            detail: if ok { "ok" } else { "no answer" }.into(),
+            required: true,
+        };
+        let mut checks = vec![check("web", web)];
+        if needs_remote {
+            checks.push(check("remote", reachable));
+        }
+        agent.checking = false;
+        agent.checks = Some(Round { job: job.clone(), began: agent.began_checks, ended, checks });
+        self.stir();
+    }
+
+    /// A verdict is true of what runs.
+    pub(super) fn judge(&mut self, job: &JobId, good: bool) {
+        let Some(Task::Switch { order, .. }) = self.host.jobs.get(job).map(|dir| &dir.task) else {
+            return;
+        };
+        let candidate = order.candidate.clone();
+        if !good {
+            self.blame(job, &candidate);
+        } else if self.host.running.as_ref() == Some(&candidate) {
+            self.truth.verified.insert(candidate);
+        }
+    }
+
+    /// A verdict says what the last round of checks said, or is late.
+    pub(super) fn check_verdict(&self, job: &JobId, good: bool) -> Result<(), Wrong> {
+        let agent = self.agent.as_ref().expect("it lives");
+        let round = agent.checks.as_ref().filter(|round| round.job == *job);
+        let passed = round.is_some_and(|round| round.checks.iter().all(|check| check.ok));
+        if good && !passed && self.policy.on_failure == OnFailure::Rollback {
+            return Err("P1: a good verdict without checks that passed".into());
+        }
+        Ok(())
+    }
+
+    /// A person asks for something.
+    pub(super) fn request(&mut self, request: &Request) -> Option<Result<String, String>> {
+        let now = self.now();
+        let mut agent = self.agent.take()?;
+        let seen = self.observe(&agent);
+        let result =
+            answer(request, &self.policy, &agent.memory, &seen, now).map(|(memory, said)| {
+                agent.memory = memory;
+                self.host.journal = Some(agent.memory.clone());
+                said
+            });
+        for remote in &mut agent.remotes {
+            remote.wanted = !remote.busy;
+        }
+        self.agent = Some(agent);
+        self.tell(|| format!("a person: {request:?}: {result:?}"));
+        self.stir();
+        Some(result)
+    }
+}

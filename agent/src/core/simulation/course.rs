@@ -1,0 +1,339 @@
+//! Plays a story, and says what it must have come to once the faults stop.
+
+use super::forge::{Activation, Build, Health, commit, commit_index};
+use super::story::Story;
+use super::world::{World, Wrong};
+use crate::core::decide::{Outlook, Step};
+use crate::core::memory::Stuck;
+use crate::core::policy::{ForcePush, OnFailure, Operation};
+use crate::core::seen::Relation;
+use crate::core::status::{State, Status};
+use crate::core::types::Commit;
+
+/// What a story came to.
+pub(super) struct Course {
+    /// Accepted heads that came to a final verdict.
+    pub(super) deployments: u64,
+    pub(super) steps: u64,
+    pub(super) wrong: Option<Wrong>,
+    pub(super) told: Vec<String>,
+}
+
+/// Plays a story to its end, or until something is wrong.
+pub(super) fn play(story: &Story, telling: bool) -> Course {
+    let mut world = World::new(story);
+    if telling {
+        world.telling = Some(Vec::new());
+    }
+    let wrong = world.run().err();
+    Course {
+        deployments: world.truth.finished.len() as u64,
+        steps: world.truth.steps,
+        wrong,
+        told: world.telling.unwrap_or_default(),
+    }
+}
+
+/// What must be there in the end.
+#[derive(Debug)]
+enum Expected {
+    /// Nothing has ever been asked for.
+    Nothing,
+    /// The commit cannot be realised.
+    Unrealised(Commit, State),
+    /// Its system does not work.
+    Bad(Commit),
+    /// It is in force.
+    InForce(Commit, Operation),
+}
+
+impl World {
+    fn run(&mut self) -> Result<(), Wrong> {
+        while !self.story_is_over() {
+            self.advance()?;
+            if self.resting {
+                self.rest()?;
+                self.resting = false;
+                self.next_event();
+            }
+        }
+        Ok(())
+    }
+
+    /// The faults stop: P4 and P6.
+    fn rest(&mut self) -> Result<(), Wrong> {
+        self.faults = Default::default();
+        for mirror in &mut self.forge.mirrors {
+            *mirror = Default::default();
+        }
+        self.host.locked_until = 0;
+        self.host.old_failures = 0;
+        self.host.profile_failures = 0;
+        let incarnation = self.incarnation;
+        self.schedule(3_000, super::world::Tick::AgentStarts(incarnation));
+        self.tell(|| "       the faults stop".into());
+        let mut helped = 0;
+        let mut since = self.mono();
+        let mut deadline = self.t + self.patience();
+        loop {
+            if self.t > deadline {
+                return Err(format!(
+                    "P6: {:?} does not come about: {}",
+                    self.expected(),
+                    self.told_state()
+                ));
+            }
+            self.advance()?;
+            if !self.is_idle(since) {
+                continue;
+            }
+            let shown = self.shown();
+            match self.needs_help() {
+                _ if helped > 12 => return Err("P6: it needs help again and again".into()),
+                Some(Help::Reboot) => {
+                    self.reboot();
+                    self.stir();
+                }
+                Some(Help::Retry) => self.retry(),
+                None if self.is_as_expected(&shown)? => break,
+                None => continue,
+            }
+            helped += 1;
+            since = self.mono();
+            deadline = self.t + self.patience();
+        }
+        self.check_endings()?;
+        self.check_idle()
+    }
+
+    fn patience(&self) -> u64 {
+        let policy = &self.policy;
+        let tries = policy.retry_max * (policy.activations + 4);
+        let slow = (policy.health_timeout + policy.poll_interval) * 12;
+        super::agent::millis(tries + slow) + 4_000_000
+    }
+
+    fn is_idle(&self, since: crate::core::types::Mono) -> bool {
+        self.host.jobs.is_empty()
+            && self.agent.as_ref().is_some_and(|agent| {
+                let waits = agent
+                    .decision
+                    .as_ref()
+                    .is_some_and(|decision| matches!(decision.step, Step::Wait { .. }));
+                // With the first refused the next one counts as well.
+                waits && agent.is_idle() && agent.all_asked_since(since, self.refuses())
+            })
+    }
+
+    fn shown(&self) -> Status {
+        let agent = self.agent.as_ref().expect("it is idle, so it lives");
+        let seen = agent.seen.as_ref().expect("it has looked");
+        let decision = agent.decision.as_ref().expect("it has decided");
+        self.status(&agent.memory, seen, decision)
+    }
+
+    fn told_state(&self) -> String {
+        match &self.agent {
+            Some(agent) if agent.decision.is_some() => {
+                let shown = self.shown();
+                format!(
+                    "{} ({}), runs {:?}, default {:?}, jobs {:?}, step {:?}",
+                    shown.state.as_str(),
+                    shown.reason,
+                    self.host.running,
+                    self.host.profile_system(),
+                    self.host.jobs.keys().collect::<Vec<_>>(),
+                    agent.decision.as_ref().map(|decision| &decision.step),
+                )
+            }
+            Some(_) | None => "no agent".into(),
+        }
+    }
+
+    fn outlook(&self) -> Option<&Outlook> {
+        Some(&self.agent.as_ref()?.decision.as_ref()?.outlook)
+    }
+
+    /// Whether the branch has nothing to offer: it is gone, or was forced.
+    fn refuses(&self) -> bool {
+        let head = self.forge.release.map(commit);
+        let accepted = self.truth.accepted.as_ref().map(|accepted| accepted.commit);
+        match (head, accepted) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(head), Some(accepted)) => {
+                let relation = self.relation(accepted, head);
+                self.policy.force_push == ForcePush::Refuse
+                    && self.truth.allowed != Some(head)
+                    && matches!(relation, Relation::Behind | Relation::Diverged)
+            }
+        }
+    }
+
+    /// What a person would do now.
+    fn needs_help(&self) -> Option<Help> {
+        if matches!(self.outlook(), Some(Outlook::AwaitsBoot { .. })) {
+            return Some(Help::Reboot);
+        }
+        let quarantined = matches!(self.outlook(), Some(Outlook::Stuck(trouble))
+            if trouble.stuck == Some(Stuck::Quarantined));
+        let works = matches!(self.expected(), Expected::InForce(..));
+        (quarantined && works).then_some(Help::Retry)
+    }
+
+    /// The newest acceptable commit and what it can come to, from the commits
+    /// themselves.
+    fn expected(&self) -> Expected {
+        let head = self.forge.release.map(commit);
+        let accepted = self.truth.accepted.as_ref().map(|accepted| accepted.commit);
+        let release = match (head, accepted) {
+            (None, None) => return Expected::Nothing,
+            (None, Some(only)) | (Some(only), None) => only,
+            (Some(head), Some(accepted)) => match self.relation(accepted, head) {
+                Relation::Same | Relation::Ahead => head,
+                Relation::Behind | Relation::Diverged => {
+                    let allowed = self.truth.allowed == Some(head);
+                    if allowed || self.policy.force_push == ForcePush::Accept {
+                        head
+                    } else {
+                        accepted
+                    }
+                }
+            },
+        };
+        let testing = self.forge.testing.filter(|_| self.policy.testing.is_some()).map(commit);
+        let tested = self.agent.as_ref().and_then(|agent| agent.memory.tested.as_ref());
+        let (target, operation) = match testing {
+            Some(head)
+                if self.relation(release, head) == Relation::Ahead
+                    && !tested.is_some_and(|t| t.commit == head && t.boot_id != self.boot_id()) =>
+            {
+                (head, Operation::Test)
+            }
+            Some(_) | None => (release, self.policy.operation),
+        };
+        match self.forge.commits[commit_index(target)].build {
+            Build::Broken => return Expected::Unrealised(target, State::BackingOff),
+            Build::NoHost => return Expected::Unrealised(target, State::Held),
+            Build::Works { .. } | Build::Damaged => {}
+        }
+        let system = self.forge.system_of(target);
+        let reports = self.policy.on_failure == OnFailure::Report;
+        let runs = self.host.running.as_ref() == Some(&system.path);
+        let activates = match system.activation {
+            Activation::Works(_) => true,
+            _ if runs && self.truth.verified.contains(&system.path) => true,
+            Activation::NeedsReboot => operation != Operation::Test,
+            Activation::Refused | Activation::Half(..) | Activation::Broke(_) => {
+                operation == Operation::Boot
+            }
+        };
+        let healthy = match system.health {
+            // So many rounds do not fit into the time for them.
+            Health::Good { rounds } => rounds < 8 || reports,
+            Health::Bad | Health::Hangs => reports,
+            Health::NoNetwork | Health::NoAgent => false,
+        };
+        let boots = system.boots || !operation.sets_default();
+        if activates && healthy && boots {
+            Expected::InForce(target, operation)
+        } else {
+            Expected::Bad(target)
+        }
+    }
+
+    fn is_as_expected(&self, shown: &Status) -> Result<bool, Wrong> {
+        let host = &self.host;
+        let known = [&self.truth.verified, &self.truth.by_hand, &self.truth.adopted];
+        let legitimate = self.truth.hand
+            || self.truth.hand_at.is_some()
+            || host.running.as_ref().is_some_and(|s| known.iter().any(|set| set.contains(s)))
+            // Nothing was ever good enough to go back to.
+            || self.agent.as_ref().is_some_and(|agent| agent.memory.last_good.is_none());
+        let whole = !host.half_done || self.truth.verified.is_empty();
+        if !whole {
+            return Ok(false);
+        }
+        if matches!(self.outlook(), Some(Outlook::Drift)) {
+            return Ok(self.truth.hand);
+        }
+        let refused = self.refuses()
+            && shown.state == State::Held
+            && shown
+                .held
+                .as_ref()
+                .is_some_and(|held| matches!(held.cause.as_str(), "force-push" | "branch-missing"));
+        let desired =
+            |commit: Commit| shown.desired.as_ref().is_some_and(|desired| desired.commit == commit);
+        Ok(match self.expected() {
+            Expected::Nothing => shown.desired.is_none(),
+            Expected::Unrealised(commit, state) => {
+                desired(commit) && legitimate && (shown.state == state || refused)
+            }
+            Expected::Bad(commit) => {
+                desired(commit)
+                    && legitimate
+                    && (shown.held.as_ref().is_some_and(|held| held.cause == "quarantined")
+                        || refused)
+                    && matches!(self.outlook(), Some(Outlook::Stuck(_)))
+            }
+            Expected::InForce(commit, operation) => {
+                let system = Some(&self.forge.system_of(commit).path);
+                let calm = matches!(shown.state, State::UpToDate | State::RebootRequired)
+                    || shown.state == State::Waiting
+                        && matches!(self.outlook(), Some(Outlook::InSync));
+                desired(commit)
+                    && host.running.as_ref() == system
+                    && (!operation.sets_default()
+                        || host.profile_system() == system && host.boot_loader.as_ref() == system)
+                    && (calm || refused)
+            }
+        })
+    }
+
+    /// P5: all that began has ended, but for what is still under way.
+    fn check_endings(&self) -> Result<(), Wrong> {
+        let memory = &self.agent.as_ref().expect("it is idle, so it lives").memory;
+        let open = |id: &crate::core::job::DeploymentId| {
+            memory.deployment.as_ref().is_some_and(|d| d.id == *id)
+                || memory.awaiting.as_ref().is_some_and(|a| a.deployment.id == *id)
+        };
+        match self.truth.deployments.iter().find(|(id, ending)| ending.is_none() && !open(id)) {
+            Some((id, _)) => Err(format!("P5: {id} never ended")),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing is written while nothing happens.
+    fn check_idle(&mut self) -> Result<(), Wrong> {
+        if matches!(self.outlook(), Some(Outlook::BackingOff(_))) {
+            return Ok(());
+        }
+        let saves = self.truth.saves;
+        let before = self.host.journal.clone();
+        let until = self.t + 2 * super::agent::millis(self.policy.poll_interval);
+        while self.t < until {
+            self.advance()?;
+        }
+        if self.truth.saves == saves {
+            Ok(())
+        } else {
+            let before = before.map(|m| format!("{m:?}")).unwrap_or_default();
+            let after = self.host.journal.as_ref().map(|m| format!("{m:?}")).unwrap_or_default();
+            let same = before.bytes().zip(after.bytes()).take_while(|(a, b)| a == b).count();
+            let around = |text: &str| {
+                text.chars().skip(same.saturating_sub(60)).take(120).collect::<String>()
+            };
+            Err(format!(
+                "saved although nothing happened: {} became {}",
+                around(&before),
+                around(&after)
+            ))
+        }
+    }
+}
+
+enum Help {
+    Reboot,
+    Retry,
+}

@@ -1,0 +1,165 @@
+//! What the guardian's acts do to the host.
+
+use super::forge::{Activation, Health, system_index};
+use super::host::Task;
+use super::world::{Tick, World, Wrong};
+use crate::core::guardian::{Act, Done};
+use crate::core::job::{JobId, SwitchOrder};
+use crate::core::types::StorePath;
+
+impl World {
+    /// What an act does to the host, at its end.
+    pub(super) fn effect(
+        &mut self,
+        id: &JobId,
+        order: &SwitchOrder,
+        done: &Act,
+        half_before: bool,
+    ) -> Result<Done, Wrong> {
+        Ok(match done {
+            Act::Activate => self.activate(id, &order.candidate, half_before)?,
+            Act::ActivateOld(old) => {
+                if !self.host.store.contains(old) {
+                    return Err(format!("P4: {old:?} is to be put back and is gone"));
+                }
+                if self.host.old_failures > 0 {
+                    self.host.old_failures -= 1;
+                    let moved = self.chance.one_in(2);
+                    let how = self.chance.below(5);
+                    if matches!(how, 0..=1) {
+                        self.host.half_done = half_before;
+                        return Ok(Done::Exit([1, 100][how as usize]));
+                    }
+                    if moved {
+                        self.host.running = Some(old.clone());
+                    }
+                    // With 2 it has carried on, wherever it was.
+                    let back = self.host.running.as_ref() == Some(old);
+                    self.host.half_done = !(back && how == 2);
+                    return Ok([Done::Exit(2), Done::Broke("signal 9".into()), Done::Exit(5)]
+                        [how as usize - 2]
+                        .clone());
+                }
+                if self.t < self.host.locked_until {
+                    self.host.half_done = half_before;
+                    return Ok(Done::Exit(11));
+                }
+                self.host.running = Some(old.clone());
+                self.host.half_done = false;
+                self.agent_may_start();
+                Done::Exit(self.chance.pick(&[0, 0, 4]))
+            }
+            Act::SetProfile => match self.profile_fails() {
+                Some(error) => {
+                    self.blame(id, &order.candidate);
+                    Done::Profile(Err(error))
+                }
+                None => {
+                    self.host.set_profile(&order.candidate);
+                    Done::Profile(Ok(()))
+                }
+            },
+            Act::RestoreProfile(old) => match self.profile_fails() {
+                Some(error) => Done::Profile(Err(error)),
+                None => {
+                    self.host.restore_profile(order.profile.as_ref(), old);
+                    Done::Profile(Ok(()))
+                }
+            },
+            Act::WriteBoot if !self.forge.system(&order.candidate).boots => {
+                self.blame(id, &order.candidate);
+                // It may have failed at the very end.
+                if self.chance.one_in(2) {
+                    self.host.boot_loader = Some(order.candidate.clone());
+                }
+                Done::Exit(1)
+            }
+            Act::WriteBoot => {
+                self.host.boot_loader = Some(order.candidate.clone());
+                Done::Exit(0)
+            }
+            Act::WriteOldBoot(old) => {
+                self.host.boot_loader = Some(old.clone());
+                Done::Exit(0)
+            }
+            Act::AwaitVerdict(until) => {
+                let has_verdict = match &self.host.jobs[id].task {
+                    Task::Switch { verdict, .. } => verdict.is_some(),
+                    Task::Realise { .. } => false,
+                };
+                if !has_verdict && self.mono() >= *until {
+                    self.blame(id, &order.candidate);
+                }
+                Done::Waited
+            }
+            Act::Pause(_) => Done::Waited,
+            Act::Note(_) | Act::Finish(_) => return Err("these take no time".into()),
+        })
+    }
+
+    fn activate(
+        &mut self,
+        id: &JobId,
+        candidate: &StorePath,
+        half_before: bool,
+    ) -> Result<Done, Wrong> {
+        if !self.host.store.contains(candidate) {
+            return Err(format!("P4: {candidate:?} is to be activated and is gone"));
+        }
+        if self.t < self.host.locked_until {
+            self.host.half_done = half_before;
+            return Ok(Done::Exit(11));
+        }
+        let system = &mut self.forge.systems[system_index(candidate)];
+        let activation = if system.flaky > 0 {
+            system.flaky -= 1;
+            Activation::Half(2, system.flaky.is_multiple_of(2))
+        } else {
+            system.activation
+        };
+        let runs = match activation {
+            Activation::Works(_) => true,
+            Activation::Refused | Activation::NeedsReboot => false,
+            Activation::Half(_, moved) | Activation::Broke(moved) => moved,
+        };
+        if runs {
+            self.host.running = Some(candidate.clone());
+            if self.running_health() == Some(Health::NoAgent) {
+                self.kill_agent();
+            }
+        }
+        match activation {
+            Activation::Works(code) => {
+                self.host.half_done = false;
+                Ok(Done::Exit(code))
+            }
+            Activation::Refused | Activation::NeedsReboot => {
+                self.host.half_done = half_before;
+                self.blame(id, candidate);
+                Ok(Done::Exit(if activation == Activation::Refused { 1 } else { 100 }))
+            }
+            Activation::Half(code, _) => {
+                self.blame(id, candidate);
+                Ok(Done::Exit(code))
+            }
+            Activation::Broke(_) => {
+                self.blame(id, candidate);
+                Ok(Done::Broke("killed by signal 11".into()))
+            }
+        }
+    }
+
+    /// The agent was not in the system that was left, or is started by a timer.
+    fn agent_may_start(&mut self) {
+        if self.agent.is_none() {
+            let incarnation = self.incarnation;
+            self.schedule(3_000, Tick::AgentStarts(incarnation));
+        }
+    }
+
+    fn profile_fails(&mut self) -> Option<String> {
+        let fails = self.host.profile_failures > 0;
+        self.host.profile_failures = self.host.profile_failures.saturating_sub(1);
+        fails.then(|| "no space left on device".into())
+    }
+}

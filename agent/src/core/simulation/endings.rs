@@ -1,0 +1,76 @@
+//! Whether a switch job ended as it says it did: P5, from what is there.
+
+use super::world::{World, Wrong};
+use crate::core::job::{Ending, How, JobId, SwitchOrder, SwitchOutcome};
+
+impl World {
+    /// What is true when a switch job ends as it says it did.
+    pub(super) fn check_outcome(
+        &mut self,
+        id: &JobId,
+        order: &SwitchOrder,
+        outcome: &SwitchOutcome,
+    ) -> Result<(), Wrong> {
+        let host = &self.host;
+        let candidate = Some(&order.candidate);
+        let runs = host.running.as_ref() == candidate;
+        let old_runs = host.running == order.old;
+        let defaults = order.order.target.operation.sets_default();
+        let is_default =
+            host.profile_system() == candidate && host.boot_loader.as_ref() == candidate;
+        let was_default = order.old.as_ref() == candidate
+            || order.profile.as_ref().map(|generation| &generation.system) == candidate
+                && order.how == How::Activate;
+        let left_default = was_default
+            || host.profile_system() != candidate && host.boot_loader.as_ref() != candidate;
+        let rebooted = order.order.boot_id != self.boot_id();
+        let hand = self.truth.hand_at.is_some_and(|at| at >= self.host.jobs[id].ordered);
+        let right = match outcome.ending {
+            Some(Ending::Good) => {
+                runs && !host.half_done
+                    && self.truth.verified.contains(&order.candidate)
+                    && (!defaults || is_default)
+            }
+            // A reboot puts back as well: to what was the default then.
+            Some(Ending::RolledBack) => {
+                (old_runs || rebooted && !runs) && !host.half_done && left_default
+            }
+            Some(Ending::Failed) => {
+                order.old.is_none()
+                    || host.running == order.running && !host.half_done && left_default
+            }
+            Some(Ending::Interrupted) => {
+                (rebooted || old_runs || host.running == order.running) && !host.half_done
+            }
+            Some(Ending::Superseded) => hand,
+            None => defaults && is_default,
+        };
+        if !right {
+            return Err(format!(
+                "P5: {:?} ({:?}), but running {:?}, old {:?}, profile {:?}, boot loader {:?}, \
+                 half-done {}, hand {hand}",
+                outcome.ending,
+                outcome.cause,
+                host.running,
+                order.old,
+                host.profile_system(),
+                host.boot_loader,
+                host.half_done
+            ));
+        }
+        match outcome.ending {
+            Some(Ending::Good) => {
+                self.truth.failures.remove(&order.candidate);
+                self.truth.deferred.remove(&order.candidate);
+            }
+            Some(Ending::RolledBack | Ending::Failed) if order.old.is_some() => {
+                self.truth.deferred.remove(&order.candidate);
+            }
+            // With nothing to put back it is left, for want of a better one.
+            Some(Ending::Failed) => self.truth.adopted.extend(self.host.running.clone()),
+            Some(_) | None => {}
+        }
+        self.truth.outcomes.insert(id.deployment.clone(), outcome.ending);
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! What an event does to the world.
+
+use super::forge::{Change, Health, commit, commit_index};
+use super::host::Task;
+use super::story::{Event, Hand};
+use super::world::{Tick, World, Wrong};
+use crate::core::job::Kind;
+use crate::core::request::{Prefix, Request};
+
+impl World {
+    pub(super) fn happen(&mut self, event: &Event) -> Result<(), Wrong> {
+        let release = self.forge.release.unwrap_or(self.forge.last_release);
+        match *event {
+            Event::Push(change) => {
+                self.forge.release = Some(self.forge.author(vec![release], change));
+            }
+            Event::ForcePush(back, change) => {
+                let onto = self.forge.before(release, back);
+                let parents = if onto == release { Vec::new() } else { vec![onto] };
+                self.forge.release = Some(self.forge.author(parents, change));
+            }
+            Event::Rewind(back) => self.forge.release = Some(self.forge.before(release, back)),
+            Event::DeleteRelease => self.forge.release = None,
+            Event::Mend(change) => {
+                let accepted = self.truth.accepted.as_ref();
+                let onto = accepted.map_or(release, |accepted| commit_index(accepted.commit));
+                self.forge.release = Some(self.forge.author(vec![onto], change));
+            }
+            Event::RestoreRelease => self.forge.release = Some(release),
+            Event::Test { change, on_release } => {
+                let onto = self.forge.testing.filter(|_| !on_release).unwrap_or(release);
+                self.forge.testing = Some(self.forge.author(vec![onto], change));
+            }
+            Event::MergeTest => {
+                if let Some(testing) = self.forge.testing {
+                    let forward = self.forge.contains(commit(testing), commit(release));
+                    self.forge.release = Some(if forward && self.chance.one_in(2) {
+                        testing
+                    } else {
+                        self.forge.merge(release, testing)
+                    });
+                }
+            }
+            Event::DeleteTest => self.forge.testing = None,
+            Event::Down(remote) => self.forge.mirrors[remote].down = true,
+            Event::Up(remote) => self.forge.mirrors[remote].down = false,
+            Event::Stale(remote) => {
+                self.forge.mirrors[remote].stale = Some(self.forge.heads(remote));
+            }
+            Event::Fresh(remote) => self.forge.mirrors[remote].stale = None,
+            Event::CrashAgent(point, after) => self.faults.agent = Some((point, after)),
+            Event::KillAgent => self.crash_agent(),
+            Event::KillGuardian(point, after) => self.faults.guardian = Some((point, after)),
+            Event::KillJob => self.kill_some_job(),
+            Event::PowerCut => {
+                self.lose_verdicts();
+                self.reboot();
+            }
+            Event::Clock(off) => self.clock_off = off,
+            Event::Hand(hand) => self.another_hand(hand),
+            Event::Gc => self.host.collect_garbage(),
+            Event::LoseJournal => self.lose_journal(),
+            Event::Accept => self.accept(),
+            Event::Retry => self.retry(),
+            Event::StartsFail(times) => self.faults.starts = times,
+            Event::Stillborn(times) => self.faults.stillborn = times,
+            Event::RootsFail(times) => self.faults.roots = times,
+            Event::Locked(for_) => self.host.locked_until = self.t + for_,
+            Event::OldFails(times) => self.host.old_failures = times,
+            Event::ProfileFails(times) => self.host.profile_failures = times,
+            Event::Rest => self.resting = true,
+        }
+        if let Some(release) = self.forge.release {
+            self.forge.last_release = release;
+        }
+        Ok(())
+    }
+
+    fn kill_some_job(&mut self) {
+        let living = self.host.jobs.iter().find(|(_, dir)| dir.process.is_some());
+        let Some((id, dir)) = living else { return };
+        let (id, incarnation) = (id.clone(), dir.incarnation);
+        if id.kind == Kind::Realise && self.chance.one_in(2) {
+            // It is asked to stop, and not by the agent.
+            let dir = self.host.jobs.get_mut(&id).expect("it was found");
+            if let Some(process) = &mut dir.process {
+                process.stopping = true;
+            }
+            self.schedule(1, Tick::Job(id, incarnation));
+            return;
+        }
+        self.kill_job(&id);
+    }
+
+    /// What was written last may be lost with the power.
+    fn lose_verdicts(&mut self) {
+        let lost = self.chance.one_in(2);
+        for dir in self.host.jobs.values_mut() {
+            if let (Task::Switch { verdict, outcome: None, .. }, true) = (&mut dir.task, lost) {
+                *verdict = None;
+            }
+        }
+    }
+
+    fn another_hand(&mut self, hand: Hand) {
+        if self.host.changing.is_some() {
+            // It holds the lock.
+            return;
+        }
+        let known = self.truth.verified.iter().chain(&self.truth.adopted);
+        let known: Vec<_> = known
+            .filter(|system| {
+                self.host.store.contains(*system)
+                    && matches!(self.forge.system(system).health, Health::Good { .. })
+                    && self.forge.system(system).boots
+            })
+            .cloned()
+            .collect();
+        let system = if known.is_empty() || self.chance.one_in(2) {
+            let new = self.forge.new_system(Change::Docs, 0);
+            self.forge.systems[new].path.clone()
+        } else {
+            known[self.chance.index(known.len())].clone()
+        };
+        self.host.store.insert(system.clone());
+        self.truth.hand = true;
+        self.truth.hand_at = Some(self.t);
+        if hand != Hand::Default {
+            self.host.running = Some(system.clone());
+            self.host.half_done = false;
+        }
+        if hand != Hand::Running {
+            self.truth.by_hand.insert(system.clone());
+            self.host.set_profile(&system);
+            self.host.boot_loader = Some(system);
+        }
+    }
+
+    fn lose_journal(&mut self) {
+        self.crash_agent();
+        self.host.journal = None;
+        // Nobody knows any more how it became the default.
+        self.truth.by_hand.append(&mut self.truth.deferred);
+        self.forgive();
+        self.truth.tested = None;
+        self.truth.allowed = None;
+        let jobs = &self.host.jobs;
+        self.truth.deployments.retain(|id, ending| {
+            ending.is_none()
+                && jobs.iter().any(|(job, dir)| {
+                    job.deployment == *id && matches!(dir.task, Task::Switch { .. })
+                })
+        });
+    }
+
+    fn accept(&mut self) {
+        let Some(release) = self.forge.release.map(commit) else { return };
+        let prefix = Prefix::parse(&release.prefix(12)).expect("twelve digits");
+        if let Some(Ok(_)) = self.request(&Request::Accept(prefix)) {
+            self.truth.allowed = Some(release);
+        }
+    }
+
+    pub(super) fn retry(&mut self) {
+        if let Some(Ok(_)) = self.request(&Request::Retry(None)) {
+            self.forgive();
+            self.truth.tested = None;
+        }
+    }
+}

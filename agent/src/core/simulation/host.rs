@@ -1,0 +1,135 @@
+//! The host: store, profile, boot loader, what runs, and the files of the
+//! agent and of its jobs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::guardian::{Act, Done, Progress};
+use crate::core::job::{
+    Generation, JobId, Order, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Verdict,
+};
+use crate::core::memory::{Accepted, Memory};
+use crate::core::seen::Purpose;
+use crate::core::types::StorePath;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Host {
+    pub(super) running: Option<StorePath>,
+    pub(super) booted: Option<StorePath>,
+    pub(super) generations: BTreeMap<u64, StorePath>,
+    pub(super) generation: Option<u64>,
+    pub(super) boot_loader: Option<StorePath>,
+    pub(super) store: BTreeSet<StorePath>,
+    pub(super) roots: BTreeMap<Purpose, StorePath>,
+    pub(super) jobs: BTreeMap<JobId, Directory>,
+    pub(super) journal: Option<Memory>,
+    /// Kept in a second place, as the host does.
+    pub(super) accepted: Option<Accepted>,
+    /// An activation was broken off, and no other has been completed since.
+    pub(super) half_done: bool,
+    /// The job that is changing the system right now.
+    pub(super) changing: Option<JobId>,
+    /// Another process holds the lock of `switch-to-configuration` until then.
+    pub(super) locked_until: u64,
+    /// So many ways back will fail.
+    pub(super) old_failures: u32,
+    /// So many writes of a profile will fail.
+    pub(super) profile_failures: u32,
+}
+
+/// A job's directory, and its process.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    pub(super) task: Task,
+    pub(super) process: Option<Process>,
+    /// When it was ordered.
+    pub(super) ordered: u64,
+    /// How often its process was started, so that the ticks of an earlier one
+    /// mean nothing.
+    pub(super) incarnation: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Task {
+    Realise {
+        order: Order,
+        outcome: Option<RealiseOutcome>,
+    },
+    Switch {
+        order: Box<SwitchOrder>,
+        progress: Option<Progress>,
+        verdict: Option<Verdict>,
+        outcome: Option<SwitchOutcome>,
+    },
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Process {
+    /// Whether it holds its lock.
+    pub(super) locked: bool,
+    pub(super) stopping: bool,
+    /// See [`crate::core::guardian::Sight`].
+    pub(super) own: bool,
+    pub(super) last: Option<Done>,
+    pub(super) doing: Option<Act>,
+    pub(super) acts: u32,
+    /// When what it is doing is done.
+    pub(super) due: u64,
+    /// Whether the system was half-done before that.
+    pub(super) half_before: bool,
+}
+
+impl Host {
+    pub(super) fn profile(&self) -> Option<Generation> {
+        let number = self.generation?;
+        Some(Generation { number, system: self.generations[&number].clone() })
+    }
+
+    pub(super) fn profile_system(&self) -> Option<&StorePath> {
+        self.generation.map(|number| &self.generations[&number])
+    }
+
+    pub(super) fn set_profile(&mut self, system: &StorePath) {
+        let number = self.generations.keys().last().map_or(1, |last| last + 1);
+        self.generations.insert(number, system.clone());
+        self.generation = Some(number);
+        // Somebody clears old generations away.
+        while self.generations.len() > 8 {
+            self.generations.pop_first();
+        }
+    }
+
+    /// Back to the generation that names `system`, deleting the one in force.
+    pub(super) fn restore_profile(&mut self, before: Option<&Generation>, system: &StorePath) {
+        let left = self.generation;
+        let by_number = before
+            .filter(|before| before.system == *system)
+            .map(|before| before.number)
+            .filter(|number| self.generations.contains_key(number));
+        let by_system =
+            || self.generations.iter().rev().find(|(_, s)| *s == system).map(|(n, _)| *n);
+        match by_number.or_else(by_system) {
+            Some(number) => self.generation = Some(number),
+            None => self.set_profile(system),
+        }
+        if let Some(left) = left.filter(|left| Some(*left) != self.generation) {
+            self.generations.remove(&left);
+        }
+    }
+
+    /// Deletes what nothing keeps.
+    pub(super) fn collect_garbage(&mut self) {
+        let mut kept: BTreeSet<&StorePath> = self.roots.values().collect();
+        kept.extend(self.generations.values());
+        kept.extend(&self.running);
+        kept.extend(&self.booted);
+        for directory in self.jobs.values() {
+            if let Task::Realise { outcome: Some(outcome), .. } = &directory.task
+                && let Realised::Built { system } = &outcome.result
+            {
+                kept.insert(system);
+            }
+        }
+        let kept: BTreeSet<StorePath> = kept.into_iter().cloned().collect();
+        self.store.retain(|system| kept.contains(system));
+    }
+}

@@ -1,0 +1,257 @@
+//! A host at rest, from which each test departs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::backoff::Luck;
+use crate::core::decide::{Decision, decide};
+use crate::core::job::{
+    DeploymentId, Ending, Generation, How, JobId, Kind, Order, RealiseOutcome, Realised,
+    SwitchOrder, SwitchOutcome, Target,
+};
+use crate::core::memory::{Accepted, KnownSystem, Memory};
+use crate::core::policy::{ForcePush, OnFailure, Operation, Policy};
+use crate::core::record::{fold, note};
+use crate::core::seen::{Heads, Job, Life, Relation, Relations, Remote, Seen, Work};
+use crate::core::status::{AgentView, Status, status};
+use crate::core::types::{BootId, Commit, Mono, Now, StorePath, Wall};
+
+/// The commit with this digit all over.
+pub(super) fn commit(digit: u8) -> Commit {
+    Commit::from_bytes([digit << 4 | digit; 20])
+}
+
+pub(super) fn system(digit: u8) -> StorePath {
+    format!("/nix/store/{}-{digit}", digit.to_string().repeat(32)).parse().unwrap()
+}
+
+pub(super) fn now(seconds: u64) -> Now {
+    let millis = seconds * 1000;
+    Now {
+        wall: Wall::from_millis(1_767_225_600_000 + i64::try_from(millis).unwrap()),
+        mono: Mono::from_millis(millis),
+    }
+}
+
+pub(super) fn boot(number: u8) -> BootId {
+    BootId(format!("boot-{number}").into())
+}
+
+pub(super) fn policy() -> Policy {
+    let seconds = Duration::from_secs;
+    Policy {
+        hostname: "joker".into(),
+        machine_id: None,
+        remotes: vec!["origin".into(), "mirror".into()],
+        release: "release".into(),
+        testing: Some("release-joker-test".into()),
+        operation: Operation::Switch,
+        force_push: ForcePush::Refuse,
+        recipe: "flake".into(),
+        poll_interval: seconds(30),
+        poll_jitter: seconds(0),
+        retry_first: seconds(60),
+        retry_max: seconds(1920),
+        activations: 3,
+        activation_timeout: seconds(900),
+        grace: seconds(10),
+        health_timeout: seconds(180),
+        health_remote: true,
+        on_failure: OnFailure::Rollback,
+    }
+}
+
+pub(super) fn target(digit: u8, operation: Operation) -> Target {
+    Target {
+        commit: commit(digit),
+        branch: match operation {
+            Operation::Test => "release-joker-test".into(),
+            Operation::Switch | Operation::Boot => "release".into(),
+        },
+        remote: "origin".into(),
+        operation,
+        first_seen: now(0).wall,
+    }
+}
+
+/// A host and its agent, all at one moment.
+#[derive(Clone)]
+pub(super) struct Scene {
+    pub(super) policy: Policy,
+    pub(super) memory: Memory,
+    pub(super) seen: Seen,
+    pub(super) now: Now,
+}
+
+impl Scene {
+    /// Commit 1 with system 1 runs, was verified, and is what the first remote
+    /// said ten seconds ago.
+    pub(super) fn at_rest() -> Self {
+        let mut memory = Memory::new();
+        memory.boot_id = Some(boot(1));
+        memory.accepted = Some(Accepted { commit: commit(1), remote: "origin".into() });
+        memory.target = Some(target(1, Operation::Switch));
+        let mut scene = Self {
+            policy: policy(),
+            memory,
+            seen: Seen {
+                boot_id: boot(1),
+                machine_id: None,
+                running: Some(system(1)),
+                booted: Some(system(1)),
+                profile: Some(Generation { number: 1, system: system(1) }),
+                reboot_why: None,
+                present: (0..=9).map(system).collect::<BTreeSet<_>>(),
+                roots: BTreeMap::new(),
+                rooting: true,
+                remotes: vec![Remote::default(); 2],
+                relations: Relations::default(),
+                comparing: false,
+                jobs: Vec::new(),
+                checks: None,
+                checking: false,
+                luck: Luck(0),
+            },
+            now: now(100),
+        };
+        scene.describes(1, 1);
+        let memory = &mut scene.memory;
+        memory.learn_good(&system(1));
+        memory.put = Some(system(1));
+        memory.settled = Some(crate::core::memory::Settled {
+            commit: commit(1),
+            operation: Operation::Switch,
+            system: system(1),
+            left: false,
+        });
+        scene.gives(0, Some(1), None);
+        scene
+    }
+
+    /// The commit is known to describe the system.
+    pub(super) fn describes(&mut self, digit: u8, which: u8) {
+        let recipe = self.policy.recipe.clone();
+        let known = KnownSystem { commit: commit(digit), recipe, system: system(which) };
+        self.memory.learn_system(known);
+    }
+
+    /// The remote answered with these heads ten seconds ago.
+    pub(super) fn gives(&mut self, remote: usize, release: Option<u8>, testing: Option<u8>) {
+        let heads = Heads { release: release.map(commit), testing: testing.map(commit) };
+        self.seen.remotes[remote] = Remote {
+            asked: Some(Mono::from_millis(self.now.mono.as_millis() - 10_000)),
+            answered: Some(self.now.wall),
+            heads: Some(heads),
+            ..Remote::default()
+        };
+    }
+
+    /// The remote did not answer ten seconds ago.
+    pub(super) fn fails(&mut self, remote: usize) {
+        let known = &mut self.seen.remotes[remote];
+        known.asked = Some(Mono::from_millis(self.now.mono.as_millis() - 10_000));
+        known.failures = 3;
+        known.error = Some("no route to host".into());
+    }
+
+    pub(super) fn relates(&mut self, older: u8, newer: u8, relation: Relation) {
+        let known = Arc::make_mut(&mut self.seen.relations.0);
+        known.insert((commit(older), commit(newer)), relation);
+    }
+
+    pub(super) fn later(&mut self, seconds: u64) {
+        self.now = now(self.now.mono.as_millis() / 1000 + seconds);
+        for remote in &mut self.seen.remotes {
+            if remote.asked.is_some() {
+                remote.asked = Some(self.now.mono);
+            }
+        }
+    }
+
+    pub(super) fn fold(&mut self) {
+        self.memory = fold(&self.policy, self.memory.clone(), &self.seen, self.now);
+    }
+
+    pub(super) fn decide(&self) -> Decision {
+        decide(&self.policy, &self.memory, &self.seen, self.now)
+    }
+
+    /// One turn of the loop, in which nothing is performed.
+    pub(super) fn turn(&mut self) -> Decision {
+        self.fold();
+        let decision = self.decide();
+        self.memory = note(self.memory.clone(), &self.seen, &decision.step, self.now);
+        decision
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let decision = self.decide();
+        let agent = AgentView { version: "0".into(), started: now(0).wall };
+        status(&self.policy, &self.memory, &self.seen, &decision, &agent, self.now)
+    }
+
+    pub(super) fn order(&self, digit: u8, operation: Operation) -> Order {
+        Order {
+            deployment: DeploymentId::new(self.now.wall, commit(digit), 1),
+            target: target(digit, operation),
+            attempt: 1,
+            started: self.now.wall,
+            recipe: self.policy.recipe.clone(),
+            boot_id: self.seen.boot_id.clone(),
+            ordered: self.now.mono,
+        }
+    }
+
+    pub(super) fn switch_order(&self, digit: u8, candidate: u8, how: How) -> SwitchOrder {
+        SwitchOrder {
+            order: self.order(digit, Operation::Switch),
+            candidate: system(candidate),
+            old: self.seen.running.clone(),
+            how,
+            running: self.seen.running.clone(),
+            profile: self.seen.profile.clone(),
+            activation_timeout: self.policy.activation_timeout,
+            health_timeout: self.policy.health_timeout,
+            remote_before: true,
+        }
+    }
+
+    /// A realise job for the deployment under way has come to this.
+    pub(super) fn realised(&mut self, result: Realised) {
+        let deployment = self.memory.deployment.clone().unwrap();
+        let mut order = self.order(1, Operation::Switch);
+        order.deployment = deployment.id.clone();
+        order.target = deployment.target.clone();
+        let outcome = Some(RealiseOutcome { result, took: 1000 });
+        self.seen.jobs = vec![Job {
+            id: JobId { kind: Kind::Realise, deployment: deployment.id },
+            life: Life::Ended,
+            stopping: false,
+            resumed: None,
+            work: Work::Realise { order, progress: None, outcome },
+        }];
+        self.fold();
+        self.seen.jobs.clear();
+    }
+
+    /// A switch job to that system has come to this.
+    pub(super) fn switched(&mut self, order: SwitchOrder, ending: Option<Ending>, counts: bool) {
+        let outcome = SwitchOutcome {
+            ending,
+            cause: Some("check web: no answer".into()),
+            counts,
+            stages: Default::default(),
+            checks: Vec::new(),
+        };
+        self.seen.jobs = vec![Job {
+            id: JobId { kind: Kind::Switch, deployment: order.order.deployment.clone() },
+            life: Life::Ended,
+            stopping: false,
+            resumed: None,
+            work: Work::Switch { order, progress: None, verdict: None, outcome: Some(outcome) },
+        }];
+        self.fold();
+        self.seen.jobs.clear();
+    }
+}

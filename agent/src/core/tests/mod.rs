@@ -1,0 +1,12 @@
+//! What the core decides, as facts and as tables that a person can read. What
+//! it must never do, whatever happens, is in `simulation`.
+
+mod decisions;
+mod fixture;
+mod hands;
+mod purity;
+mod requests;
+mod retries;
+mod rules;
+mod statuses;
+mod switching;
