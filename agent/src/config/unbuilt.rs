@@ -1,0 +1,47 @@
+//! What the contract names and this version does not do yet.
+//!
+//! Accepting such a key and ignoring it would let an operator believe in a
+//! protection that is not there. Whoever builds a feature deletes its line
+//! here, and reads the key in `sections.rs`.
+
+/// Keys, by their full name; that of a section stands for all of it.
+const KEYS: &[&str] = &[
+    "branch.allowed_signers",
+    "activation.time_zone",
+    "reboot",
+    "hooks",
+    "secrets",
+    "cache",
+    "report",
+];
+
+/// Values of keys that are supported otherwise.
+const VALUES: &[(&str, &[&str])] = &[
+    ("system.evaluate", &["never"]),
+    ("activation.confirm", &["manual", DURATION]),
+    ("activation.windows", &[LIST]),
+    ("activation.drift", &["revert"]),
+    ("activation.on_kernel_change", &["boot"]),
+    ("activation.on_rollback_failure", &["reboot"]),
+];
+
+/// Stands for any duration.
+pub(super) const DURATION: &str = "(duration)";
+
+/// Stands for any list that is not empty.
+pub(super) const LIST: &str = "(list)";
+
+/// Whether this key, or all of this section, is not built yet.
+pub(super) fn key(path: &str) -> bool {
+    KEYS.contains(&path)
+}
+
+/// The keys that are not built yet.
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().copied()
+}
+
+/// Whether this value of a key is not built yet.
+pub(super) fn value(path: &str, value: &str) -> bool {
+    VALUES.iter().any(|(key, values)| *key == path && values.contains(&value))
+}

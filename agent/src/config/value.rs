@@ -1,0 +1,310 @@
+//! What single values may be.
+//!
+//! A reader's error continues the sentence "`key` must ...". Where a secret may
+//! have been put by mistake (paths, URLs) the value is not repeated.
+
+use std::net::SocketAddr;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Url;
+use toml::de::DeValue;
+
+use super::duration;
+use super::wording::{instead, printable, shown};
+
+type Read<T> = Result<T, String>;
+
+/// Text that is not empty and has no control characters.
+pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
+    match value.as_str() {
+        None => Err(instead("a string", value)),
+        Some("") => Err("not be empty".to_owned()),
+        Some(text) if text.contains(char::is_control) => {
+            Err("not contain control characters".to_owned())
+        }
+        Some(text) => Ok(text.to_owned()),
+    }
+}
+
+/// A name that is safe as part of a file name, a git ref and a label.
+pub(super) fn name(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let good = text.len() <= 64
+        && text.chars().all(allowed)
+        && !text.starts_with(['.', '-'])
+        && !text.ends_with('.')
+        && !text.ends_with(".lock")
+        && !text.contains("..");
+    let must = "be a name: at most 64 letters, digits, dots, dashes and underscores";
+    if good { Ok(text) } else { Err(format!("{must}, not {}", shown(&text))) }
+}
+
+/// A name as a git remote serves: HTTP's basic authentication splits at a colon.
+pub(super) fn username(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value)?;
+    if text.contains(':') { Err("not contain a colon".to_owned()) } else { Ok(text) }
+}
+
+/// The 32 hexadecimal digits of `/etc/machine-id`.
+pub(super) fn machine_id(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value)?;
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if text.len() == 32 && text.bytes().all(digit) {
+        Ok(text)
+    } else {
+        Err("be the 32 lower-case hexadecimal digits of /etc/machine-id".to_owned())
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn flag(value: &DeValue<'_>) -> Read<bool> {
+    value.as_bool().ok_or_else(|| instead("true or false", value))
+}
+
+/// A whole number from 1.
+pub(super) fn count(value: &DeValue<'_>) -> Read<u32> {
+    let number = value.as_integer().ok_or_else(|| instead("a whole number", value))?;
+    match u32::from_str_radix(number.as_str(), number.radix()) {
+        Ok(count @ 1..) => Ok(count),
+        _ => Err(format!("be a whole number from 1 to {}", u32::MAX)),
+    }
+}
+
+/// A size in bytes: `"512M"`, `"2G"`, as systemd has them (powers of 1024).
+pub(super) fn bytes(value: &DeValue<'_>) -> Read<u64> {
+    let text = value.as_str().ok_or_else(|| instead("a size as in \"2G\"", value))?;
+    let must = || format!("be a size as in \"512M\" or \"2G\", not {}", shown(text));
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        Some(b'T') => (&text[..text.len() - 1], 1_u64 << 40),
+        Some(_) | None => (text, 1),
+    };
+    let number: u64 = digits.parse().map_err(|_| must())?;
+    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(must)
+}
+
+/// A weight, as systemd has them.
+pub(super) fn weight(value: &DeValue<'_>) -> Read<u32> {
+    match count(value) {
+        Ok(weight @ 1..=10_000) => Ok(weight),
+        Ok(_) | Err(_) => Err("be a whole number from 1 to 10000".to_owned()),
+    }
+}
+
+/// A unit's whole name.
+pub(super) fn unit(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || r":-_.\@".contains(c);
+    let kind = text.rsplit_once('.').filter(|(name, _)| !name.is_empty()).map(|(_, kind)| kind);
+    let kinds = ["service", "socket", "timer", "mount", "target", "path", "device", "swap"];
+    if text.len() <= 255 && text.chars().all(allowed) && kind.is_some_and(|k| kinds.contains(&k)) {
+        Ok(text)
+    } else {
+        Err(format!("be a unit's whole name as in \"nginx.service\", not {}", shown(&text)))
+    }
+}
+
+/// A duration, or none.
+pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
+    let text = value.as_str().ok_or_else(|| instead(duration::EXAMPLES, value))?;
+    duration::parse(text).map_err(|must| format!("{must} (it is {})", shown(text)))
+}
+
+/// A duration that is longer than nothing.
+pub(super) fn positive(value: &DeValue<'_>) -> Read<Duration> {
+    match duration(value)? {
+        Duration::ZERO => Err("be longer than zero".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// An absolute path, without `..`.
+pub(super) fn absolute(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = PathBuf::from(text(value)?);
+    no_placeholder(&path.to_string_lossy())?;
+    if !path.has_root() {
+        Err("be an absolute path".to_owned())
+    } else if path.components().any(|c| c == Component::ParentDir) {
+        Err("not contain `..`".to_owned())
+    } else {
+        Ok(path)
+    }
+}
+
+/// A path that stays below where it starts; `.` is that place itself.
+pub(super) fn inside(path: &str) -> Read<PathBuf> {
+    let mut inside = PathBuf::new();
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => inside.push(name),
+            Component::CurDir => {}
+            Component::ParentDir => return Err("not contain `..`".to_owned()),
+            Component::RootDir | Component::Prefix(_) => {
+                return Err("be relative to the top of the repository".to_owned());
+            }
+        }
+    }
+    Ok(if inside.as_os_str().is_empty() { PathBuf::from(".") } else { inside })
+}
+
+/// An address and a port to listen on.
+pub(super) fn address(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let text = text(value)?;
+    text.parse().map_err(|_| {
+        format!("be an IP address and a port, as in \"100.64.0.7:9101\", not {}", shown(&text))
+    })
+}
+
+/// A host (its name or address) and a port, kept as they are written.
+pub(super) fn endpoint(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value)?;
+    let good = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let host_good = !host.is_empty() && host.chars().all(plain);
+        let address_good = text.parse::<SocketAddr>().is_ok();
+        let port_good = port.starts_with(|c: char| c.is_ascii_digit())
+            && port.parse::<u16>().is_ok_and(|port| port > 0);
+        port_good && (host_good || address_good)
+    });
+    let must = "be a host and a port, as in \"127.0.0.1:22\"";
+    if good { Ok(text) } else { Err(format!("{must}, not {}", shown(&text))) }
+}
+
+/// The URL of something that is asked over HTTP.
+pub(super) fn http_url(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value)?;
+    let url = url(&text)?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(text)
+    } else {
+        Err("be an http:// or https:// URL".to_owned())
+    }
+}
+
+/// The URL of a git repository.
+pub(super) fn git_url(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value)?;
+    no_placeholder(&text)?;
+    if text.starts_with('/') {
+        return Err("be a URL: https://..., or for tests file:///...".to_owned());
+    }
+    // git's short form, USER@HOST:PATH, is no URL.
+    if text.split_once(':').is_some_and(|(host, path)| {
+        !path.starts_with("//") && (host.contains('@') || host.contains('.'))
+    }) {
+        return Err("be a URL: for ssh, ssh://USER@HOST/PATH".to_owned());
+    }
+    let url = url(&text)?;
+    match url.scheme() {
+        "https" | "http" if !url.username().is_empty() => {
+            Err("not name a user: set `username`, and `token_file` for the secret".to_owned())
+        }
+        "https" | "http" if url.path() == "/" => Err("name a repository".to_owned()),
+        "https" | "http" if url.query().is_some() || url.fragment().is_some() => {
+            Err("end with the repository's path: no `?` and no `#`".to_owned())
+        }
+        "https" | "http" => Ok(text),
+        "file" if url.host_str().is_some() || url.path() == "/" => {
+            Err("name a directory of this host: file:///...".to_owned())
+        }
+        "file" => Ok(text),
+        "ssh" => ssh_url(&url).map(|()| text),
+        "git+ssh" | "ssh+git" => Err("be written with ssh://".to_owned()),
+        scheme => Err(format!("be an https:// or ssh:// URL; {scheme}:// is not supported")),
+    }
+}
+
+fn ssh_url(url: &Url) -> Read<()> {
+    let user = url.username();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let host = url.host_str().unwrap_or_default();
+    if !user.chars().all(plain) || user.starts_with('-') {
+        return Err("have a user of letters, digits, `.`, `_` and `-`".to_owned());
+    }
+    let bracketed = |c: char| plain(c) || "[:]".contains(c);
+    if host.is_empty() || host.starts_with('-') || !host.chars().all(bracketed) {
+        return Err("name a host: ssh://USER@HOST/PATH".to_owned());
+    }
+    if url.port() == Some(0) || url.path().len() < 2 {
+        return Err("name a repository: ssh://USER@HOST/PATH".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("end with the repository's path: no `?` and no `#`".to_owned());
+    }
+    Ok(())
+}
+
+/// The absolute path of a file that ssh is told of.
+pub(super) fn ssh_path(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = absolute(value)?;
+    if crate::git::ssh_takes(&path) {
+        Ok(path)
+    } else {
+        Err("have no spaces, quotes, `%`, `$` or `~`: ssh would read them otherwise".to_owned())
+    }
+}
+
+/// A program and its arguments. It is run as it is: no shell, no PATH of ours.
+pub(super) fn command(value: &DeValue<'_>) -> Read<Vec<String>> {
+    let must = "a list of strings: the program, then its arguments";
+    let list = value.as_array().ok_or_else(|| instead(must, value))?;
+    let words: Option<Vec<_>> =
+        list.iter().map(|word| Some(word.get_ref().as_str()?.to_owned())).collect();
+    let words = words.ok_or_else(|| format!("be {must}"))?;
+    match words.first().map(String::as_str) {
+        None | Some("") => Err("name a program".to_owned()),
+        Some(program) if program.contains('/') && !program.starts_with('/') => {
+            Err("name its program by an absolute path, or by a name to be found in PATH".to_owned())
+        }
+        Some(_) if words.iter().any(|word| word.contains('\0')) => {
+            Err("not contain NUL characters".to_owned())
+        }
+        Some(_) => Ok(words),
+    }
+}
+
+/// The hostname put where a text says `{hostname}`.
+pub(super) fn expanded(text: &str, hostname: &str) -> Read<String> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let end = after.find('}').ok_or("close the `{` of a placeholder")?;
+        let (name, after) = (&after[..end], &after[end + 1..]);
+        if name != "hostname" {
+            let name = printable(name);
+            return Err(format!(
+                "not contain `{{{name}}}`: the only placeholder is `{{hostname}}`"
+            ));
+        }
+        expanded += before;
+        expanded += hostname;
+        rest = after;
+    }
+    if rest.contains('}') {
+        return Err("open the `{` of a placeholder".to_owned());
+    }
+    Ok(expanded + rest)
+}
+
+/// Elsewhere the text would be used as it stands, to nobody's surprise but one.
+fn no_placeholder(text: &str) -> Read<()> {
+    if text.contains("{hostname}") {
+        Err("not contain `{hostname}`: it is replaced only in branch names, `flake_dir` and \
+             `attribute`"
+            .to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+fn url(text: &str) -> Read<Url> {
+    let url = Url::parse(text).map_err(|e| format!("be a URL ({e})"))?;
+    if url.password().is_some() {
+        return Err("not contain a password".to_owned());
+    }
+    Ok(url)
+}
