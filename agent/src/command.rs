@@ -1,0 +1,479 @@
+//! Runs other programs: the one place that does.
+//!
+//! No shell, no stdin, no environment but the one given, a process group of
+//! its own, and an end to every wait. What a program says is kept only up to
+//! a bound. It decides nothing about exit codes: a program that fails is a
+//! [`Finished`], only one that could not be started is an error.
+//!
+//! Surprises: a process in a *session* of its own (a Nix builder) is not
+//! reached by the signals sent here; it is up to the program to end those on
+//! SIGTERM. And descriptors: everything that the standard library opens is
+//! closed in the child; one that this process itself inherited is not ours to
+//! close (that takes `unsafe`).
+
+mod said;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep_until};
+
+use self::said::{Head, Lines};
+pub use self::said::{Tail, plain};
+
+/// Between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a program may hold on after SIGKILL (in an uninterruptible wait).
+const AFTER_KILL: Duration = Duration::from_secs(10);
+/// How long after its end its pipes are still read: a process that it left
+/// behind may hold them open for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+/// Stands for "no time limit".
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A program to run, and within which bounds.
+#[derive(Clone)]
+pub struct Command {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    directory: PathBuf,
+    time_limit: Duration,
+    stdout_limit: usize,
+    stderr_limit: usize,
+    line_limit: usize,
+    grace: Duration,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// By itself, with this code.
+    Exit(i32),
+    /// By this signal, which somebody else sent.
+    Signal(i32),
+    /// Stopped here: the time was over.
+    TimedOut,
+    /// Stopped here: it was cancelled.
+    Cancelled,
+}
+
+/// A program that has ended, and what it said.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// How it ended.
+    pub end: End,
+    /// The first bytes of its stdout, up to the limit.
+    pub stdout: Vec<u8>,
+    /// Whether there was more of it.
+    pub stdout_cut: bool,
+    /// The last of its stderr, as [`plain`] text.
+    pub stderr: String,
+}
+
+/// The program could not be started at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot run {}", program.display())]
+pub struct CannotStart {
+    program: PathBuf,
+    source: std::io::Error,
+}
+
+/// Where a line was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Command {
+    /// The program at an absolute path: no search, no arguments, an empty
+    /// environment, run in `/`, without a time limit.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            directory: "/".into(),
+            time_limit: A_YEAR,
+            stdout_limit: 1 << 20,
+            stderr_limit: 16 << 10,
+            line_limit: 256 << 10,
+            grace: GRACE,
+        }
+    }
+
+    /// One more argument. Everybody on the host can read it.
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// More arguments.
+    pub fn args<T: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// More variables; a later one replaces an earlier one of its name.
+    pub fn environment<K: Into<OsString>, V: Into<OsString>>(
+        mut self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.environment.extend(variables.into_iter().map(|(k, v)| (k.into(), v.into())));
+        self
+    }
+
+    /// Runs it in this directory.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = directory.into();
+        self
+    }
+
+    /// Stops it after this time.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit.min(A_YEAR);
+        self
+    }
+
+    /// Keeps at most so many bytes of its stdout (1 MiB).
+    pub fn stdout_limit(mut self, bytes: usize) -> Self {
+        self.stdout_limit = bytes;
+        self
+    }
+
+    /// Keeps at most so many bytes of the end of its stderr (16 KiB).
+    pub fn stderr_limit(mut self, bytes: usize) -> Self {
+        self.stderr_limit = bytes;
+        self
+    }
+
+    /// Hands out at most so many bytes of a line (256 KiB).
+    pub fn line_limit(mut self, bytes: usize) -> Self {
+        self.line_limit = bytes;
+        self
+    }
+
+    /// Runs it to its end, or until `cancel` is ready: then it is stopped, and
+    /// has ended when this returns. Dropping the future kills it at once.
+    pub async fn run(&self, cancel: impl Future<Output = ()>) -> Result<Finished, CannotStart> {
+        self.run_with_lines(cancel, |_, _| ()).await
+    }
+
+    /// As [`Command::run`], and hands out each line, without its end, as it
+    /// is written. Of a line over the limit only the beginning.
+    pub async fn run_with_lines(
+        &self,
+        cancel: impl Future<Output = ()>,
+        mut on_line: impl FnMut(Stream, &[u8]),
+    ) -> Result<Finished, CannotStart> {
+        let mut child = self.spawn()?;
+        let mut group = Group::of(&child);
+        let mut cancel = pin!(cancel);
+
+        let mut stdout = Lines::new(child.stdout.take(), self.line_limit);
+        let mut stderr = Lines::new(child.stderr.take(), self.line_limit);
+        let mut head = Head::new(self.stdout_limit);
+        let mut tail = Tail::new(self.stderr_limit);
+
+        let mut ended: Option<End> = None;
+        let mut stopped: Option<End> = None;
+        // What happens next if nothing else does: at first the time is over.
+        let mut alarm = Instant::now() + self.time_limit;
+        let mut killed = false;
+
+        let end = loop {
+            if let Some(end) = ended
+                && !stdout.open()
+                && !stderr.open()
+            {
+                break end;
+            }
+            tokio::select! {
+                // Reading comes last: one that never stops talking must not
+                // keep us from stopping it.
+                biased;
+                status = child.wait(), if ended.is_none() => {
+                    // What it left behind of its group goes with it only when
+                    // it was stopped: a daemon that it started may stay.
+                    if stopped.is_some() { group.signal(Signal::KILL); }
+                    group.gone();
+                    ended = Some(stopped.unwrap_or_else(|| end_of(&status)));
+                    alarm = Instant::now() + DRAIN;
+                }
+                () = &mut cancel, if stopped.is_none() && ended.is_none() => {
+                    stopped = Some(End::Cancelled);
+                    group.signal(Signal::TERM);
+                    alarm = Instant::now() + self.grace;
+                }
+                () = sleep_until(alarm) => match (ended, stopped) {
+                    (Some(end), _) => break end,
+                    (None, None) => {
+                        stopped = Some(End::TimedOut);
+                        group.signal(Signal::TERM);
+                        alarm = Instant::now() + self.grace;
+                    }
+                    (None, Some(end)) if killed => break end,
+                    (None, Some(_)) => {
+                        killed = true;
+                        group.signal(Signal::KILL);
+                        alarm = Instant::now() + AFTER_KILL;
+                    }
+                },
+                chunk = stdout.read(), if stdout.open() => {
+                    head.push(&chunk);
+                    stdout.split(&chunk, |line| on_line(Stream::Stdout, line));
+                }
+                chunk = stderr.read(), if stderr.open() => {
+                    tail.push(&chunk);
+                    stderr.split(&chunk, |line| on_line(Stream::Stderr, line));
+                }
+            }
+        };
+        stdout.last(|line| on_line(Stream::Stdout, line));
+        stderr.last(|line| on_line(Stream::Stderr, line));
+        Ok(Finished { end, stdout: head.kept, stdout_cut: head.cut, stderr: tail.text() })
+    }
+
+    fn spawn(&self) -> Result<tokio::process::Child, CannotStart> {
+        let error = |source| CannotStart { program: self.program.clone(), source };
+        if !self.program.is_absolute() {
+            return Err(error(std::io::Error::other("its path is not absolute")));
+        }
+        tokio::process::Command::new(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(error)
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+}
+
+/// Without the environment, which may hold a proxy's password.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.program, self.arguments)
+    }
+}
+
+impl End {
+    /// Whether it ended by itself with code 0.
+    pub fn success(self) -> bool {
+        self == End::Exit(0)
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Exit(code) => write!(f, "exit code {code}"),
+            End::Signal(signal) => write!(f, "killed by signal {signal}"),
+            End::TimedOut => f.write_str("timed out"),
+            End::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+/// A child's process group. Killed when dropped before the child has gone.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &tokio::process::Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.0 {
+            // It fails only when nobody is left in the group.
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    fn gone(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+fn end_of(status: &std::io::Result<ExitStatus>) -> End {
+    use std::os::unix::process::ExitStatusExt;
+    // A child that cannot be waited for was reaped by somebody else: its code
+    // is unknown, and must not look like success.
+    let Ok(status) = status else { return End::Signal(0) };
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exit(code),
+        (None, signal) => End::Signal(signal.unwrap_or(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    fn sh(script: &str) -> Command {
+        Command::new("/bin/sh").args(["-c", script]).environment([("PATH", "/usr/bin:/bin")])
+    }
+
+    fn run(command: &Command) -> Finished {
+        block(command.run(pending())).unwrap()
+    }
+
+    fn block<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn the_environment_is_the_one_given_and_stdin_is_empty() {
+        let command = Command::new("/usr/bin/env").environment([("A", "1"), ("A", "2")]);
+        assert_eq!(run(&command).stdout, b"A=2\n");
+        let done = run(&sh("cat; pwd"));
+        assert_eq!((done.end, &done.stdout[..]), (End::Exit(0), &b"/\n"[..]));
+    }
+
+    #[test]
+    fn a_child_inherits_no_descriptor() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = String::from_utf8(run(&sh("readlink /proc/$$/fd/*")).stdout).unwrap();
+        assert!(open.contains("/dev/null"), "{open}");
+        assert!(!open.contains(file.path().to_str().unwrap()), "{open}");
+    }
+
+    #[test]
+    fn codes_and_signals_are_told_apart() {
+        assert_eq!(run(&sh("exit 100")).end, End::Exit(100));
+        assert_eq!(run(&sh("kill -9 $$")).end, End::Signal(9));
+        let missing = block(Command::new("/nowhere/x").run(pending())).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot run /nowhere/x");
+        assert!(block(Command::new("sh").run(pending())).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let script = "i=0; while [ $i -lt 3000 ]; do echo line $i >&2; echo $i; i=$((i+1)); done";
+        let done = run(&sh(script).stdout_limit(100).stderr_limit(100));
+        assert_eq!((done.stdout.len(), done.stdout_cut), (100, true));
+        assert!(done.stderr.len() <= 100, "{}", done.stderr.len());
+        assert!(done.stderr.starts_with("line ") && done.stderr.ends_with("line 2999"));
+    }
+
+    #[test]
+    fn lines_are_handed_out_whole_or_cut_at_the_limit() {
+        let mut lines = Vec::new();
+        let command = sh("printf 'ab\\n\\ncdefgh\\nx'; printf 'oops' >&2").line_limit(4);
+        block(command.run_with_lines(pending(), |stream, line| {
+            lines.push((stream, String::from_utf8_lossy(line).into_owned()));
+        }))
+        .unwrap();
+        lines.sort_by_key(|(stream, _)| *stream == Stream::Stderr);
+        let text: Vec<&str> = lines.iter().map(|(_, line)| line.as_str()).collect();
+        assert_eq!(text, ["ab", "", "cdef", "x", "oops"]);
+    }
+
+    #[test]
+    fn a_time_limit_ends_it_and_its_children() {
+        let start = std::time::Instant::now();
+        let done = run(&sh("sleep 300 & echo $!; wait").time_limit(Duration::from_millis(200)));
+        assert_eq!(done.end, End::TimedOut);
+        assert!(start.elapsed() < GRACE);
+        let pid = String::from_utf8(done.stdout).unwrap();
+        assert!(has_gone(pid.trim()));
+    }
+
+    #[test]
+    fn one_that_ignores_sigterm_is_killed() {
+        let mut command = sh("trap '' TERM; while :; do sleep 300; done");
+        command.grace = Duration::from_millis(200);
+        let start = std::time::Instant::now();
+        let done = run(&command.time_limit(Duration::from_millis(100)));
+        assert_eq!(done.end, End::TimedOut);
+        assert!(start.elapsed() >= Duration::from_millis(300) && start.elapsed() < AFTER_KILL);
+    }
+
+    #[test]
+    fn one_that_never_stops_talking_is_stopped() {
+        let done = run(&sh("exec yes").time_limit(Duration::from_millis(100)).stdout_limit(9));
+        assert_eq!((done.end, done.stdout.len()), (End::TimedOut, 9));
+    }
+
+    #[test]
+    fn a_cancelled_one_has_ended() {
+        let (seen, saw) = tokio::sync::oneshot::channel::<()>();
+        let mut seen = Some(seen);
+        let done = block(sh("echo $$; exec sleep 300").run_with_lines(
+            async { saw.await.unwrap_or_default() },
+            |_, _| {
+                _ = seen.take().map(|seen| seen.send(()));
+            },
+        ))
+        .unwrap();
+        assert_eq!(done.end, End::Cancelled);
+        assert!(has_gone(String::from_utf8(done.stdout).unwrap().trim()));
+    }
+
+    #[test]
+    fn a_dropped_one_is_killed() {
+        let mut pid = String::new();
+        block(async {
+            let (seen, saw) = tokio::sync::oneshot::channel::<String>();
+            let mut seen = Some(seen);
+            let command = sh("echo $$; trap '' TERM; sleep 300; sleep 300");
+            tokio::select! {
+                _ = command.run_with_lines(pending(), |_, line| {
+                    let line = String::from_utf8_lossy(line).into_owned();
+                    _ = seen.take().map(|seen| seen.send(line));
+                }) => panic!("it ended"),
+                line = saw => pid = line.unwrap(),
+            }
+        });
+        assert!(has_gone(&pid));
+    }
+
+    #[test]
+    fn a_daemon_that_holds_the_pipe_does_not_hold_us() {
+        let start = std::time::Instant::now();
+        let done = run(&sh("sleep 300 & echo $!"));
+        assert_eq!(done.end, End::Exit(0));
+        assert!(start.elapsed() < Duration::from_secs(10));
+        let pid: i32 = String::from_utf8(done.stdout).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+
+    /// Gone, or dead and waiting for whoever adopted it.
+    fn has_gone(pid: &str) -> bool {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while std::time::Instant::now() < deadline {
+            match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+                Err(_) => return true,
+                Ok(stat) if stat.contains(") Z ") => return true,
+                Ok(_) => std::thread::yield_now(),
+            }
+        }
+        false
+    }
+}
