@@ -1,0 +1,207 @@
+//! HTTP as git's smart protocol needs it, below gix's transport.
+//!
+//! Used instead of gix's own reqwest backend, which follows redirects, keeps
+//! a thread and three pipes per connection, bounds nothing and erases what
+//! went wrong. Here nothing is redirected, sizes and times are bounded, and
+//! the first failure of a connection is kept ([`Http::failure`]).
+//!
+//! gix never sees the token: it is read from its file and added here, with
+//! each request.
+
+use std::io::{self, BufRead, Cursor, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+
+use super::Remote;
+use super::access::trusting;
+use super::exchange::Answer;
+use super::failure::{PollError, one_line};
+
+/// For the name lookup, TCP and TLS together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How much of an answer is taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limits {
+    /// Small answers, read as a whole within twice the remote's timeout.
+    Poll,
+    /// A pack, read as it comes; each read may take the remote's timeout, and
+    /// the whole is bounded by the life of the process that fetches.
+    Fetch,
+}
+
+impl Limits {
+    pub(super) fn bytes(self) -> u64 {
+        match self {
+            // Some ten thousand heads.
+            Self::Poll => 2 << 20,
+            Self::Fetch => 4 << 30,
+        }
+    }
+}
+
+/// One remote over HTTP.
+#[derive(Clone)]
+pub(super) struct Http {
+    client: Client,
+    remote: Arc<Remote>,
+    limits: Limits,
+    failure: Arc<Mutex<Option<PollError>>>,
+}
+
+impl Http {
+    /// Prepares for a remote; nothing is sent yet.
+    pub(super) fn new(remote: &Remote, limits: Limits) -> Result<Self, PollError> {
+        let mut builder = Client::builder()
+            // The name begins as git's own: some proxies let only that through.
+            .user_agent(concat!("git/fort-agent-", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(remote.timeout.min(CONNECT_LIMIT))
+            .timeout(remote.timeout)
+            .pool_idle_timeout(Duration::from_secs(300))
+            .pool_max_idle_per_host(1)
+            .tcp_keepalive(Duration::from_secs(60));
+        builder = match &remote.ca_file {
+            Some(file) => builder.tls_backend_preconfigured(trusting(file)?),
+            None => {
+                // The platform's verifier takes the process's provider. Whoever
+                // installed one before chose the same: only ring is built in.
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                builder
+            }
+        };
+        let client = builder
+            .build()
+            .map_err(|e| PollError::Setup(format!("cannot set up HTTPS: {}", words(&e))))?;
+        let remote = Arc::new(remote.clone());
+        Ok(Self { client, remote, limits, failure: Arc::default() })
+    }
+
+    /// What went wrong first, if it was in here.
+    pub(super) fn failure(&self) -> Option<PollError> {
+        lock(&self.failure).clone()
+    }
+
+    fn fail(&self, error: PollError) -> io::Error {
+        let told = io::Error::other(error.to_string());
+        lock(&self.failure).get_or_insert(error);
+        told
+    }
+
+    /// Sends a request with the token as it is now, and waits for its answer.
+    pub(super) fn exchange(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Option<Vec<u8>>,
+    ) -> io::Result<Answer> {
+        let token = self.remote.token().map_err(|e| self.fail(e))?;
+        let authorised = token.is_some();
+        let mut request = match body {
+            Some(body) => self.client.post(url).body(body),
+            None => self.client.get(url),
+        }
+        .headers(headers);
+        if let Some(token) = token {
+            request = request.basic_auth(&self.remote.username, Some(token));
+        }
+        let started = Instant::now();
+        let answer = request.send().map_err(|e| {
+            let connect = self.remote.timeout.min(CONNECT_LIMIT);
+            let limit = if e.is_connect() { connect } else { self.remote.timeout };
+            self.fail(PollError::from_reqwest(&e, limit))
+        })?;
+        self.refusal(&answer, authorised).map_or(Ok(()), |e| Err(self.fail(e)))?;
+        let headers = format!("content-type: {}\n", content_type(&answer)).into_bytes();
+        let mut body = Bounded { http: self.clone(), answer, left: self.limits.bytes(), started };
+        let body: Box<dyn BufRead + Send> = match self.limits {
+            // Read to its end at once: that leaves the connection free, and
+            // nothing half-read behind for the time until the next poll.
+            Limits::Poll => {
+                let mut whole = Vec::new();
+                body.read_to_end(&mut whole)?;
+                Box::new(Cursor::new(whole))
+            }
+            Limits::Fetch => Box::new(io::BufReader::with_capacity(64 << 10, body)),
+        };
+        Ok(Answer { headers: Cursor::new(headers), body })
+    }
+
+    fn refusal(&self, answer: &Response, authorised: bool) -> Option<PollError> {
+        let status = answer.status();
+        if status.is_redirection() {
+            return Some(PollError::Redirected { to: redirect_target(answer) });
+        }
+        if !status.is_success() {
+            return Some(match status.as_u16() {
+                401 => PollError::Unauthorized {
+                    file: self.remote.token_file.clone().filter(|_| authorised),
+                },
+                403 => PollError::Forbidden,
+                404 | 410 => PollError::NotFound,
+                other => PollError::Status(other),
+            });
+        }
+        let content = content_type(answer);
+        (!content.starts_with("application/x-git-upload-pack-")).then(|| PollError::NotGit {
+            content: match content.split(';').next().unwrap_or_default().trim() {
+                "" => "of unknown type".into(),
+                "text/html" => "a web page".into(),
+                other => one_line(other),
+            },
+        })
+    }
+}
+
+/// A body of which no more is read than the limit, and for no longer.
+struct Bounded {
+    http: Http,
+    answer: Response,
+    left: u64,
+    started: Instant,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let timeout = self.http.remote.timeout;
+        if matches!(self.http.limits, Limits::Poll) && self.started.elapsed() > timeout * 2 {
+            return Err(self.http.fail(PollError::Stalled { after: timeout * 2 }));
+        }
+        let read = self
+            .answer
+            .read(buffer)
+            .map_err(|e| self.http.fail(PollError::from_io(&e, timeout)))?;
+        let taken = u64::try_from(read).unwrap_or(u64::MAX);
+        self.left = self.left.checked_sub(taken).ok_or_else(|| {
+            self.http.fail(PollError::Protocol("the answer is larger than expected".into()))
+        })?;
+        Ok(read)
+    }
+}
+
+/// Nothing is left half-changed under these locks, whoever panicked.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn content_type(answer: &Response) -> &str {
+    answer.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default()
+}
+
+fn redirect_target(answer: &Response) -> String {
+    let location = answer.headers().get(LOCATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let Ok(mut url) = answer.url().join(location) else { return "nowhere".into() };
+    url.set_query(None);
+    url.set_fragment(None);
+    // Both only fail for addresses that have no host, which carry neither.
+    let _ = (url.set_username(""), url.set_password(None));
+    one_line(url.as_str().trim_end_matches("/info/refs"))
+}
+
+fn words(error: &reqwest::Error) -> String {
+    super::failure::chain(error).last().map(|e| one_line(&e.to_string())).unwrap_or_default()
+}

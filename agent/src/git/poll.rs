@@ -1,0 +1,182 @@
+//! Asking a remote where its branches are, as cheaply as git allows.
+//!
+//! The handshake is done once; each poll after that is one `ls-refs` request
+//! (gitprotocol-v2) on the same TLS connection, for the named refs only.
+//! Calls block: run them where blocking is allowed.
+//!
+//! Over ssh there is no connection to keep ([`super::ssh`] says why): each poll
+//! is a session of its own.
+//!
+//! What surprises: a `ref-prefix` is a prefix (`main` also brings `main2`),
+//! so full names are compared here. A connection that gave an error is done
+//! for: drop it and open another.
+
+use std::collections::BTreeMap;
+
+use gix::progress::Discard;
+use gix::protocol::handshake::Ref;
+use gix::protocol::ls_refs::RefPrefixes;
+use gix::protocol::{Handshake, LsRefsCommand};
+use gix_transport::client::blocking_io::{Transport, http};
+use gix_transport::{Protocol, Service};
+
+use super::Remote;
+use super::failure::PollError;
+use super::http::{Http, Limits};
+use super::ssh::Ssh;
+use crate::core::types::Commit;
+
+/// What we call ourselves to the server.
+const AGENT: &str = concat!("fort-agent/", env!("CARGO_PKG_VERSION"));
+
+/// A remote with which the handshake is done. It owns a thread and at most one
+/// TCP connection; dropping it ends both.
+pub struct Connection {
+    remote: Remote,
+    kind: Kind,
+}
+
+enum Kind {
+    Http {
+        transport: Box<http::Transport<Http>>,
+        http: Http,
+        handshake: Box<Handshake>,
+    },
+    /// Each poll spawns `ssh`.
+    Ssh,
+    /// Each poll spawns `git upload-pack`.
+    File,
+}
+
+impl Connection {
+    /// Connects, looks up names anew, and shakes hands; over ssh, [`Self::heads`]
+    /// does.
+    pub fn open(remote: &Remote) -> Result<Self, PollError> {
+        let kind = if is_file(remote) {
+            Kind::File
+        } else if is_ssh(remote) {
+            Kind::Ssh
+        } else {
+            let http = Http::new(remote, Limits::Poll)?;
+            let mut transport = Box::new(over_http(remote, http.clone())?);
+            let handshake = shake_hands(&mut *transport, false)
+                .map_err(|e| http.failure().unwrap_or_else(|| protocol(remote, &e)))?;
+            Kind::Http { transport, http, handshake: Box::new(handshake) }
+        };
+        Ok(Self { remote: remote.clone(), kind })
+    }
+
+    /// The commits that these refs (full names: `refs/heads/main`) are at.
+    /// One that the remote lacks is absent. No names: nothing is asked.
+    pub fn heads(&mut self, names: &[&str]) -> Result<BTreeMap<String, Commit>, PollError> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        match &mut self.kind {
+            Kind::Http { transport, http, handshake } => list(&mut **transport, handshake, names)
+                .map_err(|e| http.failure().unwrap_or_else(|| protocol(&self.remote, &e))),
+            Kind::Ssh => {
+                let url = parse_url(&self.remote)?;
+                let (ssh, mut transport) = Ssh::start(&self.remote, &url, Limits::Poll)?;
+                shake_hands(&mut transport, true)
+                    .and_then(|hands| list(&mut transport, &hands, names))
+                    .map_err(|e| ssh.failure().unwrap_or_else(|| protocol(&self.remote, &e)))
+            }
+            Kind::File => {
+                let found = parse_url(&self.remote).and_then(|url| {
+                    let mut transport = gix_transport::client::blocking_io::connect::connect(
+                        url,
+                        Default::default(),
+                    )
+                    .map_err(|e| PollError::Unreachable(self.remote.presentable(&e.to_string())))?;
+                    shake_hands(&mut transport, false)
+                        .and_then(|hands| list(&mut transport, &hands, names))
+                        .map_err(|e| protocol(&self.remote, &e))
+                })?;
+                Ok(found)
+            }
+        }
+    }
+}
+
+pub(super) fn is_file(remote: &Remote) -> bool {
+    remote.url.starts_with("file://")
+}
+
+pub(super) fn is_ssh(remote: &Remote) -> bool {
+    remote.url.starts_with("ssh://")
+}
+
+/// The transport of a remote that speaks HTTP.
+pub(super) fn over_http(remote: &Remote, http: Http) -> Result<http::Transport<Http>, PollError> {
+    Ok(http::Transport::new_http(http, parse_url(remote)?, Protocol::V2, false))
+}
+
+pub(super) fn parse_url(remote: &Remote) -> Result<gix::Url, PollError> {
+    // The url itself is not repeated: it may hold the secret it should not.
+    let setup = |what: &str| PollError::Setup(format!("the url of {}: {what}", remote.name));
+    if !["https://", "ssh://", "http://", "file://"].iter().any(|s| remote.url.starts_with(s)) {
+        return Err(setup("only https:// and ssh:// are supported"));
+    }
+    let url = gix::url::parse(remote.url.as_str()).map_err(|_| setup("not a url"))?;
+    if url.password().is_some() || (url.user().is_some() && !is_ssh(remote)) {
+        return Err(setup("put the user in username and the password in token_file"));
+    }
+    Ok(url)
+}
+
+/// What gix said, when the failure was not in the HTTP below it.
+pub(super) fn protocol(remote: &Remote, error: &gix::Error) -> PollError {
+    let mut words: Vec<String> = error.iter_errors().map(ToString::to_string).collect();
+    words.dedup();
+    PollError::Protocol(remote.presentable(&words.join(": ")))
+}
+
+/// `any`: also with a server that does not speak the second version, which then
+/// says all of its refs right away.
+fn shake_hands(transport: &mut impl Transport, any: bool) -> gix::Result<Handshake> {
+    // Never called: a 401 is reported as such, the token was sent at once.
+    let no_helper = |_| Ok(None);
+    let hands =
+        gix::protocol::handshake(transport, Service::UploadPack, no_helper, vec![], &mut Discard)?;
+    if hands.server_protocol_version != Protocol::V2 && !any {
+        return Err(gix::error::Error::from_error(std::io::Error::other(
+            "the server does not speak version 2 of the protocol",
+        )));
+    }
+    Ok(hands)
+}
+
+fn list(
+    transport: &mut impl Transport,
+    hands: &Handshake,
+    names: &[&str],
+) -> gix::Result<BTreeMap<String, Commit>> {
+    let wanted = |refs: &[Ref]| {
+        let named = refs.iter().filter_map(named);
+        named.filter(|(name, _)| names.contains(&name.as_str())).collect()
+    };
+    if let Some(refs) = &hands.refs {
+        return Ok(wanted(refs));
+    }
+    let mut prefixes = RefPrefixes::new();
+    prefixes.extend(names.iter().map(|&name| name.into()));
+    let agent = ("agent", Some(AGENT.into()));
+    let refs = LsRefsCommand::new(Some(prefixes), &hands.capabilities, agent).invoke_blocking(
+        transport,
+        &mut Discard,
+        false,
+    )?;
+    Ok(wanted(&refs))
+}
+
+/// A ref's full name and the commit behind it.
+pub(super) fn named(found: &Ref) -> Option<(String, Commit)> {
+    let (name, target, _) = found.unpack();
+    Some((name.to_string(), commit(target?)?))
+}
+
+/// From gix's id; `None` for what is not SHA-1.
+pub(super) fn commit(id: &gix::oid) -> Option<Commit> {
+    id.as_bytes().try_into().ok().map(Commit::from_bytes)
+}

@@ -1,0 +1,11 @@
+//! git over HTTPS from a real forge, in good order and in bad.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop at once")]
+
+mod cost;
+mod damage;
+mod export;
+mod fetch;
+mod host;
+mod poll;
+mod ssh;

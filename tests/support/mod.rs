@@ -1,0 +1,11 @@
+//! Real parts for the tests, and the demo, to work on.
+
+pub(crate) mod forge;
+pub(crate) mod grown;
+pub(crate) mod measure;
+pub mod nix;
+pub(crate) mod rig;
+pub(crate) mod site;
+pub(crate) mod sshd;
+pub mod system;
+pub(crate) mod work;
