@@ -1,0 +1,239 @@
+//! Looks whether an activated system works: one round of checks, all at once,
+//! within one limit. What follows from it is decided elsewhere.
+
+use std::ffi::OsString;
+use std::future::{Future, pending};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use crate::command::{Command, plain};
+use crate::config::{self, Probe};
+use crate::core::job::{Check, SwitchOrder};
+use crate::nix::StoreRoot;
+use crate::systemd::Systemd;
+use crate::systemd::baseline::{Baseline, Blame, blame, definition_changed};
+use crate::{clock, git};
+
+/// The name of the check of the host's units.
+pub const UNITS: &str = "units";
+/// How much of a failed command's words is shown.
+const WORDS: usize = 300;
+
+/// What is checked on this host.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// The checks that are configured.
+    pub checks: Vec<config::Check>,
+    /// Of these, one must answer; none: that is not checked.
+    pub remotes: Vec<git::Remote>,
+    /// What each remote is asked for.
+    pub branch: String,
+    /// How the host's units are judged; none: they are not.
+    pub units: Option<UnitsHealth>,
+    /// Limit of a round.
+    pub limit: Duration,
+}
+
+/// How the host's units are judged.
+#[derive(Clone, Debug)]
+pub struct UnitsHealth {
+    /// What was so before the activation.
+    pub baseline: Baseline,
+    /// Where the systems' definitions are.
+    pub store: StoreRoot,
+}
+
+impl Health {
+    /// Runs all checks of a system that was activated.
+    pub async fn round(&self, order: &SwitchOrder, hostname: &str) -> Vec<Check> {
+        let environment = environment(order, hostname);
+        let mut running: Vec<Pin<Box<dyn Future<Output = Check> + Send + '_>>> = Vec::new();
+        for check in &self.checks {
+            let environment = environment.clone();
+            running.push(Box::pin(async move {
+                let found = match timeout(self.limit, self.probe(&check.probe, environment)).await {
+                    Ok(found) => found,
+                    Err(_) => Err(format!("no result within {:?}", self.limit)),
+                };
+                told(&check.name, check.required, found)
+            }));
+        }
+        if let Some(units) = &self.units {
+            running.push(Box::pin(async {
+                let found = match timeout(self.limit, units.judge(order)).await {
+                    Ok(found) => found,
+                    Err(_) => Err(format!("systemd did not answer within {:?}", self.limit)),
+                };
+                told(UNITS, true, found)
+            }));
+        }
+        if !self.remotes.is_empty() && order.remote_before {
+            running.push(Box::pin(async {
+                let found = match timeout(self.limit, self.any_remote()).await {
+                    Ok(found) => found,
+                    Err(_) => Err(format!("no remote answered within {:?}", self.limit)),
+                };
+                told("remote", true, found)
+            }));
+        }
+        join_all(running).await
+    }
+
+    async fn probe(
+        &self,
+        probe: &Probe,
+        environment: Vec<(OsString, OsString)>,
+    ) -> Result<String, String> {
+        match probe {
+            Probe::Http(url) => self.http(url).await,
+            Probe::Command(words) => self.command(words, environment).await,
+            Probe::Tcp(address) => tcp(address).await,
+            Probe::Unit(name) => unit(name).await,
+        }
+    }
+
+    async fn http(&self, url: &str) -> Result<String, String> {
+        let client = reqwest::Client::builder()
+            .timeout(self.limit)
+            .no_proxy()
+            .build()
+            .map_err(|error| words(&error))?;
+        let answer = client.get(url).send().await.map_err(|error| words(&error))?;
+        let status = answer.status();
+        let said = format!("{url} answered {}", status.as_u16());
+        if status.is_success() { Ok(said) } else { Err(said) }
+    }
+
+    async fn command(
+        &self,
+        argv: &[String],
+        environment: Vec<(OsString, OsString)>,
+    ) -> Result<String, String> {
+        let Some((program, arguments)) = argv.split_first() else {
+            return Err("it has no program".into());
+        };
+        let program = find(program).ok_or_else(|| format!("there is no program {program}"))?;
+        let command = Command::new(program)
+            .args(arguments.iter().map(OsString::from))
+            .environment(environment)
+            .time_limit(self.limit);
+        let finished = command.run(pending()).await.map_err(|error| words(&error))?;
+        if finished.end.success() {
+            return Ok("exit code 0".into());
+        }
+        let said = plain(finished.stderr.as_bytes());
+        let said = said.lines().last().unwrap_or_default();
+        let said: String = said.chars().take(WORDS).collect();
+        Err(if said.is_empty() {
+            finished.end.to_string()
+        } else {
+            format!("{}: {said}", finished.end)
+        })
+    }
+
+    /// On a new connection with a new name lookup: an established one outlives
+    /// broken DNS, routes and firewall rules.
+    async fn any_remote(&self) -> Result<String, String> {
+        let mut errors = Vec::new();
+        for remote in self.remotes.clone() {
+            let (name, branch) = (remote.name.clone(), self.branch.clone());
+            let asked = tokio::task::spawn_blocking(move || {
+                git::Connection::open(&remote)?.heads(&[&branch]).map(|_| ())
+            });
+            match asked.await {
+                Ok(Ok(())) => return Ok(format!("{name} answers")),
+                Ok(Err(error)) => errors.push(format!("{name}: {error}")),
+                Err(_) => errors.push(format!("{name}: the look was cut off")),
+            }
+        }
+        Err(errors.join("; "))
+    }
+}
+
+impl UnitsHealth {
+    async fn judge(&self, order: &SwitchOrder) -> Result<String, String> {
+        let look = async { Systemd::connect().await?.units().await };
+        let units = look.await.map_err(|error| words(&error))?;
+        let changed = |unit: &str| {
+            definition_changed(&self.store, order.old.as_ref(), &order.candidate, unit)
+        };
+        let Blame { counts, warnings } =
+            blame(&self.baseline, &units, clock::monotonic_micros(), changed);
+        let mut said = counts.join(", ");
+        if !warnings.is_empty() {
+            let also = if said.is_empty() { "" } else { "; " };
+            said = format!("{said}{also}not counted: {}", warnings.join(", "));
+        }
+        match (counts.is_empty(), said.is_empty()) {
+            (true, true) => Ok("no unit has newly failed".into()),
+            (true, false) => Ok(said),
+            (false, _) => Err(said),
+        }
+    }
+}
+
+/// What health commands learn of the system that they check.
+fn environment(order: &SwitchOrder, hostname: &str) -> Vec<(OsString, OsString)> {
+    let target = &order.order.target;
+    let previous = order.old.as_ref().map(ToString::to_string).unwrap_or_default();
+    let commit = target.commit.to_string();
+    let mut variables: Vec<(OsString, OsString)> = vec![
+        ("FORT_AGENT_COMMIT".into(), commit.clone().into()),
+        ("FORT_AGENT_SOURCE".into(), commit.into()),
+        ("FORT_AGENT_SYSTEM".into(), order.candidate.to_string().into()),
+        ("FORT_AGENT_PREVIOUS_SYSTEM".into(), previous.into()),
+        ("FORT_AGENT_OPERATION".into(), target.operation.as_str().into()),
+        ("FORT_AGENT_HOSTNAME".into(), hostname.into()),
+        ("LANG".into(), "C.UTF-8".into()),
+    ];
+    if let Some(path) = std::env::var_os("PATH") {
+        variables.push(("PATH".into(), path));
+    }
+    variables
+}
+
+async fn unit(name: &str) -> Result<String, String> {
+    let look = async { Systemd::connect().await?.unit(name).await };
+    match look.await.map_err(|error| words(&error))? {
+        None => Err(format!("there is no unit {name}")),
+        Some(state) if state.active == "active" => Ok(format!("{name} is active")),
+        Some(state) => Err(format!("{name} is {} ({})", state.active, state.sub)),
+    }
+}
+
+async fn tcp(address: &str) -> Result<String, String> {
+    match tokio::net::TcpStream::connect(address).await {
+        Ok(_) => Ok(format!("{address} accepts connections")),
+        Err(error) => Err(format!("{address}: {error}")),
+    }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    if program.starts_with('/') {
+        return Some(program.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
+    found.map(|dir| dir.join(program)).find(|path| Path::is_file(path))
+}
+
+fn told(name: &str, required: bool, found: Result<String, String>) -> Check {
+    let ok = found.is_ok();
+    let (Ok(detail) | Err(detail)) = found;
+    Check { name: name.into(), ok, detail, required }
+}
+
+/// An error and its sources, in one line.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        words = format!("{words}: {error}");
+        source = error.source();
+    }
+    words
+}

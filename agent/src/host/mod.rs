@@ -1,0 +1,396 @@
+//! The loop on this host: look, decide, remember, do; then wait until
+//! something happens or is due.
+//!
+//! What can take long (polls, fetches, checks, jobs) runs beside the loop and
+//! comes back as an event; the loop itself never waits for any of it.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+mod policy;
+mod remotes;
+mod say;
+mod service;
+mod world;
+
+use self::service::ServiceManager;
+use self::world::Host;
+use crate::config::Config;
+use crate::control::{Command, Control, Shown, Told};
+use crate::core::backoff::Luck;
+use crate::core::decide::{Decision, Step, decide};
+use crate::core::memory::{Entry, Memory};
+use crate::core::policy::Policy;
+use crate::core::record::{fold, note};
+use crate::core::request;
+use crate::core::seen::{Round, Seen};
+use crate::core::status::{AgentView, Status, status};
+use crate::core::types::{Mono, Now};
+use crate::files::{self, Durability};
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::nix::{Nix, Settings};
+use crate::watch::Watch;
+use crate::{bus, clock, web};
+
+/// Something that happened beside the loop.
+enum Event {
+    Polled(Box<remotes::Polled>),
+    Compared(remotes::Compared),
+    Checked(Round),
+    Rooted,
+    JobEnded,
+}
+
+/// Steps in a row without a wait, after which something is wrong.
+const MOST_STEPS: u32 = 200;
+/// The pause after that, and after an error.
+const PAUSE: Duration = Duration::from_secs(5);
+/// While jobs live they are looked at this often, should a change be missed.
+const TICK: Duration = Duration::from_secs(5);
+/// The loop turns at least this often, and says so (`/healthz`).
+const TURN: Duration = Duration::from_secs(30);
+/// A loop that has not turned for this long is stuck.
+const STUCK: Duration = Duration::from_secs(120);
+/// Commands that wait for the loop.
+const COMMANDS: usize = 32;
+
+/// Runs the agent until it is told to stop. Jobs go on.
+pub fn run(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(5))
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(config));
+    // A poll that hangs must not delay the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    // For the HTTPS of health checks; polls bring their own.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut journal = Journal::open(&config.state_dir)?;
+    let memory = journal.load(clock::now().wall)?;
+    let agent = std::env::current_exe().context("the agent's own program is not known")?;
+    let (events, happened) = mpsc::unbounded_channel();
+    let nix = find_nix(config)?;
+    let host = Host::new(config, agent, nix, Watch::new()?, events)?;
+    let (shown, control, told) = front_door();
+    let metrics = Arc::new(Metrics::new());
+    let turned = Arc::new(AtomicU64::new(clock::mono().as_millis()));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let bus = bus::serve(control.clone(), &config.run_dir, async {
+        let _ = stopped.await;
+    })?;
+    // Ends with the runtime.
+    bus::serve_on_system_bus(control.clone(), std::future::pending());
+    if let Some(listen) = config.metrics.listen {
+        let (turned, metrics) = (turned.clone(), metrics.clone());
+        let turns = Arc::new(move || {
+            let last = Mono::from_millis(turned.load(Ordering::Relaxed));
+            clock::mono().since(last) < STUCK
+        });
+        let pages = web::Pages { metrics, shown: control.shown, turns };
+        // Ends with the runtime.
+        web::serve(listen, pages, web::Limits::default(), std::future::pending());
+    }
+    let mut agent = Agent {
+        policy: policy::policy(config),
+        status_file: config.state_dir.join("status.json"),
+        view: AgentView { version: VERSION.into(), started: clock::now().wall },
+        memory,
+        journal,
+        host,
+        seen: None,
+        shown,
+        metrics,
+        turned,
+        trouble: None,
+        said: None,
+        happened,
+        told,
+    };
+    tracing::info!(version = VERSION, hostname = %config.hostname, "fort-agent starts");
+    let why = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = agent.turn_for_ever() => "the loop has ended",
+    };
+    drop(stop);
+    let _ = timeout(Duration::from_millis(500), bus).await;
+    tracing::info!(why, "fort-agent stops; jobs go on");
+    Ok(())
+}
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn find_nix(config: &Config) -> anyhow::Result<Nix> {
+    let settings = Settings {
+        bin_dir: config.nix.bin_dir.clone(),
+        store: config.nix.store.clone(),
+        options: config.nix.options.clone(),
+        home: config.state_dir.join("home"),
+        cache: config.state_dir.join("cache"),
+    };
+    files::private_directory(&settings.home)?;
+    files::private_directory(&settings.cache)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Ok(Nix::find(settings, &path)?)
+}
+
+fn front_door() -> (watch::Sender<Option<Arc<Shown>>>, Control, mpsc::Receiver<Told>) {
+    let (shown, seen) = watch::channel(None);
+    let (commands, told) = mpsc::channel(COMMANDS);
+    (shown, Control { shown: seen, commands }, told)
+}
+
+struct Agent {
+    policy: Policy,
+    status_file: PathBuf,
+    view: AgentView,
+    memory: Memory,
+    journal: Journal,
+    host: Host,
+    seen: Option<Seen>,
+    shown: watch::Sender<Option<Arc<Shown>>>,
+    metrics: Arc<Metrics>,
+    turned: Arc<AtomicU64>,
+    /// What the loop itself could not do.
+    trouble: Option<String>,
+    /// The status that was last written and logged.
+    said: Option<Status>,
+    happened: mpsc::UnboundedReceiver<Event>,
+    told: mpsc::Receiver<Told>,
+}
+
+impl Agent {
+    async fn turn_for_ever(&mut self) {
+        let mut service_manager = ServiceManager::default();
+        loop {
+            let until = self.turn_until_idle();
+            let now = clock::mono();
+            self.turned.store(now.as_millis(), Ordering::Relaxed);
+            service_manager.turned();
+            self.wait(until.since(now)).await;
+        }
+    }
+
+    /// Takes steps until there is nothing to do before the moment returned.
+    fn turn_until_idle(&mut self) -> Mono {
+        for _ in 0..MOST_STEPS {
+            let now = clock::now();
+            match self.turn(now) {
+                Ok(Some(until)) => return until,
+                Ok(None) => {}
+                Err(error) => {
+                    let said = format!("{error:#}");
+                    if self.trouble.as_ref() != Some(&said) {
+                        tracing::error!("{said}");
+                    }
+                    self.trouble = Some(said);
+                    self.show_trouble();
+                    return now.mono.plus(PAUSE);
+                }
+            }
+        }
+        tracing::error!("{MOST_STEPS} steps in a row: something goes in circles; pausing");
+        clock::mono().plus(PAUSE)
+    }
+
+    /// One turn: look, decide, remember, do. `Some`: nothing before then.
+    fn turn(&mut self, now: Now) -> anyhow::Result<Option<Mono>> {
+        let seen = self.host.observe(&self.memory, now).context("cannot look at this host")?;
+        let before = self.memory.history.last().map(|entry| entry.id.clone());
+        let folded = fold(&self.policy, self.memory.clone(), &seen, now);
+        let decision = decide(&self.policy, &folded, &seen, now);
+        let memory = note(folded, &seen, &decision.step, now);
+        // What is to be done must be known before it is done.
+        self.journal.save(&memory).context("cannot write the journal")?;
+        let ended: Vec<Entry> = memory
+            .history
+            .iter()
+            .rev()
+            .take_while(|entry| Some(&entry.id) != before.as_ref())
+            .cloned()
+            .collect();
+        self.memory = memory;
+        for entry in ended.iter().rev() {
+            say::ended(entry);
+            self.metrics.ended(entry);
+        }
+        self.show(&seen, &decision, now);
+        self.seen = Some(seen);
+        say::step(&decision.step);
+        self.host.perform(&decision.step).with_context(|| say::failed(&decision.step))?;
+        self.trouble = None;
+        Ok(match decision.step {
+            Step::Wait { until } => Some(self.next_turn(until, now.mono)),
+            Step::Poll { .. }
+            | Step::Compare { .. }
+            | Step::Follow { .. }
+            | Step::KeepRoots(_)
+            | Step::StartRealise(_)
+            | Step::StopJob(_)
+            | Step::RemoveJob(_)
+            | Step::StartSwitch(_)
+            | Step::ResumeSwitch(_)
+            | Step::RunChecks(_)
+            | Step::WriteVerdict { .. }
+            | Step::Settle { .. }
+            | Step::GiveUp { .. } => None,
+        })
+    }
+
+    fn next_turn(&self, until: Option<Mono>, now: Mono) -> Mono {
+        let jobs = self.seen.as_ref().is_some_and(|seen| !seen.jobs.is_empty());
+        let at_least = now.plus(if jobs { TICK } else { TURN });
+        until.map_or(at_least, |until| until.min(at_least))
+    }
+
+    async fn wait(&mut self, limit: Duration) {
+        tokio::select! {
+            () = sleep(limit) => {}
+            event = self.happened.recv() => {
+                if let Some(event) = event {
+                    self.take_in(event);
+                }
+                // Its end may be a moment before its lock is free.
+                while let Ok(event) = self.happened.try_recv() {
+                    self.take_in(event);
+                }
+            }
+            () = self.host.jobs_changed() => {}
+            told = self.told.recv() => {
+                if let Some(told) = told {
+                    let answer = self.obey(&told.command);
+                    let _ = told.reply.send(answer);
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Polled(polled) => {
+                let (remote, answer) = self.host.remotes.polled(*polled);
+                let result = match answer {
+                    Ok(()) => "ok",
+                    Err(error) => {
+                        tracing::warn!(remote, "{error}");
+                        "error"
+                    }
+                };
+                self.metrics.polled(&remote, result);
+            }
+            Event::Compared(compared) => self.host.remotes.compared(compared),
+            Event::Checked(round) => self.host.checked(round),
+            Event::Rooted => self.host.rooted(),
+            Event::JobEnded => {}
+        }
+    }
+
+    fn obey(&mut self, command: &Command) -> Result<String, String> {
+        match command {
+            Command::Poll => {
+                self.host.remotes.want();
+                Ok("the remotes are asked now".into())
+            }
+            Command::Ask(asked) => {
+                let Some(seen) = &self.seen else { return Err("the agent is starting".into()) };
+                let now = clock::now();
+                let (memory, said) = request::answer(asked, &self.policy, &self.memory, seen, now)?;
+                self.journal
+                    .save(&memory)
+                    .map_err(|error| format!("cannot write the journal: {error}"))?;
+                self.memory = memory;
+                tracing::info!(?asked, "{said}");
+                Ok(said)
+            }
+        }
+    }
+
+    fn show(&mut self, seen: &Seen, decision: &Decision, now: Now) {
+        let mut status = status(&self.policy, &self.memory, seen, decision, &self.view, now);
+        status.notes.extend(self.trouble.clone());
+        self.publish(status);
+    }
+
+    /// The loop cannot turn: the last status, and why it is not a newer one.
+    fn show_trouble(&mut self) {
+        let last = self.shown.borrow().clone();
+        if let (Some(last), Some(trouble)) = (last, self.trouble.clone()) {
+            let mut status = last.status.clone();
+            if !status.notes.contains(&trouble) {
+                status.notes.push(trouble);
+                self.publish(status);
+            }
+        }
+    }
+
+    fn publish(&mut self, status: Status) {
+        // Most turns change nothing, and this is a good part of what one costs.
+        if self.shown.borrow().as_ref().is_none_or(|shown| shown.status != status) {
+            self.metrics.observe(&status);
+        }
+        let changed = self.said.as_ref().is_none_or(|said| {
+            said.state != status.state
+                || said.reason != status.reason
+                || said.desired != status.desired
+                || said.running != status.running
+        });
+        if changed {
+            let deployment = status.deployment.as_ref();
+            tracing::info!(
+                state = status.state.as_str(),
+                commit =
+                    status.desired.as_ref().map(|desired| tracing::field::display(desired.commit)),
+                deployment = deployment.map(|deployment| deployment.id.as_str()),
+                stage = deployment.map(|deployment| deployment.stage.as_str()),
+                cause = status.held.as_ref().map(|held| held.cause.as_str()),
+                "{}",
+                status.reason
+            );
+            // For people who ask while the agent is down.
+            let written = files::write_json(&self.status_file, &status, Durability::Passing);
+            if let Err(error) = written {
+                tracing::warn!(%error, "cannot write {}", self.status_file.display());
+            }
+            self.said = Some(status.clone());
+        }
+        self.shown.send_if_modified(|shown| {
+            let history = match shown {
+                Some(shown) if shown.history.last() == self.memory.history.last() => {
+                    shown.history.clone()
+                }
+                Some(_) | None => Arc::new(self.memory.history.clone()),
+            };
+            let same = shown.as_ref().is_some_and(|shown| {
+                shown.status == status && Arc::ptr_eq(&shown.history, &history)
+            });
+            if !same {
+                *shown = Some(Arc::new(Shown { status, history }));
+            }
+            !same
+        });
+    }
+}
+
+/// From the operating system's randomness, by way of the standard library.
+fn luck() -> Luck {
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    Luck(u16::from_le_bytes([random.to_le_bytes()[0], random.to_le_bytes()[1]]))
+}

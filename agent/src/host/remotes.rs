@@ -1,0 +1,337 @@
+//! The remotes of this host: asks them for their heads, and has what is new
+//! fetched. All of it beside the loop, each with its own deadline.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::Event;
+use super::luck;
+use crate::clock;
+use crate::config::Config;
+use crate::core::seen::{self, Heads, Relation, Relations};
+use crate::core::types::Commit;
+use crate::git::{self, Connection, child};
+
+/// A fetch may be large and slow; each silence in it is bounded by the
+/// remote's own timeout.
+const FETCH: Duration = Duration::from_secs(3600);
+/// Looking up relations takes milliseconds.
+const COMPARE: Duration = Duration::from_secs(60);
+/// Relations kept.
+const RELATIONS: usize = 1000;
+
+/// The remotes and what they answered.
+pub(super) struct Remotes {
+    shared: Arc<Shared>,
+    slots: Vec<Slot>,
+    relations: Relations,
+    comparing: bool,
+    reclone: bool,
+    /// The accepted head: the clone must not lose it.
+    keep: Vec<Commit>,
+}
+
+/// What does not change while the agent runs.
+struct Shared {
+    agent: PathBuf,
+    clone: PathBuf,
+    release: String,
+    testing: Option<String>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+struct Slot {
+    remote: git::Remote,
+    seen: seen::Remote,
+    connection: Option<Connection>,
+    /// The heads that the clone has.
+    fetched: Option<Heads>,
+}
+
+/// What came of asking a remote.
+pub(super) struct Polled {
+    index: usize,
+    connection: Option<Connection>,
+    answer: Result<Answer, String>,
+}
+
+struct Answer {
+    heads: Heads,
+    relations: Vec<((Commit, Commit), Relation)>,
+    fetched: bool,
+    recloned: bool,
+}
+
+/// What came of looking up relations.
+pub(super) type Compared = Result<Vec<((Commit, Commit), Relation)>, String>;
+
+impl Remotes {
+    pub(super) fn new(
+        config: &Config,
+        agent: PathBuf,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let slots = config.remotes.iter().map(|remote| Slot {
+            remote: git_remote(remote),
+            seen: seen::Remote { luck: luck(), ..seen::Remote::default() },
+            connection: None,
+            fetched: None,
+        });
+        Self {
+            slots: slots.collect(),
+            shared: Arc::new(Shared {
+                agent,
+                clone: config.state_dir.join("git"),
+                release: config.branch.release.clone(),
+                testing: config.branch.testing.clone(),
+                events,
+            }),
+            relations: Relations::default(),
+            comparing: false,
+            reclone: false,
+            keep: Vec::new(),
+        }
+    }
+
+    pub(super) fn seen(&self) -> Vec<seen::Remote> {
+        self.slots.iter().map(|slot| slot.seen.clone()).collect()
+    }
+
+    pub(super) fn relations(&self) -> Relations {
+        self.relations.clone()
+    }
+
+    pub(super) fn comparing(&self) -> bool {
+        self.comparing
+    }
+
+    /// A person wants all of them asked now.
+    pub(super) fn want(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.seen.wanted = true);
+    }
+
+    /// The clone was found damaged: it is fetched anew.
+    pub(super) fn distrust_clone(&mut self) {
+        if !self.reclone {
+            self.reclone = true;
+            self.slots.iter_mut().for_each(|slot| {
+                slot.fetched = None;
+                slot.seen.wanted = true;
+            });
+        }
+    }
+
+    /// Starts to ask one; its answer comes as an event.
+    pub(super) fn poll(&mut self, index: usize, accepted: Option<Commit>) {
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| !slot.seen.busy) else { return };
+        slot.seen.busy = true;
+        slot.seen.wanted = false;
+        let (shared, remote) = (self.shared.clone(), slot.remote.clone());
+        self.keep = accepted.into_iter().collect();
+        let (connection, fetched) = (slot.connection.take(), slot.fetched);
+        let reclone = self.reclone;
+        tokio::spawn(async move {
+            let (connection, answer) =
+                shared.ask(remote, connection, fetched, accepted, reclone).await;
+            let polled = Polled { index, connection, answer };
+            let _ = shared.events.send(Event::Polled(Box::new(polled)));
+        });
+    }
+
+    /// Takes an answer in. Says which remote gave it.
+    pub(super) fn polled(&mut self, polled: Polled) -> (String, Result<(), String>) {
+        let Polled { index, connection, answer } = polled;
+        let now = clock::now();
+        if answer.as_ref().is_ok_and(|answer| answer.recloned) {
+            // It has nothing of the others any more.
+            self.slots.iter_mut().for_each(|slot| slot.fetched = None);
+        }
+        let slot = &mut self.slots[index];
+        slot.connection = connection;
+        slot.seen.busy = false;
+        slot.seen.asked = Some(now.mono);
+        slot.seen.luck = luck();
+        let name = slot.remote.name.clone();
+        match answer {
+            Ok(answer) => {
+                slot.fetched = Some(answer.heads);
+                slot.seen.heads = Some(answer.heads);
+                slot.seen.answered = Some(now.wall);
+                slot.seen.failures = 0;
+                slot.seen.error = None;
+                if answer.fetched {
+                    self.reclone = false;
+                }
+                self.learn(answer.relations);
+                (name, Ok(()))
+            }
+            Err(error) => {
+                slot.seen.failures = slot.seen.failures.saturating_add(1);
+                slot.seen.error = Some(error.clone());
+                (name, Err(error))
+            }
+        }
+    }
+
+    /// Starts to look up a relation; it comes as an event.
+    pub(super) fn compare(&mut self, older: Commit, newer: Commit) {
+        self.comparing = true;
+        let (shared, keep) = (self.shared.clone(), self.keep.clone());
+        let Some(remote) = self.slots.first().map(|slot| slot.remote.clone()) else { return };
+        tokio::spawn(async move {
+            let request = git::Request {
+                branches: Vec::new(),
+                ..shared.request(remote, vec![(older, newer)], keep, false)
+            };
+            let reply = child::run(&shared.agent, &request, COMPARE).await;
+            let compared = reply.map(related).map_err(|error| error.to_string());
+            let _ = shared.events.send(Event::Compared(compared));
+        });
+    }
+
+    pub(super) fn compared(&mut self, compared: Compared) {
+        self.comparing = false;
+        match compared {
+            Ok(relations) => self.learn(relations),
+            Err(error) => {
+                tracing::warn!(error, "cannot look into the clone; it is fetched anew");
+                self.distrust_clone();
+            }
+        }
+    }
+
+    fn learn(&mut self, relations: Vec<((Commit, Commit), Relation)>) {
+        if relations.is_empty() {
+            return;
+        }
+        let known = Arc::make_mut(&mut self.relations.0);
+        if known.len() > RELATIONS {
+            known.clear();
+        }
+        known.extend(relations);
+    }
+}
+
+impl Shared {
+    async fn ask(
+        &self,
+        remote: git::Remote,
+        connection: Option<Connection>,
+        fetched: Option<Heads>,
+        accepted: Option<Commit>,
+        reclone: bool,
+    ) -> (Option<Connection>, Result<Answer, String>) {
+        let names = self.names();
+        let limit = remote.timeout * 3 + Duration::from_secs(5);
+        let asked = {
+            let remote = remote.clone();
+            spawn_blocking(move || listed(&remote, connection, &names))
+        };
+        let (connection, listed) = match timeout(limit, asked).await {
+            Ok(Ok(Ok((connection, heads)))) => (connection, heads),
+            Ok(Ok(Err(error))) => return (None, Err(error.to_string())),
+            Ok(Err(_)) => return (None, Err("the poll was cut off".into())),
+            // The thread is left to its own, shorter, timeouts.
+            Err(_) => return (None, Err(format!("no answer within {} s", limit.as_secs()))),
+        };
+        let heads = self.heads(|branch| listed.get(&reference(branch)).copied());
+        if fetched == Some(heads) && !reclone {
+            return (
+                Some(connection),
+                Ok(Answer { heads, relations: Vec::new(), fetched: false, recloned: false }),
+            );
+        }
+        let answer = self.fetch(remote, heads, accepted, reclone).await;
+        (Some(connection), answer)
+    }
+
+    async fn fetch(
+        &self,
+        remote: git::Remote,
+        heads: Heads,
+        accepted: Option<Commit>,
+        reclone: bool,
+    ) -> Result<Answer, String> {
+        let pairs =
+            [(accepted, heads.release), (accepted, heads.testing), (heads.release, heads.testing)];
+        let compare = pairs.into_iter().filter_map(|(older, newer)| Some((older?, newer?)));
+        let keep = accepted.into_iter().collect();
+        let request = self.request(remote, compare.collect(), keep, reclone);
+        let reply = child::run(&self.agent, &request, FETCH).await.map_err(|e| e.to_string())?;
+        if let Some(note) = &reply.note {
+            tracing::warn!("{note}");
+        }
+        // What was fetched may be newer than what was listed.
+        let heads = self.heads(|branch| reply.heads.get(branch).copied());
+        let recloned = reply.recloned;
+        Ok(Answer { heads, relations: related(reply), fetched: true, recloned })
+    }
+
+    fn request(
+        &self,
+        remote: git::Remote,
+        compare: Vec<(Commit, Commit)>,
+        keep: Vec<Commit>,
+        reclone: bool,
+    ) -> git::Request {
+        let branches = self.branches();
+        git::Request { clone: self.clone.clone(), remote, branches, compare, keep, reclone }
+    }
+
+    fn branches(&self) -> Vec<String> {
+        std::iter::once(self.release.clone()).chain(self.testing.clone()).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.branches().iter().map(|branch| reference(branch)).collect()
+    }
+
+    fn heads(&self, head: impl Fn(&str) -> Option<Commit>) -> Heads {
+        Heads { release: head(&self.release), testing: self.testing.as_deref().and_then(head) }
+    }
+}
+
+/// One listing, on the kept connection; if that has gone stale, on a new one.
+fn listed(
+    remote: &git::Remote,
+    kept: Option<Connection>,
+    names: &[String],
+) -> Result<(Connection, BTreeMap<String, Commit>), git::PollError> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    if let Some(mut connection) = kept
+        && let Ok(heads) = connection.heads(&names)
+    {
+        return Ok((connection, heads));
+    }
+    let mut connection = Connection::open(remote)?;
+    let heads = connection.heads(&names)?;
+    Ok((connection, heads))
+}
+
+fn reference(branch: &str) -> String {
+    format!("refs/heads/{branch}")
+}
+
+fn related(reply: git::Reply) -> Vec<((Commit, Commit), Relation)> {
+    reply.relations.into_iter().map(|r| ((r.older, r.newer), r.relation)).collect()
+}
+
+/// The remote as git wants it.
+pub(super) fn git_remote(remote: &crate::config::Remote) -> git::Remote {
+    git::Remote {
+        name: remote.name.clone(),
+        url: remote.url.clone(),
+        username: remote.username.clone(),
+        token_file: remote.token_file.clone(),
+        ca_file: remote.ca_file.clone(),
+        ssh_key_file: remote.ssh_key_file.clone(),
+        known_hosts: remote.known_hosts.clone(),
+        timeout: remote.timeout,
+    }
+}

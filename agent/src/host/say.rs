@@ -1,0 +1,98 @@
+//! The log's words for what the loop does: one line per decision.
+
+use crate::core::decide::Step;
+use crate::core::job::Ending;
+use crate::core::memory::Entry;
+
+/// Logs a step, unless it is one of every poll.
+pub(super) fn step(step: &Step) {
+    match step {
+        Step::Wait { .. } | Step::Poll { .. } | Step::RunChecks(_) => {
+            tracing::trace!(?step, "next");
+        }
+        Step::Compare { older, newer } => tracing::debug!(?older, ?newer, "comparing"),
+        Step::KeepRoots(roots) => tracing::debug!(?roots, "keeping systems in the store"),
+        Step::RemoveJob(job) => tracing::debug!(%job, "its outcome is remembered"),
+        Step::Follow { target, .. } => tracing::info!(
+            commit = %target.commit,
+            branch = %target.branch,
+            remote = %target.remote,
+            operation = target.operation.as_str(),
+            "following a new head"
+        ),
+        Step::StartRealise(order) => tracing::info!(
+            deployment = %order.deployment,
+            commit = %order.target.commit,
+            stage = "realise",
+            attempt = order.attempt,
+            "realising"
+        ),
+        Step::StartSwitch(switch) => tracing::info!(
+            deployment = %switch.order.deployment,
+            commit = %switch.order.target.commit,
+            stage = "activate",
+            system = %switch.candidate,
+            how = ?switch.how,
+            "switching"
+        ),
+        Step::ResumeSwitch(job) => {
+            let deployment = &job.deployment;
+            tracing::warn!(%deployment, %job, "the job was killed before it was done; starting it again");
+        }
+        Step::StopJob(job) => {
+            let deployment = &job.deployment;
+            tracing::info!(%deployment, %job, "nobody waits for it any more; stopping");
+        }
+        Step::WriteVerdict { job, verdict } if verdict.good => {
+            let deployment = &job.deployment;
+            tracing::info!(%deployment, stage = "verify", cause = verdict.cause, "the system works");
+        }
+        Step::WriteVerdict { job, verdict } => {
+            let deployment = &job.deployment;
+            let cause = verdict.cause.as_deref();
+            tracing::warn!(%deployment, stage = "verify", cause, "the system does not work");
+        }
+        Step::Settle { target, system, .. } => tracing::info!(
+            commit = %target.commit,
+            %system,
+            "the same system as before: nothing to activate"
+        ),
+        Step::GiveUp { cause } => tracing::warn!(cause, "not activated"),
+    }
+}
+
+/// What a step would have done, for an error.
+pub(super) fn failed(step: &Step) -> String {
+    match step {
+        Step::StartRealise(order) => format!("cannot start to realise {}", order.deployment),
+        Step::StartSwitch(switch) => {
+            format!("cannot start to switch for {}", switch.order.deployment)
+        }
+        Step::ResumeSwitch(job) => format!("cannot start {job} again"),
+        Step::StopJob(job) => format!("cannot stop {job}"),
+        Step::RemoveJob(job) => format!("cannot remove the directory of {job}"),
+        Step::WriteVerdict { job, .. } => format!("cannot write the verdict for {job}"),
+        Step::Wait { .. }
+        | Step::Poll { .. }
+        | Step::Compare { .. }
+        | Step::Follow { .. }
+        | Step::KeepRoots(_)
+        | Step::RunChecks(_)
+        | Step::Settle { .. }
+        | Step::GiveUp { .. } => "cannot take the next step".into(),
+    }
+}
+
+/// Logs how a deployment ended.
+pub(super) fn ended(entry: &Entry) {
+    let (deployment, verdict) = (&entry.id, entry.verdict.as_str());
+    let cause = entry.cause.as_deref();
+    match entry.verdict {
+        Ending::Good | Ending::Superseded => {
+            tracing::info!(%deployment, commit = %entry.commit, verdict, cause, "deployment ended");
+        }
+        Ending::RolledBack | Ending::Failed | Ending::Interrupted => {
+            tracing::warn!(%deployment, commit = %entry.commit, verdict, cause, "deployment ended");
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! This host as the loop sees it: one look, and one step at a time. Both
+//! return at once; what can wait runs beside the loop and is seen later.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+
+use super::remotes::{Remotes, git_remote};
+use super::{Event, luck};
+use crate::clock;
+use crate::config::{Config, FailedUnits, Kind, Runner};
+use crate::core::decide::Step;
+use crate::core::job::{JobId, Kind as JobKind, Order, Realised, SwitchOrder};
+use crate::core::memory::Memory;
+use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
+use crate::core::types::{BootId, Mono, Now, StorePath};
+use crate::files::Durability;
+use crate::health::{Health, UnitsHealth};
+use crate::jobs::dir::{self, JobDir};
+use crate::jobs::spec::{RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
+use crate::jobs::start;
+use crate::machine::{Machine, RebootCheck};
+use crate::nix::{self, Nix, StoreRoot, roots};
+use crate::systemd::Systemd;
+use crate::systemd::baseline::Baseline;
+use crate::watch::Watch;
+
+/// Limit of one check.
+const CHECK: Duration = Duration::from_secs(10);
+/// In a switch job's directory: how the units fared before it began.
+const BASELINE: &str = "baseline.json";
+/// A job that was told to stop is killed after this.
+const STOP: Duration = Duration::from_secs(10);
+
+/// This host.
+pub(super) struct Host {
+    pub(super) remotes: Remotes,
+    config: Config,
+    agent: PathBuf,
+    machine: Machine,
+    nix: Nix,
+    store: StoreRoot,
+    boot_id: BootId,
+    reboot: RebootCheck,
+    watch: Watch,
+    jobs: HashMap<JobId, Known>,
+    rooting: bool,
+    checking: bool,
+    checks: Option<Round>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// What this agent did with a job, and what never changes of it.
+#[derive(Default)]
+struct Known {
+    resumed: Option<Mono>,
+    stopping: bool,
+    order: Option<Spec>,
+}
+
+#[derive(Clone)]
+enum Spec {
+    Realise(Order),
+    Switch(Box<SwitchOrder>),
+}
+
+impl Host {
+    pub(super) fn new(
+        config: &Config,
+        agent: PathBuf,
+        nix: Nix,
+        watch: Watch,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            remotes: Remotes::new(config, agent.clone(), events.clone()),
+            boot_id: clock::boot_id(&config.root)?,
+            machine: Machine { root: config.root.clone() },
+            store: nix.store_root(),
+            config: config.clone(),
+            agent,
+            nix,
+            reboot: RebootCheck::default(),
+            watch,
+            jobs: HashMap::new(),
+            rooting: false,
+            checking: false,
+            checks: None,
+            events,
+        })
+    }
+
+    /// Waits until a job's files change.
+    pub(super) async fn jobs_changed(&mut self) {
+        if self.watch.changed().await.is_err() {
+            // Without it the loop's own tick has to do.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// One look.
+    pub(super) fn observe(&mut self, memory: &Memory, now: Now) -> std::io::Result<Seen> {
+        let (running, booted) = (self.machine.running(), self.machine.booted());
+        let profile = self.machine.profile()?;
+        let default = profile.as_ref().map(|generation| &generation.system);
+        let reboot_why = self.reboot.why(&self.store, booted.as_ref(), default);
+        let jobs = self.look_at_jobs(now.mono)?;
+        let damaged = |job: &Job| match &job.work {
+            Work::Realise { outcome: Some(outcome), .. } => match outcome.result {
+                Realised::Damaged { .. } => true,
+                Realised::Built { .. }
+                | Realised::NoSuchHost { .. }
+                | Realised::Failed { .. }
+                | Realised::Cancelled => false,
+            },
+            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => false,
+        };
+        if jobs.iter().any(damaged) {
+            self.remotes.distrust_clone();
+        }
+        Ok(Seen {
+            boot_id: self.boot_id.clone(),
+            machine_id: self.machine.id(),
+            present: self.present(memory, &jobs, running.as_ref()),
+            running,
+            booted,
+            profile,
+            reboot_why,
+            roots: self.roots(),
+            rooting: self.rooting,
+            remotes: self.remotes.seen(),
+            relations: self.remotes.relations(),
+            comparing: self.remotes.comparing(),
+            jobs,
+            checks: self.checks.clone(),
+            checking: self.checking,
+            luck: luck(),
+        })
+    }
+
+    /// One step.
+    pub(super) fn perform(&mut self, step: &Step) -> anyhow::Result<()> {
+        match step {
+            // Only the memory changes.
+            Step::Wait { .. } | Step::Follow { .. } | Step::Settle { .. } | Step::GiveUp { .. } => {
+            }
+            Step::Poll { remote, accepted } => self.remotes.poll(*remote, *accepted),
+            Step::Compare { older, newer } => self.remotes.compare(*older, *newer),
+            Step::KeepRoots(wanted) => self.keep_roots(wanted.clone()),
+            Step::StartRealise(order) => {
+                let id = step.starts();
+                let spec = RealiseSpec { order: order.clone(), host: self.realise_host() };
+                if let Some(id) = id {
+                    let dir = JobDir::create(&self.config.state_dir, &id, &spec)?;
+                    self.start(&id, &dir)?;
+                }
+            }
+            Step::StartSwitch(order) => {
+                let id = step.starts();
+                let host = SwitchHost { machine: self.machine.clone(), nix: self.nix.clone() };
+                let spec = SwitchSpec { order: order.clone(), host };
+                if let Some(id) = id {
+                    let dir = JobDir::create(&self.config.state_dir, &id, &spec)?;
+                    self.start(&id, &dir)?;
+                }
+            }
+            Step::ResumeSwitch(id) => {
+                self.jobs.entry(id.clone()).or_default().resumed = Some(clock::mono());
+                self.start(id, &self.directory(id))?;
+            }
+            Step::StopJob(id) => self.stop(id)?,
+            Step::RemoveJob(id) => {
+                self.directory(id).remove()?;
+                self.jobs.remove(id);
+            }
+            Step::RunChecks(id) => self.run_checks(id),
+            Step::WriteVerdict { job, verdict } => {
+                self.directory(job).write("verdict.json", verdict, Durability::Durable)?;
+                if verdict.good {
+                    self.note_failed_when_good();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in that roots were changed.
+    pub(super) fn rooted(&mut self) {
+        self.rooting = false;
+    }
+
+    /// Takes in what a round of checks found.
+    pub(super) fn checked(&mut self, round: Round) {
+        self.checking = false;
+        self.checks = Some(round);
+    }
+
+    fn directory(&self, id: &JobId) -> JobDir {
+        JobDir::at(dir::all(&self.config.state_dir).join(id.to_string()))
+    }
+
+    fn start(&self, id: &JobId, dir: &JobDir) -> std::io::Result<()> {
+        self.watch.add(dir.path())?;
+        let events = self.events.clone();
+        match self.config.activation.runner {
+            Runner::Direct => start::detached(&self.agent, id.kind, dir.path(), move || {
+                let _ = events.send(Event::JobEnded);
+            }),
+            Runner::Systemd => {
+                let (agent, id, dir) = (self.agent.clone(), id.clone(), dir.clone());
+                let limits = self.config.system.limits;
+                let baseline = match id.kind {
+                    JobKind::Switch => Some(self.failed_when_good_file()),
+                    JobKind::Realise => None,
+                };
+                tokio::spawn(async move {
+                    let started = async {
+                        if let Some(failed_when_good) = baseline {
+                            take_baseline(&dir, &failed_when_good).await?;
+                        }
+                        start::unit(&agent, &id, dir.path(), &limits).await?;
+                        anyhow::Ok(())
+                    };
+                    // A job that does not begin is seen as one that was killed.
+                    if let Err(error) = started.await {
+                        tracing::error!(%id, "the job could not be started: {error:#}");
+                    }
+                    let _ = events.send(Event::JobEnded);
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn failed_when_good_file(&self) -> PathBuf {
+        self.config.state_dir.join("failed-when-good.json")
+    }
+
+    fn stop(&mut self, id: &JobId) -> std::io::Result<()> {
+        self.jobs.entry(id.clone()).or_default().stopping = true;
+        if self.config.activation.runner == Runner::Systemd {
+            let (id, events) = (id.clone(), self.events.clone());
+            tokio::spawn(async move {
+                if let Err(error) = start::stop_unit(&id).await {
+                    tracing::warn!(%id, "the job could not be stopped: {error}");
+                }
+                let _ = events.send(Event::JobEnded);
+            });
+            return Ok(());
+        }
+        let path = self.directory(id).path().to_owned();
+        start::signal(&path, Signal::TERM)?;
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(STOP + Duration::from_secs(5)).await;
+            // It holds its lock until it is dead, so this hits nobody else.
+            let _ = start::signal(&path, Signal::KILL);
+            let _ = events.send(Event::JobEnded);
+        });
+        Ok(())
+    }
+
+    fn look_at_jobs(&mut self, now: Mono) -> std::io::Result<Vec<Job>> {
+        let mut jobs = Vec::new();
+        for dir in dir::list(&self.config.state_dir)? {
+            if let Some(id) = dir.id() {
+                jobs.push(self.look_at_job(id, &dir, now));
+            }
+        }
+        Ok(jobs)
+    }
+
+    fn look_at_job(&mut self, id: JobId, dir: &JobDir, now: Mono) -> Job {
+        let boot = self.boot_id.clone();
+        let known = self.jobs.entry(id.clone()).or_default();
+        if known.order.is_none() {
+            known.order = read_spec(&id, dir);
+            // One that an earlier agent started is watched from now on.
+            let _ = self.watch.add(dir.path());
+        }
+        let (resumed, stopping) = (known.resumed, known.stopping);
+        let Some(spec) = known.order.clone() else {
+            return Job { id, life: Life::Ended, stopping, resumed, work: Work::Unreadable };
+        };
+        let order = match &spec {
+            Spec::Realise(order) => order,
+            Spec::Switch(switch) => &switch.order,
+        };
+        // Life first, files second: a job that has ended writes no more.
+        let life = dir.life(order, &boot, resumed, now);
+        let work = match spec {
+            Spec::Realise(order) => Work::Realise {
+                order,
+                progress: dir.read("progress.json").unwrap_or_default(),
+                outcome: dir.read("outcome.json").unwrap_or_default(),
+            },
+            Spec::Switch(order) => Work::Switch {
+                order: *order,
+                progress: dir.read("progress.json").unwrap_or_default(),
+                verdict: dir.read("verdict.json").unwrap_or_default(),
+                outcome: dir.read("outcome.json").unwrap_or_default(),
+            },
+        };
+        Job { id, life, stopping, resumed, work }
+    }
+
+    /// Of the systems that matter, those that are in the store.
+    fn present(
+        &self,
+        memory: &Memory,
+        jobs: &[Job],
+        running: Option<&StorePath>,
+    ) -> BTreeSet<StorePath> {
+        let built = jobs.iter().filter_map(|job| match &job.work {
+            Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
+                Realised::Built { system } => Some(system),
+                Realised::NoSuchHost { .. }
+                | Realised::Failed { .. }
+                | Realised::Damaged { .. }
+                | Realised::Cancelled => None,
+            },
+            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => None,
+        });
+        let target = memory.target.as_ref().map(|target| target.commit);
+        let known = memory.systems.iter().filter(|known| Some(known.commit) == target);
+        known
+            .map(|known| &known.system)
+            .chain(built)
+            .chain(memory.deployment.iter().filter_map(|d| d.system.as_ref()))
+            .chain(memory.last_good.iter().map(|good| &good.system))
+            .chain(memory.good_before.iter().map(|good| &good.system))
+            .chain(running)
+            .filter(|system| self.in_store(system))
+            .cloned()
+            .collect()
+    }
+
+    fn in_store(&self, system: &StorePath) -> bool {
+        self.store.physical(system).join("bin/switch-to-configuration").exists()
+    }
+
+    fn roots_dir(&self) -> PathBuf {
+        self.config.state_dir.join("roots")
+    }
+
+    fn roots(&self) -> BTreeMap<Purpose, StorePath> {
+        let directory = self.roots_dir();
+        let kept = |purpose: Purpose| {
+            let system = roots::kept(&directory.join(purpose.as_str())).ok()??;
+            Some((purpose, system))
+        };
+        Purpose::ALL.into_iter().filter_map(kept).collect()
+    }
+
+    fn keep_roots(&mut self, wanted: BTreeMap<Purpose, StorePath>) {
+        self.rooting = true;
+        let (directory, nix) = (self.roots_dir(), self.nix.clone());
+        let (had, events) = (self.roots(), self.events.clone());
+        tokio::spawn(async move {
+            if let Err(error) = change_roots(&directory, &nix, &had, &wanted).await {
+                tracing::warn!("cannot keep systems from the garbage collector: {error:#}");
+                // Not again at once.
+                tokio::time::sleep(STOP).await;
+            }
+            let _ = events.send(Event::Rooted);
+        });
+    }
+
+    fn run_checks(&mut self, id: &JobId) {
+        let Some(Spec::Switch(order)) = self.jobs.get(id).and_then(|known| known.order.clone())
+        else {
+            return;
+        };
+        self.checking = true;
+        let health = Health {
+            checks: self.config.health.checks.clone(),
+            remotes: if self.config.health.remote {
+                self.config.remotes.iter().map(git_remote).collect()
+            } else {
+                Vec::new()
+            },
+            branch: format!("refs/heads/{}", self.config.branch.release),
+            units: self.units_health(id),
+            limit: CHECK.min(self.config.health.timeout / 2),
+        };
+        let (id, events) = (id.clone(), self.events.clone());
+        let hostname = self.config.hostname.clone();
+        tokio::spawn(async move {
+            let began = clock::mono();
+            let checks = health.round(&order, &hostname).await;
+            let round = Round { job: id, began, ended: clock::mono(), checks };
+            let _ = events.send(Event::Checked(round));
+        });
+    }
+
+    fn units_health(&self, id: &JobId) -> Option<UnitsHealth> {
+        let wanted = match (self.config.activation.runner, self.config.health.failed_units) {
+            (Runner::Systemd, FailedUnits::New) => true,
+            (Runner::Direct, _) | (Runner::Systemd, FailedUnits::None) => false,
+        };
+        // Without a baseline every failed unit would count: rather none.
+        let baseline = self.directory(id).read(BASELINE).ok().flatten().filter(|_| wanted)?;
+        Some(UnitsHealth { baseline, store: self.store.clone() })
+    }
+
+    /// What has failed while the system is found good is not the next one's
+    /// fault.
+    fn note_failed_when_good(&self) {
+        if self.config.activation.runner != Runner::Systemd {
+            return;
+        }
+        let file = self.failed_when_good_file();
+        tokio::spawn(async move {
+            let look = async { Systemd::connect().await?.units().await };
+            match look.await {
+                Ok(units) => {
+                    let failed = units.iter().filter(|(_, state)| state.failed());
+                    let failed: BTreeSet<&String> = failed.map(|(name, _)| name).collect();
+                    let written = crate::files::write_json(&file, &failed, Durability::Passing);
+                    if let Err(error) = written {
+                        tracing::warn!(%error, "cannot write {}", file.display());
+                    }
+                }
+                Err(error) => tracing::warn!("cannot look at the units: {error}"),
+            }
+        });
+    }
+
+    fn realise_host(&self) -> RealiseHost {
+        let system = &self.config.system;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let (kind, file) = match &system.kind {
+            Kind::Flake => (nix::realise::Kind::Flake, String::new()),
+            Kind::File(file) => (nix::realise::Kind::File, text(file)),
+        };
+        RealiseHost {
+            clone: self.config.state_dir.join("git"),
+            exports: self.config.state_dir.join("exports"),
+            hostname: self.config.hostname.clone(),
+            kind,
+            file,
+            flake_dir: text(&system.flake_dir),
+            attribute: system.attribute.clone(),
+            nix: self.nix.clone(),
+            timeout: system.timeout,
+        }
+    }
+}
+
+/// Before the *first* activation only: a job that is started again, or a
+/// second attempt, must not take the candidate's failures for granted.
+async fn take_baseline(dir: &JobDir, failed_when_good: &Path) -> anyhow::Result<()> {
+    if dir.read::<Baseline>(BASELINE)?.is_some() {
+        return Ok(());
+    }
+    let before = Systemd::connect().await?.units().await?;
+    let failed_when_good =
+        crate::files::read_json(failed_when_good).unwrap_or_default().unwrap_or_default();
+    let baseline = Baseline { before, failed_when_good };
+    dir.write(BASELINE, &baseline, Durability::Durable)?;
+    Ok(())
+}
+
+fn read_spec(id: &JobId, dir: &JobDir) -> Option<Spec> {
+    match id.kind {
+        JobKind::Realise => {
+            let spec: RealiseSpec = dir.read("spec.json").ok()??;
+            Some(Spec::Realise(spec.order))
+        }
+        JobKind::Switch => {
+            let spec: SwitchSpec = dir.read("spec.json").ok()??;
+            Some(Spec::Switch(Box::new(spec.order)))
+        }
+    }
+}
+
+async fn change_roots(
+    directory: &Path,
+    nix: &Nix,
+    had: &BTreeMap<Purpose, StorePath>,
+    wanted: &BTreeMap<Purpose, StorePath>,
+) -> anyhow::Result<()> {
+    crate::files::private_directory(directory)?;
+    // First what is to be kept, then what may go.
+    for (purpose, system) in wanted {
+        if had.get(purpose) != Some(system) {
+            nix.keep(&directory.join(purpose.as_str()), system).await?;
+        }
+    }
+    for purpose in had.keys().filter(|purpose| !wanted.contains_key(purpose)) {
+        roots::release(&directory.join(purpose.as_str()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! A job's directory: its files, and whether it lives.
+//!
+//! A job is alive while it holds the lock on its `lock`, and nothing else is
+//! trusted: no pid, no start time, no unit's state. Each file has one writer.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::core::job::{JobId, Order};
+use crate::core::seen::Life;
+use crate::core::types::{BootId, Mono};
+use crate::files::{self, Durability};
+
+/// A job that was ordered and has not taken its lock for this long will not.
+const STARTING: Duration = Duration::from_secs(10);
+
+/// The directory of one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobDir {
+    path: PathBuf,
+}
+
+/// The directory that holds the jobs' directories.
+pub fn all(state_dir: &Path) -> PathBuf {
+    state_dir.join("jobs")
+}
+
+impl JobDir {
+    /// One that exists.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Makes one, with its order in it: it appears whole or not at all.
+    pub fn create(state_dir: &Path, id: &JobId, spec: &impl Serialize) -> io::Result<Self> {
+        let jobs = all(state_dir);
+        files::private_directory(&jobs)?;
+        let beside = jobs.join(format!(".new-{id}"));
+        if beside.exists() {
+            fs::remove_dir_all(&beside)?;
+        }
+        files::private_directory(&beside)?;
+        files::write_json(&beside.join("spec.json"), spec, Durability::Durable)?;
+        let path = jobs.join(id.to_string());
+        fs::rename(&beside, &path)?;
+        files::sync_directory(&jobs)?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The job's name, if the directory has the name of one.
+    pub fn id(&self) -> Option<JobId> {
+        self.path.file_name()?.to_str()?.parse().ok()
+    }
+
+    /// Reads one of its files; `None` if it is not there.
+    pub fn read<T: DeserializeOwned>(&self, file: &str) -> io::Result<Option<T>> {
+        files::read_json(&self.path.join(file))
+    }
+
+    /// Writes one of its files.
+    pub fn write(&self, file: &str, value: &impl Serialize, how: Durability) -> io::Result<()> {
+        files::write_json(&self.path.join(file), value, how)
+    }
+
+    /// Takes the lock: from now on the job lives, until the value is dropped.
+    /// `None` if another process is this job.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        let path = self.path.join("lock");
+        for _ in 0..20 {
+            if let Some(mut lock) = files::lock(&path)? {
+                // Between making the file and locking it, it looks like that
+                // of a job that has ended: a mark tells the two apart.
+                lock.write_all(b"taken\n")?;
+                return Ok(Some(lock));
+            }
+            // An agent that looks whether it is held holds it for a moment.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(None)
+    }
+
+    /// Whether the job lives. `resumed`: when it was last started again.
+    pub fn life(&self, order: &Order, boot: &BootId, resumed: Option<Mono>, now: Mono) -> Life {
+        let path = self.path.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // It cannot be looked at, so it may be held: the safe side.
+            Err(_) => return Life::Running,
+        };
+        let mut taken = false;
+        if let Some(file) = file {
+            use rustix::fs::{FlockOperation, flock};
+            match flock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => taken = file.metadata().is_ok_and(|file| file.len() > 0),
+                Err(_) => return Life::Running,
+            }
+        }
+        // Whoever finds an outcome has nothing to do, so nobody will start.
+        if self.path.join("outcome.json").exists() {
+            return Life::Ended;
+        }
+        let started = resumed.or((!taken && order.boot_id == *boot).then_some(order.ordered));
+        match started {
+            Some(started) if now.since(started) < STARTING => Life::Starting,
+            Some(_) | None => Life::Ended,
+        }
+    }
+
+    /// Removes it, exported tree and all.
+    pub fn remove(&self) -> io::Result<()> {
+        // Renamed first: half of a job must not be taken for one.
+        let gone = self.path.with_file_name(match self.path.file_name() {
+            Some(name) => format!(".gone-{}", name.to_string_lossy()),
+            None => return Ok(()),
+        });
+        match fs::rename(&self.path, &gone) {
+            Ok(()) => fs::remove_dir_all(&gone),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The jobs' directories, by name; and what an interrupted creation or removal
+/// left is cleared away.
+pub fn list(state_dir: &Path) -> io::Result<Vec<JobDir>> {
+    let entries = match fs::read_dir(all(state_dir)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut jobs = Vec::new();
+    for entry in entries {
+        let job = JobDir::at(entry?.path());
+        if job.id().is_some() {
+            jobs.push(job);
+        } else if job.path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')) {
+            let _ = fs::remove_dir_all(&job.path);
+        }
+    }
+    jobs.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(jobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::job::{DeploymentId, Kind, Target};
+    use crate::core::policy::Operation;
+    use crate::core::types::Wall;
+
+    const SOON: Mono = Mono::from_millis(5_000);
+
+    fn ordered(state_dir: &Path) -> (JobDir, Order, BootId) {
+        let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+        let now = Wall::from_millis(0);
+        let boot = BootId("boot".into());
+        let order = Order {
+            deployment: DeploymentId::new(now, commit, 1),
+            target: Target {
+                commit,
+                branch: "release".into(),
+                remote: "origin".into(),
+                operation: Operation::Switch,
+                first_seen: now,
+            },
+            attempt: 1,
+            started: now,
+            recipe: "flake".into(),
+            boot_id: boot.clone(),
+            ordered: Mono::from_millis(0),
+        };
+        let id = JobId { kind: Kind::Realise, deployment: order.deployment.clone() };
+        (JobDir::create(state_dir, &id, &order).unwrap(), order, boot)
+    }
+
+    #[test]
+    fn a_lock_that_was_made_and_not_taken_yet_is_of_a_job_that_starts() {
+        let state = tempfile::tempdir().unwrap();
+        let (dir, order, boot) = ordered(state.path());
+        assert_eq!(dir.life(&order, &boot, None, SOON), Life::Starting);
+        File::create(dir.path().join("lock")).unwrap();
+        assert_eq!(dir.life(&order, &boot, None, SOON), Life::Starting);
+        let lock = dir.lock().unwrap().unwrap();
+        assert_eq!(dir.life(&order, &boot, None, SOON), Life::Running);
+        drop(lock);
+        assert_eq!(dir.life(&order, &boot, None, SOON), Life::Ended);
+    }
+
+    #[test]
+    fn a_resumed_job_with_an_outcome_has_ended() {
+        let state = tempfile::tempdir().unwrap();
+        let (dir, order, boot) = ordered(state.path());
+        drop(dir.lock().unwrap().unwrap());
+        let resumed = Some(Mono::from_millis(4_000));
+        assert_eq!(dir.life(&order, &boot, resumed, SOON), Life::Starting);
+        dir.write("outcome.json", &1, Durability::Passing).unwrap();
+        assert_eq!(dir.life(&order, &boot, resumed, SOON), Life::Ended);
+    }
+}

@@ -1,0 +1,74 @@
+//! Long work, each piece a process of its own (`fort-agent job ...`): it
+//! survives the agent's restart, crash and upgrade.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+pub mod dir;
+pub mod realise;
+pub mod spec;
+pub mod start;
+pub mod switch;
+
+/// `fort-agent job KIND ...`: for the agent itself, not for people.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
+    match (words.as_slice(), args) {
+        (["fetch"], _) => crate::git::child::main(),
+        (["exec", parent, ..], [_, _, program, rest @ ..]) => exec(parent, program, rest),
+        (["realise", _], [_, directory]) => {
+            finish(run(async |cancelled| realise::run(Path::new(directory), cancelled).await))
+        }
+        (["switch", _], [_, directory]) => {
+            finish(run(async |_| switch::run(Path::new(directory)).await))
+        }
+        _ => {
+            eprintln!("fort-agent job is for the agent itself");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Becomes a program that is killed when the process that asked for it dies.
+fn exec(parent: &str, program: &OsString, args: &[OsString]) -> ExitCode {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let tied = set_parent_process_death_signal(Some(Signal::KILL));
+    let still_there = getppid().is_some_and(|pid| pid.as_raw_nonzero().to_string() == parent);
+    if tied.is_err() || !still_there {
+        eprintln!("whoever asked for {} is gone", program.to_string_lossy());
+        return ExitCode::FAILURE;
+    }
+    let error = std::process::Command::new(program).args(args).exec();
+    eprintln!("cannot run {}: {error}", program.to_string_lossy());
+    // As a shell says it: 127 is not one of switch-to-configuration's codes.
+    ExitCode::from(127)
+}
+
+fn run(
+    work: impl AsyncFnOnce(std::pin::Pin<Box<dyn Future<Output = ()>>>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    // A terminal's or a service manager's signals to the agent are not ours.
+    let _ = rustix::process::setsid();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut stop = signal(SignalKind::terminate())?;
+        work(Box::pin(async move {
+            stop.recv().await;
+        }))
+        .await
+    })
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The realise job as a process: exports one commit's tree, and has Nix
+//! evaluate and build its system.
+
+use std::cell::Cell;
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tracing::Instrument as _;
+
+use super::dir::JobDir;
+use super::spec::{RealiseHost, RealiseSpec};
+use crate::core::job::{RealiseOutcome, RealiseProgress, Realised};
+use crate::files::{self, Durability};
+use crate::git::{ExportError, Exported, export};
+use crate::nix::realise::{self, realise};
+use crate::nix::{Phase, Progress};
+
+/// Progress is written at most this often.
+const PACE: Duration = Duration::from_millis(250);
+/// How much of the end of what was printed is kept as the cause.
+const TAIL: usize = 4 << 10;
+
+/// Runs the realise job of a directory to its end, or until `cancelled`.
+pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let dir = JobDir::at(directory);
+    let Some(_lock) = dir.lock().context("cannot take the job's lock")? else {
+        tracing::info!("another process is this job");
+        return Ok(());
+    };
+    let spec: RealiseSpec =
+        dir.read("spec.json").context("cannot read the order")?.context("there is no order")?;
+    if dir.path().join("outcome.json").exists() {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let span = tracing::info_span!(
+        "realise",
+        deployment = %spec.order.deployment,
+        commit = %spec.order.target.commit,
+        stage = "realise"
+    );
+    let work = async {
+        let result = work(&dir, &spec, cancelled).await;
+        tracing::info!(?result, "over");
+        result
+    };
+    let result = work.instrument(span).await;
+    let took = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    dir.write("outcome.json", &RealiseOutcome { result, took }, Durability::Durable)
+        .context("cannot write the outcome")
+}
+
+async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = ()>) -> Realised {
+    note(dir, &RealiseProgress { phase: "exporting".into(), ..RealiseProgress::default() });
+    let host = &spec.host;
+    let exported = match export_tree(spec, host) {
+        Ok(exported) => exported,
+        Err(ExportError::Damaged(what)) => return Realised::Damaged { cause: what },
+        Err(error) => {
+            let cause = format!("{:#}", anyhow::Error::from(error));
+            return Realised::Failed { cause, tail: String::new() };
+        }
+    };
+    let nix_spec = realise::RealiseSpec {
+        commit: spec.order.target.commit,
+        export: exported.dir,
+        last_modified: exported.last_modified,
+        rev_count: exported.rev_count,
+        clone: host.clone.clone(),
+        hostname: host.hostname.clone(),
+        kind: host.kind,
+        file: host.file.clone(),
+        flake_dir: host.flake_dir.clone(),
+        attribute: host.attribute.clone(),
+        nix: host.nix.clone(),
+        timeout: host.timeout,
+        out_link: dir.path().join("result"),
+    };
+    let written = Cell::new(None::<Instant>);
+    let progress = |progress: Progress| {
+        if written.get().is_none_or(|at| at.elapsed() >= PACE) {
+            written.set(Some(Instant::now()));
+            note(dir, &told(&progress));
+        }
+    };
+    outcome(realise(&nix_spec, progress, cancelled).await, host.timeout)
+}
+
+/// The tree of the commit, in a directory that no other job has. The trees of
+/// earlier jobs go, but for the last one, which lends its unchanged files.
+fn export_tree(spec: &RealiseSpec, host: &RealiseHost) -> Result<Exported, ExportError> {
+    files::private_directory(&host.exports)
+        .map_err(|source| ExportError::Local { path: host.exports.clone(), source })?;
+    let mut earlier: Vec<PathBuf> = fs::read_dir(&host.exports)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    earlier.retain(|path| path.is_dir());
+    earlier.sort();
+    let wanted = host.exports.join(spec.order.deployment.as_str());
+    let last = earlier.pop().filter(|last| *last != wanted);
+    let exported = export(&host.clone, spec.order.target.commit, &wanted, last.as_deref())?;
+    for old in earlier {
+        let mut label = old.clone().into_os_string();
+        label.push(".commit");
+        let removed = fs::remove_dir_all(&old).and_then(|()| fs::remove_file(label));
+        if let Err(error) = removed {
+            tracing::warn!(%error, tree = %old.display(), "cannot remove an old tree");
+        }
+    }
+    Ok(exported)
+}
+
+fn outcome(outcome: realise::RealiseOutcome, limit: Duration) -> Realised {
+    use realise::RealiseOutcome as Nix;
+    match outcome {
+        Nix::Built { system, .. } => Realised::Built { system },
+        Nix::NoSuchHost { hosts, .. } => Realised::NoSuchHost { hosts },
+        Nix::EvaluationFailed { cause, tail } => {
+            Realised::Failed { cause: format!("evaluation failed: {cause}"), tail: end_of(&tail) }
+        }
+        Nix::BuildFailed { cause, tail, drv } => {
+            // Nix usually says itself what it could not build.
+            let unsaid = drv.filter(|drv| !cause.contains(drv.base_name()));
+            let cause = unsaid.map_or(cause.clone(), |drv| format!("{}: {cause}", drv.base_name()));
+            Realised::Failed { cause, tail: end_of(&tail) }
+        }
+        Nix::TimedOut => Realised::Failed {
+            cause: format!("not built within {} s", limit.as_secs()),
+            tail: String::new(),
+        },
+        Nix::Cancelled => Realised::Cancelled,
+        Nix::Broken { cause } => Realised::Failed { cause, tail: String::new() },
+    }
+}
+
+fn end_of(text: &str) -> String {
+    let start = text.len().saturating_sub(TAIL);
+    let start = (start..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[start..].to_owned()
+}
+
+fn told(progress: &Progress) -> RealiseProgress {
+    RealiseProgress {
+        phase: match progress.phase {
+            Phase::Evaluating => "evaluating",
+            Phase::Fetching => "fetching",
+            Phase::Building => "building",
+        }
+        .into(),
+        built: progress.built,
+        to_build: progress.to_build,
+        fetched: progress.fetched,
+        to_fetch: progress.to_fetch,
+        bytes: progress.bytes_done,
+        bytes_expected: progress.bytes_expected,
+        current: progress.current.clone(),
+    }
+}
+
+/// Best effort: it only tells how far the job is.
+fn note(dir: &JobDir, progress: &RealiseProgress) {
+    if let Err(error) = dir.write("progress.json", progress, Durability::Passing) {
+        tracing::warn!(%error, "cannot write the progress");
+    }
+}

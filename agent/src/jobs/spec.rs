@@ -1,0 +1,64 @@
+//! What a job is told: `spec.json`, the order of the core with what this host
+//! adds to it. Secrets are not in it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::job::{Order, SwitchOrder};
+use crate::machine::Machine;
+use crate::nix::Nix;
+use crate::nix::realise::Kind;
+
+/// What a realise job is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealiseSpec {
+    /// The core's order.
+    #[serde(flatten)]
+    pub order: Order,
+    /// How this host realises.
+    pub host: RealiseHost,
+}
+
+/// How this host realises.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealiseHost {
+    /// The clone that has the commit.
+    pub clone: PathBuf,
+    /// Where exported trees are.
+    pub exports: PathBuf,
+    /// This host's name.
+    pub hostname: String,
+    /// What kind of expression describes the systems.
+    pub kind: Kind,
+    /// The file, for that kind.
+    pub file: String,
+    /// Where in the tree it is.
+    pub flake_dir: String,
+    /// The attribute that is the system, with `{hostname}` in it.
+    pub attribute: String,
+    /// How Nix is run.
+    pub nix: Nix,
+    /// For evaluation and build together.
+    pub timeout: Duration,
+}
+
+/// What a switch job is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchSpec {
+    /// The core's order.
+    #[serde(flatten)]
+    pub order: SwitchOrder,
+    /// How this host switches.
+    pub host: SwitchHost,
+}
+
+/// How this host switches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchHost {
+    /// Where the host's own paths are.
+    pub machine: Machine,
+    /// How Nix is run, for the profile.
+    pub nix: Nix,
+}

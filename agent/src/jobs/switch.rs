@@ -1,0 +1,276 @@
+//! The guardian as a process: looks, asks the core what to do, does it.
+//!
+//! It is the old binary and outlives the agent; see `core::guardian` for what
+//! it decides. Every phase is made durable before it begins.
+
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tracing::Instrument as _;
+
+use super::dir::JobDir;
+use super::spec::SwitchSpec;
+use crate::command::{Command, End};
+use crate::core::guardian::{Act, Done, Progress, Sight, act};
+use crate::core::job::Verdict;
+use crate::core::types::{Mono, StorePath};
+use crate::files::Durability;
+use crate::watch::Watch;
+use crate::{clock, files};
+
+/// Limit of one `switch-to-configuration` on the way back: it may have to wait
+/// for more than the way forward.
+const BACK_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Limit of one `switch-to-configuration boot`.
+const BOOT_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// The verdict is looked for at least this often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs the switch job of a directory to its end.
+pub async fn run(directory: &Path) -> anyhow::Result<()> {
+    let dir = JobDir::at(directory);
+    let Some(_lock) = dir.lock().context("cannot take the job's lock")? else {
+        tracing::info!("another process is this job");
+        return Ok(());
+    };
+    let spec: SwitchSpec =
+        dir.read("spec.json").context("cannot read the order")?.context("there is no order")?;
+    if dir.path().join("outcome.json").exists() {
+        return Ok(());
+    }
+    let order = &spec.order.order;
+    let span = tracing::info_span!(
+        "switch",
+        deployment = %order.deployment,
+        commit = %order.target.commit,
+        stage = "activate"
+    );
+    let mut guardian = Guardian::new(dir, spec)?;
+    guardian.hand_over();
+    let outcome = guardian.work().instrument(span).await;
+    guardian.end_handover();
+    outcome
+}
+
+struct Guardian {
+    dir: JobDir,
+    spec: SwitchSpec,
+    progress: Progress,
+    own: bool,
+    last: Option<Done>,
+    watch: Option<Watch>,
+}
+
+impl Guardian {
+    fn new(dir: JobDir, spec: SwitchSpec) -> anyhow::Result<Self> {
+        // Progress that cannot be read is of a job that died at its first
+        // write: renaming is atomic.
+        let progress = dir.read("progress.json").context("cannot read the progress")?;
+        let progress = progress.unwrap_or_else(|| Progress::ready(clock::mono()));
+        let watch = Watch::new().and_then(|watch| watch.add(dir.path()).map(|()| watch)).ok();
+        Ok(Self { dir, spec, progress, own: false, last: None, watch })
+    }
+
+    async fn work(&mut self) -> anyhow::Result<()> {
+        loop {
+            let sight = self.look()?;
+            let next = act(&self.spec.order, &self.progress, &sight, clock::mono());
+            tracing::debug!(?next, "next");
+            self.last = match next {
+                Act::Note(progress) => {
+                    tracing::info!(phase = ?progress.phase, "now");
+                    self.dir
+                        .write("progress.json", &progress, Durability::Durable)
+                        .context("cannot write the progress")?;
+                    self.progress = progress;
+                    self.own = true;
+                    None
+                }
+                Act::Finish(outcome) => {
+                    tracing::info!(ending = ?outcome.ending, cause = outcome.cause, "over");
+                    return self
+                        .dir
+                        .write("outcome.json", &outcome, Durability::Durable)
+                        .context("cannot write the outcome");
+                }
+                Act::Pause(pause) => {
+                    tokio::time::sleep(pause).await;
+                    Some(Done::Waited)
+                }
+                Act::AwaitVerdict(until) => {
+                    self.await_verdict(until).await;
+                    None
+                }
+                Act::Activate => Some(self.activate().await),
+                Act::ActivateOld(old) => Some(self.activate_old(&old).await),
+                Act::SetProfile => Some(Done::Profile(self.set_profile().await)),
+                Act::RestoreProfile(old) => Some(Done::Profile(self.restore_profile(&old).await)),
+                Act::WriteBoot => {
+                    let candidate = self.spec.order.candidate.clone();
+                    Some(self.switch(&candidate, "boot", &[], BOOT_LIMIT).await)
+                }
+                Act::WriteOldBoot(old) => {
+                    let unchecked = [("NIXOS_NO_CHECK", "1")];
+                    Some(self.switch(&old, "boot", &unchecked, BOOT_LIMIT).await)
+                }
+            };
+        }
+    }
+
+    fn look(&self) -> anyhow::Result<Sight> {
+        let machine = &self.spec.host.machine;
+        // A verdict that cannot be read is none yet: without a good one in
+        // time the old system comes back.
+        let verdict: Option<Verdict> = self.dir.read("verdict.json").unwrap_or_default();
+        Ok(Sight {
+            boot_id: clock::boot_id(&machine.root).context("cannot read the boot's id")?,
+            running: machine.running(),
+            profile: machine.profile().context("cannot read the system profile")?,
+            verdict,
+            own: self.own,
+            last: self.last.clone(),
+        })
+    }
+
+    async fn await_verdict(&mut self, until: Mono) {
+        let left = until.since(clock::mono()).min(LOOK);
+        match &mut self.watch {
+            Some(watch) => {
+                let _ = tokio::time::timeout(left, watch.changed()).await;
+            }
+            None => tokio::time::sleep(left.min(Duration::from_millis(100))).await,
+        }
+    }
+
+    async fn activate(&self) -> Done {
+        let order = &self.spec.order;
+        self.switch(&order.candidate, "test", &[], order.activation_timeout).await
+    }
+
+    async fn activate_old(&self, old: &StorePath) -> Done {
+        // What a killed candidate left would be started by the old system.
+        for list in ["start-list", "restart-list", "reload-list"] {
+            let path = self.spec.host.machine.root.join("run/nixos").join(list);
+            let _ = std::fs::remove_file(path);
+        }
+        // Its own checks may refuse; it ran before, so it may run again.
+        self.switch(old, "test", &[("NIXOS_NO_CHECK", "1")], BACK_LIMIT).await
+    }
+
+    async fn switch(
+        &self,
+        system: &StorePath,
+        action: &str,
+        more: &[(&str, &str)],
+        limit: Duration,
+    ) -> Done {
+        let root = &self.spec.host.machine.root;
+        let program =
+            self.spec.host.nix.store_root().physical(system).join("bin/switch-to-configuration");
+        let handed_on = ["PATH", "LOCALE_ARCHIVE"]
+            .into_iter()
+            .filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+        let mut environment: Vec<(std::ffi::OsString, std::ffi::OsString)> = handed_on.collect();
+        environment.push(("NIXOS_INSTALL_BOOTLOADER".into(), "0".into()));
+        environment.extend(more.iter().map(|(name, value)| (name.into(), value.into())));
+        if root != Path::new("/") {
+            environment.push(("FORT_AGENT_ROOT".into(), root.into()));
+        }
+        tracing::info!(%system, action, "switch-to-configuration");
+        let Ok(agent) = std::env::current_exe() else {
+            return Done::Broke("the agent's own program is not known".into());
+        };
+        // It dies with this process: a second guardian must not meet it.
+        let command = Command::new(agent)
+            .args(["job", "exec"])
+            .arg(std::process::id().to_string())
+            .arg(program)
+            .arg(action)
+            .environment(environment)
+            .time_limit(limit);
+        let lines = command.run_with_lines(pending(), |_, line| {
+            tracing::info!("{}", crate::command::plain(line));
+        });
+        match lines.await {
+            Ok(finished) => match finished.end {
+                End::Exit(code) => Done::Exit(code),
+                End::Signal(_) | End::TimedOut | End::Cancelled => {
+                    Done::Broke(finished.end.to_string())
+                }
+            },
+            Err(error) => Done::Broke(format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
+
+    async fn set_profile(&self) -> Result<(), String> {
+        let profile = self.spec.host.machine.profile_path();
+        let made = async {
+            if let Some(directory) = profile.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
+            self.spec.host.nix.set_profile(&profile, &self.spec.order.candidate).await?;
+            anyhow::Ok(())
+        };
+        made.await.map_err(|error| format!("{error:#}"))
+    }
+
+    /// Back to the old system's own generation, then those that were made for
+    /// the candidate since go.
+    async fn restore_profile(&self, old: &StorePath) -> Result<(), String> {
+        let (machine, nix) = (&self.spec.host.machine, &self.spec.host.nix);
+        let profile = machine.profile_path();
+        let restored = async {
+            let generations = machine.generations()?;
+            let before = self.spec.order.profile.as_ref();
+            let of_old = before
+                .filter(|before| before.system == *old)
+                .or_else(|| generations.iter().rev().find(|known| known.system == *old));
+            match of_old {
+                Some(generation) => nix.switch_generation(&profile, generation.number).await?,
+                None => {
+                    nix.set_profile(&profile, old).await?;
+                }
+            }
+            // What was there before is the candidate's own generation where it
+            // was made the default first, to be verified after a boot.
+            let candidate = &self.spec.order.candidate;
+            let first_made = before.map_or(1, |before| {
+                if before.system == *candidate { before.number } else { before.number + 1 }
+            });
+            for made in generations {
+                if made.system == *candidate && made.number >= first_made {
+                    nix.delete_generation(&profile, made.number).await?;
+                }
+            }
+            anyhow::Ok(())
+        };
+        restored.await.map_err(|error| format!("{error:#}"))
+    }
+
+    fn handover_link(&self) -> PathBuf {
+        self.spec.host.machine.handover().join(self.spec.order.order.deployment.as_str())
+    }
+
+    /// Best effort: the agent that comes next usually has the same state
+    /// directory, and finds the job there.
+    fn hand_over(&self) {
+        let link = self.handover_link();
+        let made = (|| {
+            files::private_directory(&self.spec.host.machine.handover())?;
+            match std::fs::remove_file(&link) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            std::os::unix::fs::symlink(self.dir.path(), &link)
+        })();
+        if let Err(error) = made {
+            tracing::warn!(%error, "cannot leave a link for the next agent");
+        }
+    }
+
+    fn end_handover(&self) {
+        let _ = std::fs::remove_file(self.handover_link());
+    }
+}
