@@ -1,0 +1,149 @@
+//! Asks a running agent, with a deadline on everything.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::{NAME, PATH, SOCKET};
+
+/// For connecting, and for each answer. Longer than the loop itself is given,
+/// so that the agent can say what is wrong with it.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Why there is no answer, or not the wanted one.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Nobody answers there.
+    #[error("the agent does not answer on {}: {why}", socket.display())]
+    Silent {
+        /// Where it was looked for.
+        socket: PathBuf,
+        /// What happened instead.
+        why: String,
+    },
+    /// The agent, or the kernel for it, says no.
+    #[error("{0}")]
+    Refused(String),
+    /// What was asked makes no sense to it.
+    #[error("{0}")]
+    Invalid(String),
+    /// It tried, and failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A connection to a running agent.
+#[derive(Debug)]
+pub struct Client {
+    connection: zbus::Connection,
+    socket: PathBuf,
+    /// None where there is nobody else on the connection.
+    destination: Option<&'static str>,
+}
+
+impl Client {
+    /// Connects to the agent whose `run_dir` this is; where its socket cannot
+    /// be reached, to the one on the system bus.
+    pub async fn connect(run_dir: &Path) -> Result<Self, Trouble> {
+        match Self::on_socket(run_dir).await {
+            Ok(client) => Ok(client),
+            Err(trouble) => Self::on_system_bus(run_dir).await.ok_or(trouble),
+        }
+    }
+
+    async fn on_system_bus(run_dir: &Path) -> Option<Self> {
+        let connected = async {
+            let builder = zbus::connection::Builder::system().method_timeout(ANSWER);
+            let connection = builder.build().await.ok()?;
+            let bus = zbus::fdo::DBusProxy::new(&connection).await.ok()?;
+            let there = bus.name_has_owner(NAME.try_into().ok()?).await.ok()?;
+            there.then_some(connection)
+        };
+        let connection = timeout(CONNECT, connected).await.ok()??;
+        Some(Self { connection, socket: run_dir.join(SOCKET), destination: Some(NAME) })
+    }
+
+    async fn on_socket(run_dir: &Path) -> Result<Self, Trouble> {
+        let socket = run_dir.join(SOCKET);
+        let silent = |why: String| Trouble::Silent { socket: socket.clone(), why };
+        let late = |_| silent(format!("no answer within {} s", CONNECT.as_secs()));
+        let stream = timeout(CONNECT, UnixStream::connect(&socket)).await.map_err(late)?;
+        let stream = stream.and_then(UnixStream::into_std).map_err(|error| {
+            let kind = error.kind();
+            if kind == io::ErrorKind::PermissionDenied {
+                only_root(&socket)
+            } else if kind == io::ErrorKind::NotFound {
+                silent("it is not running".into())
+            } else if kind == io::ErrorKind::ConnectionRefused {
+                silent("it is not running any more".into())
+            } else {
+                silent(error.to_string())
+            }
+        })?;
+        let built =
+            zbus::connection::Builder::unix_stream(stream).p2p().method_timeout(ANSWER).build();
+        let connection = timeout(CONNECT, built).await.map_err(late)?.map_err(|error| {
+            if matches!(&error, zbus::Error::Handshake(why) if why.contains("rejected")) {
+                only_root(&socket)
+            } else {
+                silent(error.to_string())
+            }
+        })?;
+        Ok(Self { connection, socket, destination: None })
+    }
+
+    /// The status, as JSON.
+    pub async fn status(&self) -> Result<String, Trouble> {
+        self.call("Status", &()).await
+    }
+
+    /// At most so many deployments that ended, newest first, as JSON.
+    pub async fn history(&self, most: u32) -> Result<String, Trouble> {
+        self.call("History", &(most,)).await
+    }
+
+    /// Lets the agent look at the remotes; answers before they do.
+    pub async fn poll(&self) -> Result<String, Trouble> {
+        self.call("Poll", &()).await
+    }
+
+    /// Accepts a head that does not descend from the last accepted one.
+    pub async fn accept(&self, commit: &str) -> Result<String, Trouble> {
+        self.call("Accept", &(commit,)).await
+    }
+
+    /// Lifts backoff and quarantine: of one commit, or of everything.
+    pub async fn retry(&self, commit: Option<&str>) -> Result<String, Trouble> {
+        self.call("Retry", &(commit.unwrap_or_default(),)).await
+    }
+
+    async fn call<B>(&self, method: &str, body: &B) -> Result<String, Trouble>
+    where
+        B: serde::Serialize + zbus::zvariant::DynamicType,
+    {
+        let silent = |why: String| Trouble::Silent { socket: self.socket.clone(), why };
+        let call = self.connection.call_method(self.destination, PATH, Some(NAME), method, body);
+        let late = |_| silent(format!("no answer within {} s", ANSWER.as_secs()));
+        match timeout(ANSWER, call).await.map_err(late)? {
+            Ok(reply) => reply.body().deserialize().map_err(|error| silent(error.to_string())),
+            Err(zbus::Error::MethodError(name, text, _)) => {
+                let text = text.unwrap_or_else(|| name.to_string());
+                match name.as_str().strip_prefix(NAME).and_then(|n| n.strip_prefix(".Error.")) {
+                    Some("Refused" | "NotAuthorised") => Err(Trouble::Refused(text)),
+                    Some("InvalidArgument") => Err(Trouble::Invalid(text)),
+                    Some("NotReady") => Err(silent(text)),
+                    _ => Err(Trouble::Failed(text)),
+                }
+            }
+            Err(error) => Err(silent(error.to_string())),
+        }
+    }
+}
+
+fn only_root(socket: &Path) -> Trouble {
+    Trouble::Refused(format!("only root may talk to the agent ({})", socket.display()))
+}

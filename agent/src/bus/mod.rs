@@ -1,0 +1,29 @@
+//! The agent's D-Bus interface: how programs ask it and tell it things.
+//!
+//! The object (`object.rs`) knows the loop and no transport; whether a caller
+//! may do something is asked of [`Callers`]. It is served peer to peer on a
+//! socket of our own (`server.rs`), which only root reaches and which works
+//! without any message bus, and on the system bus (`system.rs`). Nothing here decides: it passes on and renders.
+//!
+//! The format is in the D-Bus specification; peer to peer means that there is
+//! neither `Hello` nor a destination, right after the SASL handshake
+//! (mechanism EXTERNAL).
+
+mod client;
+mod handshake;
+mod object;
+mod server;
+mod socket;
+mod system;
+
+pub use client::{Client, Trouble};
+pub use object::{Agent, Callers, Failure};
+pub use server::{Limits, serve, serve_with};
+pub use system::serve_on_system_bus;
+
+/// The interface, and the name on a message bus.
+pub const NAME: &str = "network.gisi.fort.Agent1";
+/// Where the object is.
+pub const PATH: &str = "/network/gisi/fort/Agent1";
+/// The socket's name in the agent's `run_dir`.
+pub const SOCKET: &str = "bus";

@@ -1,0 +1,285 @@
+//! What can be asked and told, whatever carries it.
+//!
+//! Replies are JSON in a string: they are what the command line prints with
+//! `--json`, and may get more fields. A refusal has an error name of its own,
+//! so that a program can tell it from a failure.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+use zbus::Connection;
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+
+use crate::control::{Command, Control, Shown, Told};
+use crate::core::request::{Prefix, Request};
+use crate::core::types::Commit;
+
+/// How long the loop has for its first turn before a caller is told.
+const FIRST_TURN: Duration = Duration::from_secs(3);
+/// How long the loop may take to answer. A loop that turns answers at once.
+const ANSWER: Duration = Duration::from_secs(8);
+
+/// Why something was not done; each is an error name below the interface's.
+#[derive(Debug, zbus::DBusError)]
+#[zbus(prefix = "network.gisi.fort.Agent1.Error")]
+pub enum Failure {
+    /// The transport failed.
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    /// The state does not allow it; the text says why.
+    Refused(String),
+    /// The caller may not do this.
+    NotAuthorised(String),
+    /// The arguments make no sense.
+    InvalidArgument(String),
+    /// The loop has not made its first turn.
+    NotReady(String),
+    /// The loop did not take the command, or did not answer.
+    Stuck(String),
+}
+
+/// Who is on the other side, and may do what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// Whoever is connected was found to be root before he could speak.
+    Root,
+    /// Anybody: the bus knows who it is.
+    OnTheBus,
+}
+
+impl Callers {
+    /// Whether the caller of a method may change what the agent does.
+    async fn may_manage(self, header: &Header<'_>, connection: &Connection) -> Result<(), Failure> {
+        match self {
+            Self::Root => Ok(()),
+            Self::OnTheBus => match uid_of(header, connection).await {
+                Some(0) => Ok(()),
+                Some(uid) => {
+                    Err(Failure::NotAuthorised(format!("only root may do this, not user {uid}")))
+                }
+                None => Err(Failure::NotAuthorised("the caller is not known to the bus".into())),
+            },
+        }
+    }
+}
+
+async fn uid_of(header: &Header<'_>, connection: &Connection) -> Option<u32> {
+    let sender = header.sender()?.to_owned();
+    let ask = async {
+        let bus = zbus::fdo::DBusProxy::new(connection).await.ok()?;
+        bus.get_connection_credentials(sender.into()).await.ok()?.unix_user_id()
+    };
+    tokio::time::timeout(ANSWER, ask).await.ok()?
+}
+
+/// The object at [`super::PATH`].
+#[derive(Clone, Debug)]
+pub struct Agent {
+    control: Control,
+    callers: Callers,
+}
+
+impl Agent {
+    /// For one transport, whose callers are known.
+    pub fn new(control: Control, callers: Callers) -> Self {
+        Self { control, callers }
+    }
+
+    fn shown<T>(&self, view: impl FnOnce(&Shown) -> T) -> Option<T> {
+        self.control.shown.borrow().as_deref().map(view)
+    }
+
+    async fn ready<T>(&self, view: impl FnOnce(&Shown) -> T) -> Result<T, Failure> {
+        let mut shown = self.control.shown.clone();
+        let turned = tokio::time::timeout(FIRST_TURN, shown.wait_for(Option::is_some)).await;
+        let not_ready = || Failure::NotReady("the agent has only just been started".into());
+        let turned = turned.map_err(|_| not_ready())?.map_err(|_| not_ready())?;
+        turned.as_deref().map(view).ok_or_else(not_ready)
+    }
+
+    async fn tell(
+        &self,
+        header: &Header<'_>,
+        connection: &Connection,
+        command: Command,
+    ) -> Result<String, Failure> {
+        self.callers.may_manage(header, connection).await?;
+        let (reply, answer) = oneshot::channel();
+        self.control.commands.try_send(Told { command, reply }).map_err(|error| match error {
+            TrySendError::Full(_) => Failure::Stuck("the agent's loop is stuck".into()),
+            TrySendError::Closed(_) => Failure::Stuck("the agent is stopping".into()),
+        })?;
+        match tokio::time::timeout(ANSWER, answer).await {
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(Ok(Err(refused))) => Err(Failure::Refused(refused)),
+            Ok(Err(_)) => Err(Failure::Stuck("the agent stopped before it answered".into())),
+            Err(_) => {
+                Err(Failure::Stuck("the agent's loop took the command but did not answer".into()))
+            }
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Stuck(error.to_string()))
+}
+
+fn prefix(text: &str) -> Result<Prefix, Failure> {
+    Prefix::parse(text).map_err(Failure::InvalidArgument)
+}
+
+// One call after the other on each connection: what a caller can make us hold
+// at a time stays bounded.
+#[zbus::interface(name = "network.gisi.fort.Agent1", spawn = false, introspection_docs = false)]
+impl Agent {
+    /// The status, as JSON.
+    async fn status(&self) -> Result<String, Failure> {
+        self.ready(|shown| json(&shown.status)).await?
+    }
+
+    /// At most so many deployments that ended, newest first, as JSON.
+    async fn history(&self, most: u32) -> Result<String, Failure> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        self.ready(|shown| json(&shown.history.iter().rev().take(most).collect::<Vec<_>>())).await?
+    }
+
+    /// Looks at the remotes now; answers before they do.
+    async fn poll(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Failure> {
+        self.tell(&header, connection, Command::Poll).await
+    }
+
+    /// Accepts a head that does not descend from the last accepted one.
+    async fn accept(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        commit: &str,
+    ) -> Result<String, Failure> {
+        let command = Command::Ask(Request::Accept(prefix(commit)?));
+        self.tell(&header, connection, command).await
+    }
+
+    /// Lifts backoff and quarantine: of one commit, or of everything if that is
+    /// empty.
+    async fn retry(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        commit: &str,
+    ) -> Result<String, Failure> {
+        let commit = if commit.is_empty() { None } else { Some(prefix(commit)?) };
+        self.tell(&header, connection, Command::Ask(Request::Retry(commit))).await
+    }
+
+    #[zbus(signal)]
+    async fn status_changed(emitter: &SignalEmitter<'_>, status: &str) -> zbus::Result<()>;
+
+    #[zbus(property)]
+    fn state(&self) -> String {
+        Facts::of(self).state
+    }
+
+    #[zbus(property)]
+    fn reason(&self) -> String {
+        Facts::of(self).reason
+    }
+
+    #[zbus(property)]
+    fn desired_commit(&self) -> String {
+        Facts::of(self).desired_commit
+    }
+
+    #[zbus(property)]
+    fn running_commit(&self) -> String {
+        Facts::of(self).running_commit
+    }
+
+    #[zbus(property)]
+    fn in_sync(&self) -> bool {
+        Facts::of(self).in_sync
+    }
+}
+
+/// What the properties say. Before the first turn: `starting`, and nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Facts {
+    state: String,
+    reason: String,
+    desired_commit: String,
+    running_commit: String,
+    in_sync: bool,
+}
+
+impl Facts {
+    fn of(agent: &Agent) -> Self {
+        let text = |commit: Option<Commit>| commit.map(|c| c.to_string()).unwrap_or_default();
+        let shown = agent.shown(|shown| {
+            let status = &shown.status;
+            Self {
+                state: status.state.as_str().into(),
+                reason: status.reason.clone(),
+                desired_commit: text(status.desired.as_ref().map(|desired| desired.commit)),
+                running_commit: text(status.running.commit),
+                in_sync: status.in_sync(),
+            }
+        });
+        shown.unwrap_or_else(|| Self { state: "starting".into(), ..Self::default() })
+    }
+}
+
+/// Tells one connection of changes.
+pub(super) struct Announcer {
+    agent: Agent,
+    emitter: SignalEmitter<'static>,
+    said: Option<(Facts, String)>,
+}
+
+impl Announcer {
+    /// What is so now counts as said: the other side asks first.
+    pub(super) fn new(agent: Agent, emitter: SignalEmitter<'static>) -> Self {
+        let said = Self::now(&agent);
+        Self { agent, emitter, said }
+    }
+
+    /// Says what is not so any more. Fails when the connection does.
+    pub(super) async fn announce(&mut self) -> zbus::Result<()> {
+        let Some((facts, status)) = Self::now(&self.agent) else { return Ok(()) };
+        let (before, same) = match &self.said {
+            Some((before, said)) => (before.clone(), *said == status),
+            None => (Facts::default(), false),
+        };
+        if same {
+            return Ok(());
+        }
+        let (agent, emitter) = (&self.agent, &self.emitter);
+        if facts.state != before.state {
+            agent.state_changed(emitter).await?;
+        }
+        if facts.reason != before.reason {
+            agent.reason_changed(emitter).await?;
+        }
+        if facts.desired_commit != before.desired_commit {
+            agent.desired_commit_changed(emitter).await?;
+        }
+        if facts.running_commit != before.running_commit {
+            agent.running_commit_changed(emitter).await?;
+        }
+        if facts.in_sync != before.in_sync {
+            agent.in_sync_changed(emitter).await?;
+        }
+        Agent::status_changed(emitter, &status).await?;
+        self.said = Some((facts, status));
+        Ok(())
+    }
+
+    fn now(agent: &Agent) -> Option<(Facts, String)> {
+        let status = agent.shown(|shown| json(&shown.status).ok()).flatten()?;
+        Some((Facts::of(agent), status))
+    }
+}

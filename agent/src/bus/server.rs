@@ -1,0 +1,205 @@
+//! The object on a socket of the agent's own.
+//!
+//! The socket is below a directory that only root enters, has mode 0600, and
+//! whoever connects is checked by what the kernel says of him (SO_PEERCRED), so
+//! that none of the three alone has to be right. A connection has a task of its
+//! own: whatever a peer sends ends at most his own.
+//!
+//! A surprise: when all connections are taken, the next one waits in the
+//! kernel's queue and is not turned away. Idle ones are closed, so it is never
+//! for long.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use zbus::object_server::SignalEmitter;
+
+use super::handshake::handshake;
+use super::object::{Agent, Announcer, Callers};
+use super::socket::Bounded;
+use super::{PATH, SOCKET};
+use crate::control::Control;
+
+/// What strangers and forgetful clients are granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// For the handshake.
+    pub handshake: Duration,
+    /// For taking in a signal.
+    pub signal: Duration,
+    /// Without anything sent in either direction. Every poll of the remotes is
+    /// a signal: who hears nothing for this long is not there any more.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16,
+            handshake: Duration::from_secs(5),
+            signal: Duration::from_secs(5),
+            idle: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// Serves the loop on `run_dir/bus` until `shutdown` is done, then removes the
+/// socket. `run_dir` is made (0700) if it is not there; what another agent left
+/// there is replaced: whoever calls has made sure that none is alive.
+///
+/// Fails when the socket cannot be made.
+pub fn serve(
+    control: Control,
+    run_dir: &Path,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    serve_with(control, run_dir, Limits::default(), shutdown)
+}
+
+/// As [`serve`], with limits of one's own.
+pub fn serve_with(
+    control: Control,
+    run_dir: &Path,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    let (listener, path) = bind(run_dir)?;
+    Ok(tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown => {}
+            () = accept(listener, control, limits) => {}
+        }
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!("{} could not be removed: {error}", path.display());
+        }
+    }))
+}
+
+/// The socket gets its mode before it gets its name: it can never be met with a
+/// wider one.
+fn bind(run_dir: &Path) -> anyhow::Result<(UnixListener, PathBuf)> {
+    let path = run_dir.join(SOCKET);
+    let new = run_dir.join("new");
+    let made = || -> io::Result<UnixListener> {
+        DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&new)?;
+        fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+        fs::rename(&new, &path)?;
+        Ok(listener)
+    };
+    let listener =
+        made().with_context(|| format!("the socket {} cannot be made", path.display()))?;
+    Ok((listener, path))
+}
+
+async fn accept(listener: UnixListener, control: Control, limits: Limits) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let control = control.clone();
+                connections.spawn(async move {
+                    let _place = place;
+                    attend(stream, control, limits).await;
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: asking at once again
+                // would only burn the processor.
+                tracing::warn!("a caller could not be let in: {error}");
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn attend(stream: UnixStream, control: Control, limits: Limits) {
+    let uid = match stream.peer_cred() {
+        Ok(peer) => peer.uid(),
+        Err(error) => {
+            tracing::warn!("a caller is not known to the kernel: {error}");
+            return;
+        }
+    };
+    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+        tracing::warn!("user {uid} was turned away");
+        turn_away(stream).await;
+        return;
+    }
+    if let Err(error) = converse(stream, uid, control, limits).await {
+        tracing::debug!("a caller was let go: {error}");
+    }
+}
+
+/// Says so in words that every D-Bus client knows, and gives it time to read.
+async fn turn_away(mut stream: UnixStream) {
+    let _ = timeout(Duration::from_secs(1), async {
+        stream.write_all(b"REJECTED\r\n").await?;
+        // Closing with something unread would take the answer back. Whoever
+        // was turned away hangs up.
+        let mut unread = [0; 256];
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    })
+    .await;
+}
+
+async fn converse(
+    mut stream: UnixStream,
+    uid: u32,
+    mut control: Control,
+    limits: Limits,
+) -> zbus::Result<()> {
+    let agent = Agent::new(control.clone(), Callers::Root);
+    let guid = zbus::Guid::generate();
+    let late = |_| zbus::Error::Failure("the handshake took too long".into());
+    let begun = handshake(&mut stream, uid, guid.as_str());
+    let begun = timeout(limits.handshake, begun).await.map_err(late)??;
+    let connection =
+        zbus::connection::Builder::authenticated_socket(Bounded::new(stream, begun), guid)
+            .p2p()
+            .serve_at(PATH, agent.clone())
+            .build()
+            .await?;
+    let emitter = SignalEmitter::new(&connection, PATH)?.into_owned();
+    let mut announcer = Announcer::new(agent, emitter);
+    control.shown.mark_unchanged();
+    loop {
+        tokio::select! {
+            () = connection.closed() => return Ok(()),
+            () = idle(&connection, limits.idle) => return Ok(()),
+            changed = control.shown.changed() => {
+                if changed.is_err() {
+                    // The loop is gone; what it showed last can still be asked.
+                    connection.closed().await;
+                    return Ok(());
+                }
+                let slow = |_| zbus::Error::Failure("a signal was not taken in".into());
+                timeout(limits.signal, announcer.announce()).await.map_err(slow)??;
+            }
+        }
+    }
+}
+
+async fn idle(connection: &zbus::Connection, limit: Duration) {
+    while timeout(limit, connection.monitor_activity()).await.is_ok() {}
+}

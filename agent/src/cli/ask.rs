@@ -1,0 +1,256 @@
+//! Commands that ask the running agent.
+//!
+//! `status` falls back on what the agent last recorded; the others need it to
+//! answer.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::bus::{Client, Trouble};
+use crate::config::Config;
+use crate::core::memory::Entry;
+use crate::core::request::Prefix;
+use crate::core::status::{RemoteView, Status};
+use crate::core::types::Wall;
+
+use super::text::{Look, ago, clean};
+use super::{Exit, Said, past, standing};
+
+/// The last status, as the agent records it in `state_dir`.
+const RECORDED: &str = "status.json";
+/// Larger is not a status.
+const MOST_BYTES: u64 = 8 << 20;
+/// Deployments shown to people when they name no number.
+const FEW: u32 = 20;
+/// How long the remotes have to answer a poll while somebody waits.
+const POLL_WAIT: Duration = Duration::from_secs(30);
+const POLL_LOOK: Duration = Duration::from_millis(100);
+
+pub(super) fn status(config: &Config, json: bool) -> Said {
+    let answer = block_on(async { Client::connect(&config.run_dir).await?.status().await });
+    match answer {
+        Ok(text) if json => Said::done(format!("{text}\n")),
+        Ok(text) => match serde_json::from_str::<Status>(&text) {
+            Ok(status) => Said::done(standing::render(&status, now(), Look::of_stdout())),
+            Err(error) => {
+                gist(&text).unwrap_or_else(|| Said::not(Exit::Failed, unreadable(&error)))
+            }
+        },
+        Err(trouble @ Trouble::Silent { .. }) => recorded(&config.state_dir, json, &trouble),
+        Err(trouble) => failed(&trouble),
+    }
+}
+
+pub(super) fn history(config: &Config, most: Option<u32>, json: bool) -> Said {
+    let most = most.unwrap_or(if json { u32::MAX } else { FEW });
+    let answer = block_on(async { Client::connect(&config.run_dir).await?.history(most).await });
+    match answer {
+        Ok(text) if json => Said::done(format!("{text}\n")),
+        Ok(text) => match serde_json::from_str::<Vec<Entry>>(&text) {
+            Ok(entries) => Said::done(past::render(&entries, now(), Look::of_stdout())),
+            Err(error) => Said::not(Exit::Failed, unreadable(&error)),
+        },
+        Err(trouble) => failed(&trouble),
+    }
+}
+
+pub(super) fn accept(config: &Config, commit: &str, json: bool) -> Said {
+    if let Err(problem) = Prefix::parse(commit) {
+        return Said::not(Exit::Usage, problem);
+    }
+    answered(block_on(async { Client::connect(&config.run_dir).await?.accept(commit).await }), json)
+}
+
+pub(super) fn retry(config: &Config, commit: Option<&str>, json: bool) -> Said {
+    if let Some(Err(problem)) = commit.map(Prefix::parse) {
+        return Said::not(Exit::Usage, problem);
+    }
+    answered(block_on(async { Client::connect(&config.run_dir).await?.retry(commit).await }), json)
+}
+
+/// Waits for the first answer. Exit 1 when no remote that was asked gave one.
+pub(super) fn poll(config: &Config, json: bool) -> Said {
+    let remotes = match block_on(watch_poll(&config.run_dir)) {
+        Ok(Ok(remotes)) => remotes,
+        Ok(Err(error)) => return Said::not(Exit::Failed, unreadable(&error)),
+        Err(trouble) => return failed(&trouble),
+    };
+    let answered = remotes.iter().any(|remote| remote.reachable);
+    let out = if json {
+        format!("{}\n", json!({ "remotes": remotes }))
+    } else {
+        remotes.iter().map(|remote| remote_line(remote, now())).collect()
+    };
+    if answered {
+        return Said::done(out);
+    }
+    let exit = Exit::Failed;
+    Said { out, err: "fort-agent: no remote has answered".into(), exit }
+}
+
+async fn watch_poll(run_dir: &Path) -> Result<serde_json::Result<Vec<RemoteView>>, Trouble> {
+    let client = Client::connect(run_dir).await?;
+    // Times in the status are whole seconds.
+    let begun = Wall::from_millis(now().as_millis().div_euclid(1000) * 1000);
+    let before = client.status().await?;
+    let before: Status = match serde_json::from_str(&before) {
+        Ok(before) => before,
+        Err(error) => return Ok(Err(error)),
+    };
+    client.poll().await?;
+    let deadline = Instant::now() + POLL_WAIT;
+    loop {
+        let status: Status = match serde_json::from_str(&client.status().await?) {
+            Ok(status) => status,
+            Err(error) => return Ok(Err(error)),
+        };
+        if polled(&before, &status, begun, now()) || Instant::now() >= deadline {
+            return Ok(Ok(status.remotes));
+        }
+        sleep(POLL_LOOK).await;
+    }
+}
+
+/// Whether a poll that was asked for at `begun` is over. A remote is asked only
+/// when those before it gave nothing to go on, so not all of them are.
+fn polled(before: &Status, after: &Status, begun: Wall, now: Wall) -> bool {
+    let fresh = |remote: &RemoteView| remote.last_success.is_some_and(|at| at >= begun);
+    let answered = after.remotes.iter().any(|remote| remote.reachable && fresh(remote));
+    // One that fails shows only in that the next poll is put off.
+    let put_off = after.next != before.next
+        && after.next.as_ref().is_some_and(|next| next.action == "poll" && next.at > now);
+    answered || put_off
+}
+
+fn remote_line(remote: &RemoteView, now: Wall) -> String {
+    let head = remote.head.map_or_else(|| "no head".into(), |head| head.short());
+    let line = match (&remote.error, remote.last_success) {
+        (Some(error), _) => clean(error),
+        (None, Some(at)) if remote.reachable => format!("{head}, answered {}", ago(at, now)),
+        (None, Some(at)) => format!("does not answer, last did {}", ago(at, now)),
+        (None, None) => "not asked".into(),
+    };
+    format!("{}: {line}\n", clean(&remote.name))
+}
+
+fn answered(answer: Result<String, Trouble>, json: bool) -> Said {
+    match answer {
+        Ok(done) if json => Said::done(format!("{}\n", json!({ "done": done }))),
+        Ok(done) => Said::done(format!("{}\n", clean(&done))),
+        Err(trouble) => failed(&trouble),
+    }
+}
+
+fn failed(trouble: &Trouble) -> Said {
+    let (exit, hint) = match trouble {
+        Trouble::Silent { .. } => (Exit::Silent, SILENT_HINT),
+        Trouble::Refused(_) => (Exit::Refused, ""),
+        Trouble::Invalid(_) => (Exit::Usage, ""),
+        Trouble::Failed(_) => (Exit::Failed, ""),
+    };
+    Said::not(exit, format!("fort-agent: {}{hint}", clean(&trouble.to_string())))
+}
+
+const SILENT_HINT: &str = "; start it, or see its log (journalctl -u fort-agent)";
+
+fn unreadable(error: &serde_json::Error) -> String {
+    format!(
+        "fort-agent: the agent's answer is not understood, it may be of another version: {error}"
+    )
+}
+
+/// What every version says, of one whose status is not understood.
+fn gist(status: &str) -> Option<Said> {
+    let status: Value = serde_json::from_str(status).ok()?;
+    let (state, reason) = (status["state"].as_str()?, status["reason"].as_str()?);
+    let line = format!("{}: {}\n", clean(state), clean(reason));
+    let err = "fort-agent: the agent is of another version; --json has all that it says".into();
+    Some(Said { out: line, err, exit: Exit::Done })
+}
+
+/// The agent is down: what it said last.
+fn recorded(state_dir: &Path, json: bool, trouble: &Trouble) -> Said {
+    let path = state_dir.join(RECORDED);
+    let nothing = |why: &str| {
+        let trouble = clean(&trouble.to_string());
+        let text = format!("fort-agent: {trouble}, and nothing is recorded ({why}){SILENT_HINT}");
+        Said::not(Exit::Silent, text)
+    };
+    let (text, at) = match read(&path) {
+        Ok(found) => found,
+        Err(error) => return nothing(&format!("{}: {error}", path.display())),
+    };
+    let Ok(status) = serde_json::from_str::<Status>(&text) else {
+        return nothing(&format!("{} is damaged", path.display()));
+    };
+    let err = format!("fort-agent: {}{SILENT_HINT}", clean(&trouble.to_string()));
+    let out = if json {
+        let mut value: Value = serde_json::from_str(&text).unwrap_or_default();
+        // Nobody may take this for an answer.
+        value["recorded"] = json!(at);
+        format!("{value}\n")
+    } else {
+        let look = Look::of_stdout();
+        let told = standing::recorded(at, now(), look);
+        format!("{told}{}", standing::render(&status, now(), look))
+    };
+    Said { out, err, exit: Exit::Silent }
+}
+
+fn read(path: &Path) -> std::io::Result<(String, Option<Wall>)> {
+    let file = File::open(path)?;
+    let at = file.metadata()?.modified().ok().and_then(wall);
+    let mut text = String::new();
+    file.take(MOST_BYTES).read_to_string(&mut text)?;
+    Ok((text, at))
+}
+
+fn now() -> Wall {
+    wall(SystemTime::now()).unwrap_or(Wall::from_millis(0))
+}
+
+fn wall(time: SystemTime) -> Option<Wall> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok().map(Wall::from_millis)
+}
+
+fn block_on<T>(ask: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Trouble::Failed(format!("no runtime: {error}")))?;
+    runtime.block_on(ask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::standing::tests::{NOW, before, well};
+    use super::*;
+    use crate::core::status::Next;
+
+    #[test]
+    fn another_versions_status_still_says_what_matters() {
+        let said = gist(r#"{"state":"pondering","reason":"it is\nlate"}"#).unwrap();
+        assert_eq!((said.out.as_str(), said.exit), ("pondering: it is late\n", Exit::Done));
+        assert!(gist("[]").is_none());
+    }
+
+    #[test]
+    fn a_poll_is_over_when_a_remote_has_answered_or_is_asked_again_later() {
+        let old = well();
+        assert!(!polled(&old, &old, NOW, NOW));
+        let mut answered = well();
+        answered.remotes[0].last_success = Some(NOW);
+        assert!(polled(&old, &answered, NOW, NOW));
+        let mut asking = well();
+        asking.next = Some(Next { action: "poll".into(), at: NOW });
+        assert!(!polled(&old, &asking, NOW, NOW));
+        let mut failed = well();
+        failed.remotes[0].reachable = false;
+        failed.next = Some(Next { action: "poll".into(), at: before(-60) });
+        assert!(polled(&old, &failed, NOW, NOW));
+    }
+}

@@ -1,0 +1,281 @@
+//! The command line: what can be typed, and what the exit code says.
+//!
+//! Everything but `run` and `job` asks the running agent over its socket and
+//! renders the answer; nothing here decides. A closed pipe (`| head`) is not an
+//! error, and nothing may panic on it.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, Problems};
+
+mod ask;
+mod check;
+mod past;
+pub(crate) mod standing;
+mod text;
+
+/// Where the configuration is when nobody says.
+const CONFIG: &str = "/etc/fort-agent/config.toml";
+/// The variable that says where it is.
+const CONFIG_VARIABLE: &str = "FORT_AGENT_CONFIG";
+
+/// Commands of the interface that this version does not have.
+const UNBUILT: &[&str] = &[
+    "explain",
+    "diff",
+    "confirm",
+    "suspend",
+    "resume",
+    "rollback",
+    "push",
+    "release",
+    "completions",
+    "man",
+];
+
+/// Keeps this host at what a git branch says.
+#[derive(Debug, Parser)]
+#[command(name = "fort-agent", version, max_term_width = 100)]
+struct Line {
+    /// The configuration [default: $FORT_AGENT_CONFIG or
+    /// /etc/fort-agent/config.toml]
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent; stops on SIGTERM, work under way goes on
+    Run,
+    /// What runs, what should run, why they differ, and what happens next
+    Status(Format),
+    /// How deployments ended, newest first
+    History {
+        /// At most so many [default: 20 for people, all with --json]
+        #[arg(short = 'n', value_name = "N")]
+        most: Option<u32>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Look at the remotes now
+    Poll(Format),
+    /// Accept a head that does not descend from the last accepted one
+    Accept {
+        /// Its first seven or more digits
+        commit: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Lift backoff and quarantine, and try again now
+    Retry {
+        /// Of this commit only: its first seven or more digits
+        commit: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Check a configuration and name every mistake in it
+    CheckConfig {
+        /// Another file than --config says
+        path: Option<PathBuf>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Work in a process of its own; started by the agent
+    #[command(hide = true, disable_help_flag = true)]
+    Job {
+        /// Which, and its own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Format {
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a command ended; as in the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    Silent = 3,
+    Refused = 4,
+}
+
+/// What a command has to say, and how it ended.
+#[derive(Debug)]
+struct Said {
+    /// For stdout.
+    out: String,
+    /// For stderr: what is wrong and what to do; without a newline at its end.
+    err: String,
+    exit: Exit,
+}
+
+impl Said {
+    fn done(out: String) -> Self {
+        Self { out, err: String::new(), exit: Exit::Done }
+    }
+
+    fn not(exit: Exit, err: impl Into<String>) -> Self {
+        Self { out: String::new(), err: err.into(), exit }
+    }
+}
+
+/// Runs what this process was called for.
+pub fn main() -> ExitCode {
+    match Line::try_parse() {
+        Ok(line) => perform(line),
+        Err(error) => misread(&error),
+    }
+}
+
+fn perform(line: Line) -> ExitCode {
+    let path = config_path(line.config);
+    let with_config = |ask: &dyn Fn(&Config) -> Said| match config::load(&path) {
+        Ok(config) => tell(&ask(&config)),
+        Err(problems) => tell(&misconfigured(&path, &problems)),
+    };
+    match line.command {
+        Command::Run => run(&path),
+        Command::Job { args } => {
+            crate::logging::init();
+            crate::jobs::main(&args)
+        }
+        Command::Status(format) => with_config(&|config| ask::status(config, format.json)),
+        Command::History { most, format } => {
+            with_config(&|config| ask::history(config, most, format.json))
+        }
+        Command::Poll(format) => with_config(&|config| ask::poll(config, format.json)),
+        Command::Accept { commit, format } => {
+            with_config(&|config| ask::accept(config, &commit, format.json))
+        }
+        Command::Retry { commit, format } => {
+            with_config(&|config| ask::retry(config, commit.as_deref(), format.json))
+        }
+        Command::CheckConfig { path: other, format } => {
+            tell(&check::check(other.as_deref().unwrap_or(&path), format.json))
+        }
+    }
+}
+
+fn run(path: &Path) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) => return tell(&misconfigured(path, &problems)),
+    };
+    crate::logging::init();
+    match crate::host::run(&config) {
+        Ok(()) => tell(&Said::done(String::new())),
+        // The alternate form has the causes, on the same line.
+        Err(error) => tell(&Said::not(Exit::Failed, format!("fort-agent: {error:#}"))),
+    }
+}
+
+fn config_path(told: Option<PathBuf>) -> PathBuf {
+    let variable = || std::env::var_os(CONFIG_VARIABLE).filter(|value| !value.is_empty());
+    told.or_else(|| variable().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(CONFIG))
+}
+
+fn misconfigured(path: &Path, problems: &Problems) -> Said {
+    let many = problems.iter().count();
+    let mistakes = if many == 1 { "a mistake".into() } else { format!("{many} mistakes") };
+    let named = std::env::var_os(CONFIG_VARIABLE).is_some() || path != Path::new(CONFIG);
+    let hint = if named { "" } else { "\n(--config PATH or FORT_AGENT_CONFIG name another file)" };
+    Said::not(Exit::Usage, format!("{problems}\nfort-agent: {mistakes} in the configuration{hint}"))
+}
+
+/// What clap has to say: help and version on stdout, the rest on stderr.
+fn misread(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let text = text.trim_end();
+    if !error.use_stderr() {
+        return tell(&Said::done(format!("{text}\n")));
+    }
+    let unbuilt = (error.kind() == ErrorKind::InvalidSubcommand)
+        .then(|| {
+            let typed = error.get(clap::error::ContextKind::InvalidSubcommand)?.to_string();
+            UNBUILT.contains(&typed.as_str()).then_some(typed)
+        })
+        .flatten();
+    tell(&match unbuilt {
+        Some(command) => Said::not(
+            Exit::Usage,
+            format!("fort-agent: `{command}` is not supported by this version"),
+        ),
+        None => Said::not(Exit::Usage, text),
+    })
+}
+
+/// Says it, and ends with its code. Nobody listening is no failure; not being
+/// able to speak (a full disk) is one.
+fn tell(said: &Said) -> ExitCode {
+    let heard = write(&mut io::stdout().lock(), &said.out);
+    if !said.err.is_empty() {
+        // There is nobody left to tell that stderr is closed.
+        let _ = write(&mut io::stderr().lock(), &format!("{}\n", said.err));
+    }
+    let exit = match (heard, said.exit) {
+        (Err(_), Exit::Done) => Exit::Failed,
+        (Ok(()) | Err(_), exit) => exit,
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn write(to: &mut impl Write, text: &str) -> io::Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Line, clap::Error> {
+        Line::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        use clap::CommandFactory as _;
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn config_is_taken_anywhere_but_within_a_job() {
+        assert_eq!(parse("fort-agent --config x status").unwrap().config, Some("x".into()));
+        assert_eq!(parse("fort-agent status --config x").unwrap().config, Some("x".into()));
+        let job = parse("fort-agent job switch --config x --help").unwrap();
+        assert_eq!(job.config, None);
+        let Command::Job { args } = job.command else { panic!("{job:?}") };
+        assert_eq!(args, ["switch", "--config", "x", "--help"]);
+    }
+
+    #[test]
+    fn json_is_for_what_reports() {
+        for line in ["status", "history", "poll", "accept 1234567", "retry", "check-config"] {
+            assert!(parse(&format!("fort-agent {line} --json")).is_ok(), "{line}");
+        }
+        assert!(parse("fort-agent run --json").is_err());
+    }
+
+    #[test]
+    fn help_fits_and_does_not_change_unnoticed() {
+        use clap::CommandFactory as _;
+        insta::assert_snapshot!(Line::command().render_long_help());
+    }
+}

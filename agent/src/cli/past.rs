@@ -1,0 +1,97 @@
+//! How deployments ended, as a table that people read.
+
+use crate::core::memory::Entry;
+use crate::core::types::Wall;
+
+use super::text::{Look, Tone, ago, clean, fit, shorten_paths, took, wrap};
+
+const HEADS: [&str; 6] = ["ended", "commit", "operation", "verdict", "took", "cause"];
+/// Lines that a cause may take: why it failed is what the table is read for.
+const CAUSE_LINES: usize = 3;
+/// How far a cause below its row is indented.
+const INDENT: usize = 10;
+
+/// The entries in the order in which they are given, ending in a newline.
+pub(super) fn render(entries: &[Entry], now: Wall, look: Look) -> String {
+    if entries.is_empty() {
+        return "no deployment has ended yet\n".into();
+    }
+    let rows: Vec<[String; 6]> = entries.iter().map(|entry| row(entry, now)).collect();
+    let widths: Vec<usize> = HEADS
+        .iter()
+        .enumerate()
+        .map(|(column, head)| {
+            let cells = rows.iter().map(|row| row[column].chars().count());
+            cells.max().unwrap_or(0).max(head.len())
+        })
+        .collect();
+    let line = |cells: [&str; 6]| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut out = look.paint(Tone::Faint, &fit(&line(HEADS), look.width));
+    out.push('\n');
+    for row in &rows {
+        let [ended, commit, operation, verdict, took, cause] = row.each_ref().map(String::as_str);
+        let whole = line([ended, commit, operation, verdict, took, cause]);
+        if whole.chars().count() <= look.width {
+            out.push_str(&format!("{whole}\n"));
+            continue;
+        }
+        let facts = line([ended, commit, operation, verdict, took, ""]);
+        out.push_str(&format!("{}\n", fit(&facts, look.width)));
+        for line in wrap(cause, look.width.saturating_sub(INDENT), CAUSE_LINES) {
+            out.push_str(&format!("{:INDENT$}{line}\n", ""));
+        }
+    }
+    out
+}
+
+/// How long it took, which is known to the second.
+pub(super) fn lasted(entry: &Entry) -> String {
+    let millis = u64::try_from(entry.started.until(entry.ended).as_millis()).unwrap_or(u64::MAX);
+    if millis < 1000 { "<1 s".into() } else { took(millis / 1000 * 1000) }
+}
+
+fn row(entry: &Entry, now: Wall) -> [String; 6] {
+    [
+        ago(entry.ended, now),
+        entry.commit.short(),
+        entry.operation.as_str().into(),
+        entry.verdict.as_str().into(),
+        lasted(entry),
+        shorten_paths(&clean(entry.cause.as_deref().unwrap_or_default())),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::standing::tests::{NOW, entry};
+    use super::*;
+    use crate::core::job::Ending;
+
+    #[test]
+    fn history_is_a_table() {
+        let entries = [
+            entry(3, Ending::Good, None, 60),
+            entry(
+                2,
+                Ending::RolledBack,
+                Some("check web: 503 Service\nUnavailable, and a good deal more than fits"),
+                4000,
+            ),
+            entry(1, Ending::Failed, Some("evaluation failed"), 1_000_000),
+        ];
+        let shown = render(&entries, NOW, Look { width: 80, colour: false });
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+        insta::assert_snapshot!(shown);
+    }
+
+    #[test]
+    fn no_history_is_said() {
+        assert_eq!(
+            render(&[], NOW, Look { width: 80, colour: false }),
+            "no deployment has ended yet\n"
+        );
+    }
+}

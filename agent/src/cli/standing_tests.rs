@@ -1,0 +1,319 @@
+use serde_json::json;
+
+use super::super::text::Look;
+use super::*;
+use crate::core::job::{DeploymentId, Ending, Stages};
+use crate::core::status::{AgentView, BootView, GoodView, Held, Next, RunningView};
+
+pub(crate) const NOW: Wall = Wall::from_millis(1_767_276_120_000);
+const PLAIN: Look = Look { width: 80, colour: false };
+
+pub(crate) fn commit(n: u8) -> Commit {
+    Commit::from_bytes([n.wrapping_mul(0x1b); 20])
+}
+
+pub(crate) fn system(n: u8) -> StorePath {
+    let digit = char::from(b'0' + n % 10);
+    let hash: String = std::iter::repeat_n(digit, 32).collect();
+    format!("/nix/store/{hash}-nixos-system-joker-25.11").parse().unwrap()
+}
+
+pub(crate) fn before(seconds: i64) -> Wall {
+    Wall::from_millis(NOW.as_millis() - seconds * 1000)
+}
+
+pub(crate) fn entry(n: u8, verdict: Ending, cause: Option<&str>, ago: i64) -> Entry {
+    Entry {
+        id: DeploymentId::new(before(ago + 34), commit(n), 1),
+        commit: commit(n),
+        system: Some(system(n)),
+        operation: Operation::Switch,
+        verdict,
+        cause: cause.map(str::to_owned),
+        started: before(ago + 34),
+        ended: before(ago),
+        stages: Stages { realise: Some(30_000), activate: Some(3_500), ..Stages::default() },
+        checks: Vec::new(),
+    }
+}
+
+/// Of a host on which all is well, with commit 1.
+pub(crate) fn well() -> Status {
+    Status {
+        version: 1,
+        hostname: "joker".into(),
+        state: State::UpToDate,
+        reason: format!("{} runs and was verified", commit(1).short()),
+        next: Some(Next { action: "poll".into(), at: before(-20) }),
+        desired: Some(desired(1)),
+        running: RunningView {
+            commit: Some(commit(1)),
+            system: Some(system(1)),
+            since: Some(before(200)),
+            drift: false,
+        },
+        boot: BootView {
+            default: Some(system(1)),
+            booted: Some(system(0)),
+            reboot_required: false,
+            why: None,
+        },
+        last_good: Some(GoodView { commit: Some(commit(1)), system: system(1) }),
+        deployment: None,
+        held: None,
+        suspended: None,
+        remotes: vec![RemoteView {
+            name: "origin".into(),
+            reachable: true,
+            last_success: Some(before(10)),
+            head: Some(commit(1)),
+            error: None,
+        }],
+        publish: None,
+        quarantine: Vec::new(),
+        last_deployment: Some(json!(entry(1, Ending::Good, None, 200))),
+        notes: Vec::new(),
+        agent: AgentView { version: "0.1.0".into(), started: before(7_200) },
+    }
+}
+
+fn desired(n: u8) -> Desired {
+    Desired {
+        commit: commit(n),
+        source: commit(n),
+        branch: "release".into(),
+        remote: "origin".into(),
+        operation: Operation::Switch,
+        system: Some(system(n)),
+        first_seen: before(300),
+    }
+}
+
+/// Of a host that is to go on to commit 2.
+fn moving(state: State, reason: &str) -> Status {
+    Status { state, reason: reason.into(), desired: Some(desired(2)), ..well() }
+}
+
+fn deploying(stage: &str, progress: Value) -> Option<DeploymentView> {
+    Some(DeploymentView {
+        id: DeploymentId::new(before(90), commit(2), 2).to_string(),
+        commit: commit(2),
+        stage: stage.into(),
+        started: before(90),
+        attempt: 2,
+        progress,
+    })
+}
+
+fn held(cause: &str, evidence: Value, lift: &str, reason: &str) -> Status {
+    let held = Some(Held { cause: cause.into(), evidence, lift: lift.into() });
+    Status { held, ..moving(State::Held, reason) }
+}
+
+fn situations() -> Vec<(&'static str, Status)> {
+    let c = |n| commit(n).short();
+    let mut testing = well();
+    testing.desired = Some(Desired {
+        operation: Operation::Test,
+        branch: "release-joker-test".into(),
+        ..desired(1)
+    });
+    testing.boot.default = Some(system(3));
+    testing.last_good = Some(GoodView { commit: Some(commit(3)), system: system(3) });
+
+    let mut stale = well();
+    stale.remotes[0].reachable = false;
+    stale.remotes[0].error = Some("401 Unauthorized: is the token in token_file right?".into());
+    stale.remotes[0].last_success = Some(before(3 * 3600));
+    stale.remotes.push(RemoteView {
+        name: "mirror".into(),
+        reachable: true,
+        last_success: Some(before(5)),
+        head: Some(commit(0)),
+        error: Some("release is behind: 0000000 is older than what was accepted".into()),
+    });
+
+    let building = json!({"phase": "building", "built": 3, "to_build": 7, "fetched": 41,
+        "to_fetch": 58, "bytes": 1, "bytes_expected": 2, "current": "linux-6.12.5"});
+    let verifying = json!({"phase": {"is": "activated", "at": 12345}, "checks": [
+        {"name": "web", "ok": false, "detail": "connection refused", "required": true},
+        {"name": "ssh", "ok": true, "detail": "", "required": true}]});
+
+    let mut rolled_back = moving(
+        State::BackingOff,
+        &format!(
+            "{} could not be deployed (twice so far), {} runs: check web: connection refused",
+            c(2),
+            c(1)
+        ),
+    );
+    rolled_back.next = Some(Next { action: "activate".into(), at: before(-180) });
+    rolled_back.last_deployment =
+        Some(json!(entry(2, Ending::RolledBack, Some("check web: connection refused"), 60)));
+
+    let mut quarantined = held(
+        "quarantined",
+        json!({"failures": 3, "last": "check web: connection refused", "at": before(60),
+            "subject": {"is": "system", "system": system(2)}}),
+        "push a commit with another system, or run fort-agent retry",
+        &format!(
+            "the system of {} failed 3 times and is quarantined, {} runs: check web: connection \
+             refused",
+            c(2),
+            c(1)
+        ),
+    );
+    quarantined.quarantine = vec![QuarantineView {
+        system: system(2),
+        commit: Some(commit(2)),
+        failures: 3,
+        since: before(60),
+        cause: "check web: connection refused".into(),
+    }];
+
+    let mut drifted = moving(
+        State::Waiting,
+        &format!("{} was put there by another hand; left alone until the next commit", system(4)),
+    );
+    drifted.running =
+        RunningView { commit: None, system: Some(system(4)), since: Some(before(20)), drift: true };
+
+    let mut reboot = well();
+    reboot.state = State::RebootRequired;
+    reboot.reason = format!("{} runs, but needs a reboot: another kernel", c(1));
+    reboot.boot.reboot_required = true;
+    reboot.boot.why = Some("another kernel".into());
+
+    let mut first = well();
+    first.state = State::Starting;
+    first.reason = "no remote has answered yet: token_file /run/token is empty".into();
+    first.desired = None;
+    first.running.commit = None;
+    first.last_good = None;
+    first.last_deployment = None;
+    first.boot = BootView { default: None, booted: None, reboot_required: false, why: None };
+    first.remotes[0].reachable = false;
+    first.remotes[0].last_success = None;
+    first.remotes[0].error = Some("token_file /run/token is empty".into());
+    first.notes = vec!["the journal was damaged and was made anew".into()];
+
+    vec![
+        ("in sync", well()),
+        ("testing", testing),
+        ("in sync, remotes with problems", stale),
+        (
+            "force-push",
+            held(
+                "force-push",
+                json!({"remote": "origin", "branch": "release", "head": commit(2),
+                    "accepted": commit(1), "rewind": false}),
+                &format!("fort-agent accept {}", c(2)),
+                &format!("release was force-pushed: {} does not descend from {}", c(2), c(1)),
+            ),
+        ),
+        ("quarantined", quarantined),
+        (
+            "no such host",
+            held(
+                "no-such-host",
+                json!({"hostname": "joker", "recipe": "flake .#x", "hosts": ["batman", "robin"]}),
+                "push a commit that has this host, or correct hostname in the configuration",
+                "the commit has no host joker",
+            ),
+        ),
+        (
+            "realising",
+            Status {
+                deployment: deploying("realise", building),
+                ..moving(State::Realising, &format!("building {}: 3 of 7 built", c(2)))
+            },
+        ),
+        (
+            "verifying",
+            Status {
+                deployment: deploying("verify", verifying),
+                next: Some(Next { action: "put-back".into(), at: before(-150) }),
+                ..moving(
+                    State::Verifying,
+                    &format!("{} runs, but check web fails: connection refused", c(2)),
+                )
+            },
+        ),
+        ("backing off", rolled_back),
+        (
+            "rollback failed",
+            Status {
+                deployment: deploying("rollback", json!({"phase": {"is": "putting-back"}})),
+                ..moving(
+                    State::RollbackFailed,
+                    &format!(
+                        "the system before {0} could not be put back (once so far): \
+                         switch-to-configuration test: exit code 2; {0} had failed: check web: \
+                         refused",
+                        c(2)
+                    ),
+                )
+            },
+        ),
+        ("drift", drifted),
+        ("reboot required", reboot),
+        (
+            "unreachable",
+            Status {
+                state: State::Unreachable,
+                reason: format!(
+                    "{} runs; no remote answers: git.example.org: connection refused",
+                    c(1)
+                ),
+                ..well()
+            },
+        ),
+        ("first start", first),
+    ]
+}
+
+#[test]
+fn every_situation_is_answered_in_its_first_line() {
+    let mut shown = String::new();
+    for (situation, status) in situations() {
+        shown.push_str(&format!("== {situation}\n{}\n", render(&status, NOW, PLAIN)));
+    }
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn nothing_is_wider_than_a_narrow_terminal_and_the_command_stays_whole() {
+    for (situation, status) in situations() {
+        let shown = render(&status, NOW, Look { width: 40, colour: false });
+        assert!(shown.lines().all(|line| line.chars().count() <= 40), "{situation}: {shown}");
+        if situation == "force-push" {
+            let words: Vec<_> = shown.split_whitespace().collect();
+            assert!(words.join(" ").contains("run fort-agent accept 3636363"), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn colours_are_only_where_they_are_understood() {
+    let shown = render(&well(), NOW, Look { width: 80, colour: true });
+    assert!(shown.starts_with("\x1b[32min sync with 1b1b1b1"), "{shown:?}");
+    assert!(!render(&well(), NOW, PLAIN).contains('\x1b'));
+}
+
+#[test]
+fn a_remote_cannot_write_to_the_terminal() {
+    let mut status = well();
+    status.remotes[0].error = Some("\x1b]0;owned\x07\nin sync".into());
+    let shown = render(&status, NOW, PLAIN);
+    assert!(!shown.contains('\x1b') && !shown.contains('\x07'), "{shown:?}");
+    assert!(!shown.contains("\nin sync\n"), "{shown:?}");
+}
+
+#[test]
+fn a_recorded_status_says_so_first() {
+    assert_eq!(
+        recorded(Some(before(200)), NOW, PLAIN),
+        "the agent does not answer; last recorded 3 min ago:\n"
+    );
+}

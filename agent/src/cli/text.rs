@@ -1,0 +1,264 @@
+//! Words, times and widths for what people read.
+//!
+//! Pure: the clock and the terminal come in as arguments. A surprise: nearly
+//! every text shown was written elsewhere (a remote's error, a build's output),
+//! so none of it reaches a terminal with control characters in it.
+
+use std::io::IsTerminal as _;
+
+use crate::core::types::Wall;
+
+/// How wide lines may be, and whether they may have colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    /// In characters.
+    pub width: usize,
+    /// Whether colours are understood, and wanted.
+    pub colour: bool,
+}
+
+impl Look {
+    /// Of this process's stdout; 80 columns and no colours when that is not a
+    /// terminal.
+    pub(super) fn of_stdout() -> Self {
+        let stdout = std::io::stdout();
+        let terminal = stdout.is_terminal();
+        let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        let asked = || {
+            let size = terminal.then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+            size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+        };
+        let width = told.filter(|columns| *columns > 0).or_else(asked).unwrap_or(80);
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        // Narrower than this nothing can be said at all.
+        Self { width: width.max(20), colour: terminal && !unwanted && !dumb }
+    }
+
+    /// A text in a tone.
+    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
+        match (self.colour, tone) {
+            (false, _) => text.to_owned(),
+            (true, Tone::Good) => format!("\x1b[32m{text}\x1b[0m"),
+            (true, Tone::Busy) => format!("\x1b[33m{text}\x1b[0m"),
+            (true, Tone::Bad) => format!("\x1b[1;31m{text}\x1b[0m"),
+            (true, Tone::Faint) => format!("\x1b[2m{text}\x1b[0m"),
+        }
+    }
+}
+
+/// What a colour says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// All is well.
+    Good,
+    /// Something is under way.
+    Busy,
+    /// A person should look.
+    Bad,
+    /// Less important than the rest.
+    Faint,
+}
+
+/// On one line, without anything that a terminal would obey.
+pub(super) fn clean(text: &str) -> String {
+    let shown = |c: char| match c {
+        // They turn the direction of what follows.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    let text: String = text.chars().map(shown).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Store paths by the digits that tell two apart, as everywhere here: whole,
+/// two of them fill a line and hide what is said of them.
+pub(super) fn shorten_paths(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, hash, after)) = next_hash(rest) {
+        out.push_str(before.strip_suffix("/nix/store/").unwrap_or(before));
+        out.push_str(&hash[..SHOWN_DIGITS]);
+        out.push('…');
+        rest = after;
+    }
+    out + rest
+}
+
+/// What comes before, the first hash of a store path, and what follows it.
+fn next_hash(text: &str) -> Option<(&str, &str, &str)> {
+    let digit = |byte: &u8| b"0123456789abcdfghijklmnpqrsvwxyz".contains(byte);
+    let bytes = text.as_bytes();
+    let end = (HASH_DIGITS..bytes.len()).find(|end| {
+        let start = end - HASH_DIGITS;
+        bytes[*end] == b'-'
+            && bytes[start..*end].iter().all(digit)
+            && (start == 0 || !bytes[start - 1].is_ascii_alphanumeric())
+    })?;
+    // Those bytes are ASCII, so both ends are between characters.
+    let start = end - HASH_DIGITS;
+    Some((text.get(..start)?, text.get(start..end)?, text.get(end..)?))
+}
+
+/// Of a store path's hash.
+const HASH_DIGITS: usize = 32;
+const SHOWN_DIGITS: usize = 7;
+
+/// At most this wide; what is cut off is marked.
+pub(super) fn fit(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
+/// Broken at blanks into at most `lines` lines; the first may be `width` wide,
+/// the others are indented by two.
+pub(super) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
+    let mut done: Vec<String> = Vec::new();
+    let mut line = String::new();
+    let mut words = text.split(' ').peekable();
+    while let Some(word) = words.next() {
+        let room = width.saturating_sub(line.chars().count() + 1);
+        if line.trim().is_empty() {
+            line.push_str(word);
+        } else if word.chars().count() <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else if done.len() + 1 >= lines {
+            line.push(' ');
+            line.push_str(word);
+            line.extend(words.by_ref().flat_map(|word| [" ", word]));
+        } else {
+            done.push(fit(&line, width));
+            line = format!("  {word}");
+        }
+    }
+    done.push(fit(&line, width));
+    done
+}
+
+/// How long ago, or when.
+pub(super) fn ago(then: Wall, now: Wall) -> String {
+    let seconds = then.until(now).as_secs();
+    if then > now.plus(std::time::Duration::from_secs(5)) || seconds >= FAR {
+        absolute(then)
+    } else if seconds < 2 {
+        "just now".into()
+    } else {
+        format!("{} ago", coarse(seconds))
+    }
+}
+
+/// In how long, or when.
+pub(super) fn ahead(then: Wall, now: Wall) -> String {
+    match now.until(then).as_secs() {
+        0 => "now".into(),
+        seconds if seconds >= FAR => absolute(then),
+        seconds => format!("in {}", coarse(seconds)),
+    }
+}
+
+/// Since when, to follow a statement: `for 3 min`.
+pub(super) fn lasting(then: Wall, now: Wall) -> String {
+    let seconds = then.until(now).as_secs();
+    if then > now || seconds >= FAR {
+        format!("since {}", absolute(then))
+    } else if seconds < 2 {
+        "since just now".into()
+    } else {
+        format!("for {}", coarse(seconds))
+    }
+}
+
+/// As `2026-01-01 14:02 UTC`.
+pub(super) fn absolute(time: Wall) -> String {
+    let text = time.to_string();
+    match (text.get(..10), text.get(11..16)) {
+        (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
+        (_, _) => text,
+    }
+}
+
+/// How long something took.
+pub(super) fn took(millis: u64) -> String {
+    match millis / 1000 {
+        0..10 if !millis.is_multiple_of(1000) => {
+            format!("{}.{} s", millis / 1000, millis % 1000 / 100)
+        }
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => two(seconds / 60, "min", seconds % 60, "s"),
+        seconds => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+    }
+}
+
+/// From here on a date says more than a distance.
+const FAR: u64 = 48 * 3600;
+
+fn two(large: u64, unit: &str, small: u64, small_unit: &str) -> String {
+    match small {
+        0 => format!("{large} {unit}"),
+        small => format!("{large} {unit} {small} {small_unit}"),
+    }
+}
+
+fn coarse(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_command_the_terminal() {
+        assert_eq!(clean("a\x1b[31m\r\nb\u{202e}c\tz\u{9b}1m"), "a [31m b c z 1m");
+    }
+
+    #[test]
+    fn store_paths_are_shortened_and_nothing_else() {
+        let hash = "ig216jry381qbh527pd6f8cgwki7f4z3";
+        let text =
+            format!("builder for '/nix/store/{hash}-a.drv' failed; {hash}-b é {hash} x{hash}-");
+        let shown = format!("builder for 'ig216jr…-a.drv' failed; ig216jr…-b é {hash} x{hash}-");
+        assert_eq!(shorten_paths(&text), shown);
+        assert_eq!(shorten_paths("no path, é"), "no path, é");
+        assert_eq!(shorten_paths(&format!("{hash}-")), "ig216jr…-");
+    }
+
+    #[test]
+    fn nothing_is_wider_than_it_may_be() {
+        let text = "a rather long sentence with averyveryverylongwordinthemiddleofit and an end";
+        for width in 20..90 {
+            for lines in 1..5 {
+                let wrapped = wrap(text, width, lines);
+                assert!(wrapped.len() <= lines);
+                assert!(wrapped.iter().all(|line| line.chars().count() <= width), "{wrapped:?}");
+            }
+            assert!(fit(text, width).chars().count() <= width);
+        }
+        assert_eq!(wrap(text, 200, 3), [text]);
+    }
+
+    #[test]
+    fn times_are_distances_until_a_date_says_more() {
+        let then = Wall::from_millis(1_767_276_120_000);
+        let after = |seconds| then.plus(std::time::Duration::from_secs(seconds));
+        let told: Vec<_> = [0, 34, 200, 9000, 400_000].map(|s| ago(then, after(s))).into();
+        assert_eq!(told, ["just now", "34 s ago", "3 min ago", "2 h ago", "2026-01-01 14:02 UTC"]);
+        // The clock was set back.
+        assert_eq!(ago(after(60), then), "2026-01-01 14:03 UTC");
+        assert_eq!(ahead(after(200), then), "in 3 min");
+        assert_eq!(ahead(then, after(1)), "now");
+        assert_eq!(took(61_250), "61 s");
+        assert_eq!(took(350), "0.3 s");
+        assert_eq!(took(2000), "2 s");
+        assert_eq!(took(200_000), "3 min 20 s");
+    }
+}

@@ -1,0 +1,25 @@
+//! The agent that keeps a NixOS host at what a git branch says.
+//!
+//! `core` decides and touches nothing; every other module knows one outside
+//! party and decides nothing. ARCHITECTURE.md tells how they hang together.
+
+pub mod bus;
+pub mod cli;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod control;
+pub mod core;
+pub mod files;
+pub mod git;
+pub mod health;
+pub mod host;
+pub mod jobs;
+pub mod journal;
+pub mod logging;
+pub mod machine;
+pub mod metrics;
+pub mod nix;
+pub mod systemd;
+pub mod watch;
+pub mod web;

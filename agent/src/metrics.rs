@@ -1,0 +1,412 @@
+//! What Prometheus scrapes: numbers of the same status that everyone sees.
+//!
+//! Gauges say what the last status said, and are absent for what is not known:
+//! a zero would be a lie. Counters begin anew with the process. Label values
+//! come from the configuration or from closed lists, never from what a build or
+//! a remote printed.
+//!
+//! The format is OpenMetrics 1.0. `promtool` rejects its `info` type, so what
+//! identifies something is a gauge of 1 with labels.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use serde_json::Value;
+
+use crate::core::job::{Check, Ending, Stages};
+use crate::core::memory::Entry;
+use crate::core::policy::Operation;
+use crate::core::status::{State, Status};
+use crate::core::types::Wall;
+
+mod known;
+use known::Known;
+
+/// What [`Metrics::encode`] writes.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From a switch that only restarts a unit to a build of an hour, in seconds.
+const BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
+
+/// Every cause of `held` that the interface names, so that each has a series
+/// before it first happens.
+const HELD: [&str; 12] = [
+    "branch-missing",
+    "contents",
+    "disk-space",
+    "force-push",
+    "incomplete-closure",
+    "machine-id",
+    "no-agent",
+    "no-such-host",
+    "quarantined",
+    "secrets",
+    "serial",
+    "signature",
+];
+
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge>;
+type Counters = Family<Labels, Counter>;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Metrics(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    state: Gauges,
+    held: Gauges,
+    desired_info: Gauges,
+    running_info: Gauges,
+    in_sync: Known,
+    desired_first_seen: Known,
+    last_poll_success: Gauges,
+    polls: Counters,
+    deployments: Counters,
+    rollbacks: Counters,
+    stage_duration: Family<Labels, Histogram, fn() -> Histogram>,
+    attempts: Known,
+    next_action: Known,
+    health_check_ok: Gauges,
+    reboot_required: Known,
+    drift: Known,
+    quarantined: Known,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Before anything was seen.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("fort_agent");
+        let r = &mut registry;
+        let build = gauges(r, "build_info", "This program");
+        set(&build, [("version", env!("CARGO_PKG_VERSION").into())], 1);
+        let stage_duration = Family::new_with_constructor(buckets as fn() -> Histogram);
+        let help = "How long the stages of deployments took";
+        r.register_with_unit("stage_duration", help, Unit::Seconds, stage_duration.clone());
+        let inner = Inner {
+            state: gauges(r, "state", "In one word: 1 for the state that it is in"),
+            held: gauges(r, "held", "Whether something is refused, by cause"),
+            desired_info: gauges(r, "desired_info", "What should run"),
+            running_info: gauges(r, "running_info", "What runs"),
+            in_sync: known(r, "in_sync", "Whether what should run does"),
+            desired_first_seen: timestamp(
+                r,
+                "desired_first_seen_timestamp",
+                "When the commit that should run was first seen",
+            ),
+            last_poll_success: timestamps(
+                r,
+                "last_poll_success_timestamp",
+                "When the remote last answered",
+            ),
+            polls: counters(r, "polls", "Looks at the remotes"),
+            deployments: counters(r, "deployments", "Deployments that ended"),
+            rollbacks: counters(r, "rollbacks", "Systems that were put back"),
+            attempts: known(r, "attempts", "Which attempt the deployment under way is"),
+            next_action: timestamp(r, "next_action_timestamp", "When something happens next"),
+            health_check_ok: gauges(r, "health_check_ok", "Whether the check passed last time"),
+            reboot_required: known(
+                r,
+                "reboot_required",
+                "Whether the boot default needs a reboot to run",
+            ),
+            drift: known(r, "drift", "Whether another hand put the running system there"),
+            quarantined: known(r, "quarantined", "Systems that failed too often"),
+            stage_duration,
+            registry,
+        };
+        inner.begin();
+        Self(Mutex::new(inner))
+    }
+
+    /// What is so as of now.
+    pub fn observe(&self, status: &Status) {
+        self.inner().observe(status);
+    }
+
+    /// A remote was asked: by its name in the configuration, and what came of it
+    /// in a word of a closed list (`ok`, `error`).
+    pub fn polled(&self, remote: &str, result: &str) {
+        let labels = vec![("remote", remote.into()), ("result", result.into())];
+        self.inner().polls.get_or_create(&labels).inc();
+    }
+
+    /// A deployment ended, and this had not been said before.
+    pub fn ended(&self, entry: &Entry) {
+        self.inner().ended(entry);
+    }
+
+    /// In the format of [`CONTENT_TYPE`].
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.inner().registry).is_err() {
+            // Only a metric that cannot write itself could cause it: rather
+            // none than half of them, which would read as the whole.
+            tracing::error!("the metrics could not be written");
+            return "# EOF\n".into();
+        }
+        text
+    }
+
+    /// No scrape sees half of an observation. Numbers cannot be left half
+    /// changed by a panic.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// A counter that begins with its first event hides that event from
+    /// `increase()`.
+    fn begin(&self) {
+        for operation in [Operation::Switch, Operation::Boot, Operation::Test] {
+            for verdict in ENDINGS {
+                drop(self.deployments.get_or_create(&deployment(operation, verdict)));
+            }
+        }
+        for cause in CAUSES {
+            drop(self.rollbacks.get_or_create(&vec![("cause", cause.into())]));
+        }
+    }
+
+    fn observe(&self, status: &Status) {
+        for state in State::ALL {
+            let is = i64::from(state == status.state);
+            set(&self.state, [("state", state.as_str().into())], is);
+        }
+        let cause = status.held.as_ref().map(|held| held.cause.as_str());
+        self.held.clear();
+        for known in HELD.into_iter().chain(cause) {
+            set(&self.held, [("cause", known.into())], i64::from(cause == Some(known)));
+        }
+        self.desired_info.clear();
+        let desired = status.desired.as_ref();
+        self.desired_first_seen.set(desired.map(|desired| seconds(desired.first_seen)));
+        if let Some(desired) = desired {
+            let labels =
+                [("commit", desired.commit.to_string()), ("branch", desired.branch.clone())];
+            set(&self.desired_info, labels, 1);
+        }
+        self.running_info.clear();
+        let running = &status.running;
+        if let Some(system) = &running.system {
+            let commit = running.commit.map(|commit| commit.to_string()).unwrap_or_default();
+            set(&self.running_info, [("commit", commit), ("system", system.to_string())], 1);
+        }
+        self.in_sync.set(i64::from(status.in_sync()));
+        for remote in &status.remotes {
+            if let Some(at) = remote.last_success {
+                let labels = [("remote", remote.name.clone())];
+                set(&self.last_poll_success, labels, seconds(at));
+            }
+        }
+        let attempt = status.deployment.as_ref().map_or(0, |deployment| deployment.attempt);
+        self.attempts.set(i64::from(attempt));
+        self.next_action.set(status.next.as_ref().map(|next| seconds(next.at)));
+        self.observe_checks(status);
+        self.reboot_required.set(i64::from(status.boot.reboot_required));
+        self.drift.set(i64::from(running.drift));
+        let quarantined = i64::try_from(status.quarantine.len()).unwrap_or(i64::MAX);
+        self.quarantined.set(quarantined);
+    }
+
+    /// Those of the deployment under way, or else of the last one.
+    fn observe_checks(&self, status: &Status) {
+        let read = |checks: Option<&Value>| {
+            serde_json::from_value::<Vec<Check>>(checks.cloned().unwrap_or_default()).ok()
+        };
+        let under_way = status.deployment.as_ref().and_then(|it| it.progress.get("checks"));
+        let last = status.last_deployment.as_ref().and_then(|entry| entry.get("checks"));
+        self.health_check_ok.clear();
+        for check in read(under_way).or_else(|| read(last)).unwrap_or_default() {
+            set(&self.health_check_ok, [("check", check.name)], i64::from(check.ok));
+        }
+    }
+
+    fn ended(&self, entry: &Entry) {
+        self.deployments.get_or_create(&deployment(entry.operation, entry.verdict)).inc();
+        if entry.verdict == Ending::RolledBack {
+            let cause = class(entry.cause.as_deref().unwrap_or_default());
+            self.rollbacks.get_or_create(&vec![("cause", cause.into())]).inc();
+        }
+        let Stages { realise, activate, verify, commit, rollback } = entry.stages;
+        let stages = [
+            ("realise", realise),
+            ("activate", activate),
+            ("verify", verify),
+            ("commit", commit),
+            ("rollback", rollback),
+        ];
+        for (stage, millis) in stages {
+            if let Some(millis) = millis {
+                let seconds = std::time::Duration::from_millis(millis).as_secs_f64();
+                self.stage_duration.get_or_create(&vec![("stage", stage.into())]).observe(seconds);
+            }
+        }
+    }
+}
+
+const ENDINGS: [Ending; 5] =
+    [Ending::Good, Ending::RolledBack, Ending::Failed, Ending::Interrupted, Ending::Superseded];
+
+/// What [`class`] can say.
+const CAUSES: [&str; 7] =
+    ["check", "exit-code", "timeout", "no-verdict", "profile", "boot-loader", "other"];
+
+/// Why a system was put back, in a word. The causes themselves are sentences,
+/// written by the guardian and by whoever judges.
+fn class(cause: &str) -> &'static str {
+    let timed_out = cause.contains("timed out") || cause.contains("no end within");
+    if cause.starts_with("check ") {
+        "check"
+    } else if cause.starts_with("no verdict") || cause.starts_with("the checks did not finish") {
+        "no-verdict"
+    } else if cause.starts_with("the profile ") {
+        "profile"
+    } else if cause.starts_with("switch-to-configuration boot") {
+        "boot-loader"
+    } else if timed_out {
+        "timeout"
+    } else if cause.contains("exit code") {
+        "exit-code"
+    } else {
+        "other"
+    }
+}
+
+fn deployment(operation: Operation, verdict: Ending) -> Labels {
+    vec![("operation", operation.as_str().into()), ("verdict", verdict.as_str().into())]
+}
+
+fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges {
+    let family = Gauges::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn known(registry: &mut Registry, name: &str, help: &str) -> Known {
+    let known = Known::default();
+    registry.register(name, help, known.clone());
+    known
+}
+
+fn timestamp(registry: &mut Registry, name: &str, help: &str) -> Known {
+    let known = Known::default();
+    registry.register_with_unit(name, help, Unit::Seconds, known.clone());
+    known
+}
+
+fn timestamps(registry: &mut Registry, name: &str, help: &str) -> Gauges {
+    let family = Gauges::default();
+    registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+    family
+}
+
+fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
+    let family = Counters::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn buckets() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+fn set<const N: usize>(family: &Gauges, labels: [(&'static str, String); N], value: i64) {
+    family.get_or_create(&labels.into()).set(value);
+}
+
+fn seconds(time: Wall) -> i64 {
+    time.as_millis().div_euclid(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::standing::tests::{commit, entry, well};
+
+    fn value(text: &str, series: &str) -> Option<String> {
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(str::to_owned)
+    }
+
+    /// The order of series is by chance.
+    fn sorted(text: &str) -> String {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        for series in lines.split_mut(|line| line.starts_with('#')) {
+            series.sort();
+        }
+        lines.join("\n")
+    }
+
+    #[test]
+    fn the_metrics_of_a_well_host() {
+        let metrics = Metrics::new();
+        metrics.observe(&well());
+        metrics.polled("origin", "ok");
+        metrics.ended(&entry(1, Ending::Good, None, 200));
+        insta::assert_snapshot!(sorted(&metrics.encode()));
+    }
+
+    #[test]
+    fn what_is_not_so_any_more_is_gone() {
+        let metrics = Metrics::new();
+        metrics.observe(&well());
+        let mut status = well();
+        let desired = status.desired.as_mut().unwrap();
+        desired.commit = commit(2);
+        desired.system = None;
+        status.next = None;
+        status.state = State::Realising;
+        metrics.observe(&status);
+        let text = metrics.encode();
+        assert_eq!(text.matches("fort_agent_desired_info{").count(), 1);
+        assert_eq!(value(&text, "fort_agent_in_sync").as_deref(), Some("0"));
+        assert_eq!(value(&text, "fort_agent_next_action_timestamp_seconds"), None);
+        let state = |name| value(&text, &format!("fort_agent_state{{state=\"{name}\"}}"));
+        assert_eq!(state("realising").as_deref(), Some("1"));
+        assert_eq!(state("up-to-date").as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn a_cause_is_one_of_a_few_words() {
+        for (cause, word) in [
+            ("check web: connection timed out", "check"),
+            ("switch-to-configuration test: exit code 2", "exit-code"),
+            ("switch-to-configuration test: timed out after 15 min", "timeout"),
+            ("switch-to-configuration boot: exit code 1", "boot-loader"),
+            ("no verdict in time: the agent did not come back", "no-verdict"),
+            ("the profile could not be set: read-only file system", "profile"),
+            ("lost its way while activating", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(class(cause), word, "{cause}");
+            assert!(CAUSES.contains(&class(cause)));
+        }
+    }
+
+    #[test]
+    fn a_label_cannot_end_its_line() {
+        let metrics = Metrics::new();
+        let mut status = well();
+        status.desired.as_mut().unwrap().branch = "a\"} 1\nfort_agent_in_sync 0".into();
+        metrics.observe(&status);
+        let text = metrics.encode();
+        let mut lines = text.lines().filter(|line| line.starts_with("fort_agent_in_sync"));
+        assert_eq!(lines.next(), Some("fort_agent_in_sync 1"));
+        assert_eq!(lines.next(), None);
+    }
+}

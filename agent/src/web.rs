@@ -1,0 +1,197 @@
+//! What the agent shows over HTTP: metrics, the status, and whether it lives.
+//!
+//! Unauthenticated and read-only. Whoever can reach the address may be anyone:
+//! heads, connections and times are bounded, bodies are never read, and each
+//! connection answers one request. An address that is taken, or that is not
+//! there yet (that of a VPN), is tried again; deploying does not wait for it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use crate::control::Shown;
+use crate::metrics::{self, Metrics};
+
+/// What is served.
+#[derive(Clone)]
+pub struct Pages {
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// For `/status`.
+    pub shown: watch::Receiver<Option<Arc<Shown>>>,
+    /// For `/healthz`: whether the loop has turned lately.
+    pub turns: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages").finish_non_exhaustive()
+    }
+}
+
+/// What strangers are granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; the next one waits in the kernel's queue.
+    pub connections: usize,
+    /// For sending a request's head.
+    pub head: Duration,
+    /// For everything, from the first byte to the last.
+    pub connection: Duration,
+    /// Between the first two tries to listen; doubles up to [`LONGEST_PAUSE`].
+    pub listen_again: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 32,
+            head: Duration::from_secs(5),
+            connection: Duration::from_secs(15),
+            listen_again: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The longest pause between two tries to listen.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The size of a request's head, in bytes: hyper's least.
+const HEAD_BYTES: usize = 8192;
+
+/// Serves the pages on an address until `shutdown` is done. Never fails: see
+/// above. Must be called in a runtime.
+pub fn serve(
+    listen: SocketAddr,
+    pages: Pages,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown => {}
+            () = run(listen, pages, limits) => {}
+        }
+    })
+}
+
+async fn run(listen: SocketAddr, pages: Pages, limits: Limits) {
+    let listener = bind(listen, limits.listen_again).await;
+    let places = Arc::new(Semaphore::new(limits.connections));
+    // Aborted together when this ends.
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let pages = pages.clone();
+                connections.spawn(async move {
+                    let _place = place;
+                    let _ = timeout(limits.connection, attend(stream, pages, limits)).await;
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely.
+                tracing::warn!("http: a caller could not be let in: {error}");
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Says once that the address cannot be had, and once that it could.
+async fn bind(listen: SocketAddr, first_pause: Duration) -> TcpListener {
+    let mut pause = first_pause;
+    let mut failed: Option<io::ErrorKind> = None;
+    loop {
+        match TcpListener::bind(listen).await {
+            Ok(listener) => {
+                tracing::info!("http: metrics are at http://{listen}/metrics");
+                return listener;
+            }
+            Err(error) => {
+                if failed != Some(error.kind()) {
+                    tracing::warn!("http: {listen} cannot be listened on, tried again: {error}");
+                }
+                failed = Some(error.kind());
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn attend(stream: TcpStream, pages: Pages, limits: Limits) {
+    let answered = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .keep_alive(false)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(|request| {
+                let response = respond(&request, &pages);
+                async move { Ok::<_, Infallible>(response) }
+            }),
+        )
+        .await;
+    if let Err(error) = answered {
+        tracing::debug!("http: {error}");
+    }
+}
+
+fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let known = matches!(path, "/metrics" | "/status" | "/healthz");
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if known && !reads {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/metrics" => page(StatusCode::OK, metrics::CONTENT_TYPE, pages.metrics.encode()),
+        "/status" => status(pages),
+        "/healthz" if (pages.turns)() => text(StatusCode::OK, "the loop turns\n"),
+        "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn\n"),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /status and /healthz\n"),
+    }
+}
+
+fn status(pages: &Pages) -> Response<Full<Bytes>> {
+    let shown = pages.shown.borrow().clone();
+    match shown.map(|shown| serde_json::to_string(&shown.status)) {
+        Some(Ok(json)) => page(StatusCode::OK, "application/json", json),
+        Some(Err(_)) => text(StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be written\n"),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "the agent has only just been started\n"),
+    }
+}
+
+fn text(code: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    page(code, "text/plain; charset=utf-8", text.to_owned())
+}
+
+fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
