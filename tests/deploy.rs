@@ -1,0 +1,28 @@
+//! From a pushed commit to a verified running system: the real agent, real
+//! git over HTTPS, real Nix. Each file is a kind of trouble.
+
+use crate::support::rig::Rig;
+use crate::support::system::Host;
+
+mod boots;
+mod branches;
+mod builds;
+mod checks;
+mod deaths;
+mod hands;
+mod heads;
+mod network;
+mod settings;
+mod state;
+mod switching;
+
+#[test]
+fn a_pushed_commit_becomes_the_running_and_default_system() {
+    let mut rig = Rig::new();
+    let commit = rig.push("release", &Host::new("one"));
+    rig.start();
+    let status = rig.wait_in_sync(commit);
+    assert_eq!(rig.version(), "one");
+    assert_eq!(status["boot"]["default"], status["running"]["system"]);
+    assert_eq!(rig.boot_default().as_deref(), status["running"]["system"].as_str());
+}

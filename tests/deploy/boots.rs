@@ -1,0 +1,87 @@
+//! Systems that become the default before they run, and kernels.
+
+use super::checks::version_check;
+use crate::support::rig::Rig;
+use crate::support::system::Host;
+
+fn next_boot(rig: &mut Rig, id: &str) {
+    rig.stop();
+    rig.boot(id);
+    rig.start();
+}
+
+#[test]
+fn operation_boot_sets_the_default_and_is_verified_after_the_boot() {
+    let mut rig = Rig::new();
+    rig.settings.branch = "operation = \"boot\"\n".into();
+    rig.settings.health = "grace = \"0s\"\ntimeout = \"1s\"\n".into();
+    rig.settings.sections = version_check(&rig, "");
+    let one = rig.push("release", &Host::new("one"));
+    rig.start();
+    let status = rig.wait_state("reboot-required");
+    assert_eq!(rig.version(), "");
+    assert_eq!(rig.boot_default().as_deref(), status["boot"]["default"].as_str());
+    assert_eq!(rig.switched(), ["boot one"]);
+    next_boot(&mut rig, "boot-2");
+    rig.wait_in_sync(one);
+    assert_eq!(rig.version(), "one");
+    assert_eq!(rig.verdicts(one), ["good"]);
+
+    let default = rig.boot_default();
+    let bad = rig.push("release", &Host::new("bad"));
+    let status = rig.wait_state("reboot-required");
+    assert_eq!(status["running"]["commit"], one.to_string());
+    assert_eq!(status["running"]["drift"], false);
+    assert_ne!(rig.boot_default(), default);
+    next_boot(&mut rig, "boot-3");
+    assert_eq!(rig.version(), "bad");
+    let entry = rig.wait_verdict(bad, "rolled-back");
+    assert!(entry["cause"].as_str().unwrap().contains("check version"), "{entry:#}");
+    assert_eq!(rig.version(), "one");
+    assert_eq!((rig.boot_default(), rig.generations()), (default, 1));
+}
+
+#[test]
+fn operation_boot_is_followed_by_a_newer_commit_before_the_boot() {
+    let (mut rig, _) = Rig::deployed();
+    rig.stop();
+    rig.settings.branch = "operation = \"boot\"\n".into();
+    rig.start();
+    let two = rig.push("release", &Host::new("two"));
+    rig.wait_state("reboot-required");
+    let three = rig.push("release", &Host::new("three"));
+    rig.wait("three awaits the boot", |status| {
+        status["state"] == "reboot-required" && status["desired"]["commit"] == three.to_string()
+    });
+    assert_eq!(rig.verdicts(two), ["superseded"]);
+    assert_eq!(rig.version(), "one");
+    next_boot(&mut rig, "boot-2");
+    rig.wait_in_sync(three);
+    assert_eq!(rig.version(), "three");
+    assert_eq!(rig.verdicts(three), ["good"]);
+}
+
+#[test]
+fn a_changed_kernel_is_switched_to_and_needs_a_reboot() {
+    let (mut rig, _) = Rig::deployed();
+    // The first system is booted, so that there is something to compare with.
+    next_boot(&mut rig, "boot-2");
+    let mut host = Host::new("two");
+    let two = rig.push("release", &host);
+    let status = rig.wait_in_sync(two);
+    assert_eq!(status["boot"]["reboot_required"], false, "{status:#}");
+    host.version = "three".into();
+    host.kernel = "kernel 2".into();
+    let three = rig.push("release", &host);
+    let status = rig.wait_state("reboot-required");
+    assert_eq!(rig.version(), "three");
+    assert_eq!(status["running"]["commit"], three.to_string());
+    assert_eq!(status["boot"]["reboot_required"], true);
+    let why = status["boot"]["why"].as_str().unwrap();
+    assert!(why.contains("kernel") && why.contains("initrd"), "{why}");
+    assert_eq!(rig.verdicts(three), ["good"]);
+    next_boot(&mut rig, "boot-3");
+    let status = rig.wait_in_sync(three);
+    assert_eq!(status["boot"]["reboot_required"], false);
+    assert_eq!(rig.version(), "three");
+}

@@ -1,0 +1,10 @@
+//! The real binary and library against real counterparts.
+#![allow(unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::wildcard_enum_match_arm)]
+
+mod deploy;
+mod face;
+mod fixture;
+mod git;
+mod nix;
+mod support;

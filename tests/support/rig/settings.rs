@@ -1,0 +1,92 @@
+//! The agent's configuration, as tests want it.
+
+use std::fmt::Write as _;
+
+use super::super::forge::{Forge, Repo};
+use super::super::nix::ScratchStore;
+use super::{HOST, Rig};
+
+/// What a test may want other than usual.
+pub(crate) struct Settings {
+    /// Lines for the top of the configuration.
+    pub(crate) top: String,
+    /// Whole sections, after the others.
+    pub(crate) sections: String,
+    /// By section: lines.
+    pub(crate) health: String,
+    pub(crate) branch: String,
+    pub(crate) poll: String,
+    pub(crate) system: String,
+    pub(crate) retry: String,
+    /// What is logged, as `FORT_AGENT_LOG` has it.
+    pub(crate) log: String,
+    pub(crate) activation: String,
+    /// Of the remotes, when they are not the usual one.
+    pub(crate) remotes: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            top: String::new(),
+            sections: String::new(),
+            health: "grace = \"0s\"\ntimeout = \"4s\"\n".into(),
+            branch: String::new(),
+            poll: "interval = \"200ms\"\njitter = \"0s\"\n".into(),
+            system: String::new(),
+            retry: "first = \"1s\"\nmax = \"4s\"\n".into(),
+            log: "debug,hyper=info,rustls=info,reqwest=info".into(),
+            activation: String::new(),
+            remotes: None,
+        }
+    }
+}
+impl Rig {
+    pub(crate) fn write_config(&self) {
+        let Settings {
+            top,
+            sections,
+            health,
+            branch,
+            poll,
+            system,
+            retry,
+            activation,
+            remotes,
+            ..
+        } = &self.settings;
+        let usual = remote("origin", &self.forge, &self.repo, "3s");
+        let options =
+            ScratchStore::options().into_iter().fold(String::new(), |mut text, (k, v)| {
+                let _ = write!(text, "{k} = \"{v}\", ");
+                text
+            });
+        let dir = self.store.dir().display();
+        let text = format!(
+            "hostname = \"{HOST}\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\n\
+             root = \"{dir}/root\"\n{top}\n{}\n\
+             [branch]\n{branch}\n\
+             [poll]\n{poll}\n\
+             [system]\n{system}\n\
+             [nix]\nstore = \"{}\"\noptions = {{ {} }}\n\
+             [activation]\nrunner = \"direct\"\n{activation}\n\
+             [retry]\n{retry}\n\
+             [health]\n{health}\n{sections}\n",
+            remotes.as_deref().unwrap_or(&usual),
+            self.store.store(),
+            options.trim_end_matches(", "),
+        );
+        std::fs::write(self.config(), text).unwrap();
+    }
+}
+
+/// A section for a remote.
+pub(crate) fn remote(name: &str, forge: &Forge, repo: &Repo, timeout: &str) -> String {
+    format!(
+        "[[remote]]\nname = \"{name}\"\nurl = \"{}\"\ntoken_file = \"{}\"\n\
+         ca_file = \"{}\"\ntimeout = \"{timeout}\"\n",
+        repo.url,
+        forge.token_file().display(),
+        forge.ca_file().display(),
+    )
+}
