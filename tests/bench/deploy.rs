@@ -1,0 +1,84 @@
+//! From exec to the first poll, and from a head that was told to its
+//! switch-to-configuration.
+//!
+//! When a switch began is the time of modification of a file that it writes
+//! first: as exact as the kernel's clock of its file systems, some 4 ms.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::clone::milliseconds;
+use crate::support::forge::wait_for;
+use crate::support::grown::grow;
+use crate::support::measure::with_children_ms;
+use crate::support::rig::Rig;
+use crate::support::system::Host;
+use crate::table::Row;
+
+const STARTS: usize = 7;
+const PUSHES: u32 = 11;
+
+/// A rig whose agent has deployed, and is stopped.
+pub(crate) fn rows() -> (Rig, Vec<Row>) {
+    let mut rig = Rig::new();
+    rig.settings.log = "info".into();
+    grow(&rig.tree.dir().join(".git"));
+    // The fixture's files are not in that history; they come with the next.
+    rig.tree.git(&["reset", "--quiet", "--hard", "main"]);
+    let first = rig.push("release", &Host::new("0"));
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        rig.stop();
+        rig.forge.look_for("");
+        let began = SystemTime::now();
+        rig.start();
+        wait_for("a first request", || rig.forge.moments().asked.is_some());
+        starts.push(since(began, rig.forge.moments().asked.unwrap()));
+    }
+    rig.wait_in_sync(first);
+    let began_file = rig.root().join("var/log/began-test");
+    let mut spent = Vec::new();
+    let mut push = |n| {
+        let before = with_children_ms(rig.pid());
+        let took = push_to_switch(&rig, &began_file, n);
+        spent.push(with_children_ms(rig.pid()) - before);
+        took
+    };
+    let switched: Vec<f64> = (1..=PUSHES).map(&mut push).collect();
+    eprintln!("the last deployments, as the agent logged them:\n{}", last_words(&rig));
+    rig.stop();
+    let rows = vec![
+        Row::new("poll noticed to switch started", "ms", switched).target(250.0).comin(633.0),
+        Row::new("  processor: agent, jobs and nix, to its end", "ms", spent),
+        Row::new("start to first poll", "ms", starts).target(200.0),
+    ];
+    (rig, rows)
+}
+
+fn push_to_switch(rig: &Rig, began_file: &Path, n: u32) -> f64 {
+    rig.tree.host(crate::support::rig::HOST, &Host::new(&n.to_string()));
+    let commit = rig.tree.commit("another");
+    rig.forge.look_for(&commit.to_string());
+    let before = modified(began_file);
+    rig.push_head("release");
+    wait_for("a switch", || modified(began_file) != before);
+    let began = modified(began_file).unwrap();
+    let told = rig.forge.moments().told.expect("it was told before it was switched to");
+    rig.wait_in_sync(commit);
+    since(told, began)
+}
+
+/// The agent's log from the last push on.
+fn last_words(rig: &Rig) -> String {
+    let log = rig.log();
+    let start = log.rfind("following a new head").unwrap_or(0);
+    log[start..].split("---").next().unwrap_or_default().to_owned()
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    file.metadata().and_then(|data| data.modified()).ok()
+}
+
+fn since(earlier: SystemTime, later: SystemTime) -> f64 {
+    milliseconds(later.duration_since(earlier).unwrap_or(Duration::ZERO))
+}

@@ -1,0 +1,76 @@
+//! `make bench`: what the agent costs a host, in one table from one run. The
+//! agent that is measured is the one that `FORT_AGENT_BENCH` or the argument
+//! names. Nothing is asserted here; the bounds that must hold are tests.
+//! `BENCH_ONLY=deploy` measures deployments and starts alone.
+#![allow(unreachable_pub, dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::wildcard_enum_match_arm)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+mod clone;
+mod deploy;
+mod idle;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+
+use support::forge::Forge;
+use support::grown::grow;
+use support::rig::agent;
+use table::{Row, print};
+
+fn main() {
+    let named: Option<PathBuf> = std::env::args_os().nth(1).map(PathBuf::from);
+    if let Some(named) = named {
+        // Jobs and the harness find the agent by this alone.
+        let again = Command::new(std::env::current_exe().unwrap())
+            .env("FORT_AGENT_BENCH", named)
+            .status()
+            .unwrap();
+        std::process::exit(again.code().unwrap_or(1));
+    }
+    eprintln!("measuring {}", agent().display());
+    eprintln!("deployments");
+    let (rig, mut rows) = deploy::rows();
+    if std::env::var_os("BENCH_ONLY").is_none_or(|only| only != "deploy") {
+        eprintln!("clones");
+        let forge = Forge::start();
+        let repo = forge.repo("infra");
+        grow(&repo.bare);
+        rows.extend(clone::rows(&forge, &repo));
+        drop(forge);
+        eprintln!("polls");
+        rows.extend(idle::rows(rig));
+    }
+    rows.push(size());
+    print(&rows);
+    println!("\ncomin: {}. HTTP bytes are counted above TLS.\nmachine: {}", peer(), machine());
+}
+
+fn size() -> Row {
+    let release = agent();
+    let dist = release.ancestors().nth(2).unwrap_or(Path::new("")).join("dist/fort-agent");
+    let (figure, file) = match dist.is_file() {
+        true => ("program, stripped (dist)", dist),
+        false => ("program, stripped (release: BENCH_DIST=1 builds dist)", release),
+    };
+    let bytes = std::fs::metadata(file).map_or(0, |data| data.len());
+    #[allow(clippy::cast_precision_loss, reason = "a handful of megabytes")]
+    let megabytes = bytes as f64 / 1e6;
+    Row::new(figure, "MB", vec![megabytes]).target(15.0).comin(20.6)
+}
+
+fn peer() -> &'static str {
+    match std::env::var_os("COMIN") {
+        Some(_) => "as recorded elsewhere; COMIN names one, but this cannot run it yet",
+        None => "as recorded elsewhere; nothing of it was run here",
+    }
+}
+
+fn machine() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{cores} cores, load {load} at the end of the run (the run's own included)")
+}
