@@ -1,0 +1,387 @@
+//! The hosts of these tests are hosts: what they get wrong, every test on them
+//! would get wrong.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Host, Image, Machine, on, on_each, service};
+
+#[test]
+fn a_host_boots_its_distribution_and_its_system() {
+    on_each(|cluster| {
+        let plain = cluster.machine("plain");
+        timed("boot of the distribution", || plain.boot());
+        assert_eq!((plain.failed_units().as_str(), plain.running()), ("", None));
+        let systemd = plain.must(&["systemctl", "--version"]);
+        let nix = plain.must(&["nix", "--version"]);
+        eprintln!("{}; {nix}", systemd.lines().next().unwrap());
+
+        let host = Host::new("joker", "one");
+        let joker = timed("installation", || cluster.installed(&host));
+        timed("boot of a system", || joker.boot());
+        assert_eq!((joker.failed_units().as_str(), joker.version().as_str()), ("", "one"));
+        assert_eq!(joker.must(&["hostname"]), "joker");
+        let installed = joker.default();
+        assert!(installed.as_ref().is_some_and(|system| system.starts_with("/nix/store/")));
+        assert_eq!((joker.running(), joker.booted()), (installed.clone(), installed.clone()));
+        let profile = joker.must(&["readlink", "-f", "/nix/var/nix/profiles/system"]);
+        assert_eq!(Some(profile), installed);
+        // Its own units are, and so are the distribution's.
+        assert!(joker.is_active("web.service") && joker.is_active("nix-daemon.socket"));
+        assert_eq!(joker.unit("web.service", "Description"), "The web, one");
+        timed("reboot", || joker.reboot());
+        assert_eq!(joker.boots(), 2);
+    });
+}
+
+#[test]
+fn four_hosts_boot_at_once_and_reach_each_other() {
+    on(Image::Trixie, |cluster| {
+        let names = ["joker", "riddler", "penguin", "catwoman"];
+        let hosts: Vec<Machine> =
+            names.iter().map(|name| cluster.installed(&Host::new(name, "one"))).collect();
+        timed("boot of four", || {
+            hosts.iter().for_each(Machine::switch_on);
+            hosts.iter().for_each(Machine::wait_booted);
+        });
+        for host in &hosts {
+            assert_eq!((host.failed_units().as_str(), host.version().as_str()), ("", "one"));
+        }
+        // Each is itself: its own name, numbers and boot.
+        let different = |read: &dyn Fn(&Machine) -> String| {
+            let mut all: Vec<String> = hosts.iter().map(read).collect();
+            all.sort();
+            all.dedup();
+            assert_eq!(all.len(), hosts.len(), "{all:?}");
+        };
+        different(&|host| host.must(&["hostname"]));
+        different(&|host| host.read("/etc/machine-id"));
+        different(&|host| host.read("/proc/sys/kernel/random/boot_id"));
+        for other in &hosts[1..] {
+            hosts[0].must(&["busybox", "ping", "-c", "1", "-W", "5", other.address()]);
+        }
+        hosts[2].power_cut();
+        let silent = ["busybox", "ping", "-c", "1", "-W", "1", hosts[2].address()];
+        assert!(!hosts[0].run(&silent).status.success());
+    });
+}
+
+#[test]
+fn a_reboot_undoes_test_and_keeps_boot() {
+    on_each(|cluster| {
+        let host = Host::new("joker", "one");
+        let joker = cluster.booted(&host);
+        let one = joker.default().unwrap();
+        host.at("two").write(cluster.tree());
+        let two = joker.build(cluster.tree());
+        assert_ne!(one, two);
+
+        assert_eq!(timed("switch", || joker.switch(&two, "test")).0, Some(0));
+        assert_eq!((joker.version().as_str(), joker.running()), ("two", Some(two.clone())));
+        assert_eq!((joker.default(), joker.booted()), (Some(one.clone()), Some(one.clone())));
+        joker.reboot();
+        assert_eq!((joker.version().as_str(), joker.running()), ("one", Some(one.clone())));
+
+        assert_eq!(joker.switch(&two, "boot").0, Some(0));
+        assert_eq!((joker.version().as_str(), joker.default()), ("one", Some(two.clone())));
+        joker.reboot();
+        assert_eq!((joker.version().as_str(), joker.running()), ("two", Some(two.clone())));
+        assert_eq!(joker.booted(), Some(two));
+
+        // Once, from the boot loader's menu.
+        joker.write("/boot/once", one.as_bytes());
+        joker.reboot();
+        assert_eq!((joker.version().as_str(), joker.booted()), ("one", Some(one)));
+        joker.reboot();
+        assert_eq!(joker.version(), "two");
+        assert_eq!((joker.boots(), joker.failed_units().as_str()), (5, ""));
+    });
+}
+
+#[test]
+fn a_power_cut_in_a_switch_boots_what_was_default() {
+    on(Image::Trixie, |cluster| {
+        let host = Host::new("joker", "one");
+        let joker = cluster.booted(&host);
+        let before = joker.read("/proc/sys/kernel/random/boot_id");
+        let mut hangs = host.at("two");
+        hangs.knobs.switch.hang_after.insert("test", 300);
+        hangs.write(cluster.tree());
+        let two = joker.build(cluster.tree());
+        let mut switch = joker.spawn(&[&format!("{two}/bin/switch-to-configuration"), "test"]);
+        joker.wait_until("it to move", || joker.running() == Some(two.clone()));
+        // Units were stopped and are not started yet; another switch must wait.
+        assert!(!joker.is_active("web.service"));
+        assert_eq!(joker.switch(&two, "boot").0, Some(11));
+        assert_eq!(joker.read("/run/nixos/start-list"), "web.service");
+
+        timed("power cut", || joker.power_cut());
+        assert!(!switch.wait().unwrap().success());
+        timed("boot after it", || joker.boot());
+        assert_eq!((joker.version().as_str(), joker.boots()), ("one", 2));
+        assert_eq!((joker.running(), joker.failed_units().as_str()), (joker.default(), ""));
+        assert!(joker.is_active("web.service"));
+        assert_ne!(joker.read("/proc/sys/kernel/random/boot_id"), before);
+        // The disk is as it was, and its journal goes on.
+        assert_eq!(joker.journal(&["--list-boots", "-q"]).lines().count(), 2);
+        assert_eq!(joker.switches(), [("test".to_owned(), two)]);
+    });
+}
+
+#[test]
+fn a_kernel_that_panics_never_boots() {
+    on(Image::Trixie, |cluster| {
+        let host = Host::new("joker", "one");
+        let joker = cluster.booted(&host);
+        let mut panics = host.at("two");
+        panics.knobs.kernel = "panic".into();
+        panics.write(cluster.tree());
+        let two = joker.build(cluster.tree());
+        joker.write("/boot/once", two.as_bytes());
+        joker.run(&["systemctl", "reboot"]);
+        joker.wait_until("the panic", || joker.console_text().contains("kernel panic"));
+        joker.wait_until("it to be off", || joker.leader().is_none());
+        joker.power_cut();
+        joker.boot();
+        assert_eq!((joker.version().as_str(), joker.boots()), ("one", 3));
+    });
+}
+
+#[test]
+fn a_switch_does_to_units_what_their_change_asks_for() {
+    on_each(|cluster| {
+        let steady = service("", "sleep infinity");
+        let reloads = "[Unit]\nX-ReloadIfChanged=true\n#@version@\n[Service]\n\
+                       ExecStart=sleep infinity\nExecReload=touch /run/reloaded\n\
+                       [Install]\nWantedBy=multi-user.target\n";
+        let host = Host::new("joker", "one")
+            .unit("steady.service", &steady)
+            .unit("goes.service", &steady)
+            .unit("reloads.service", reloads)
+            .unit(
+                "restarts.service",
+                &service("X-StopIfChanged=false\n#@version@", "sleep infinity"),
+            )
+            .unit(
+                "stays.service",
+                &service("X-RestartIfChanged=false\n#@version@", "sleep infinity"),
+            )
+            .unit("keeps.service", &service("X-StopOnRemoval=false", "sleep infinity"))
+            .unit("many@.service", "#@version@\n[Service]\nExecStart=sleep infinity\n")
+            .file("motd-of-mine", "@version@\n");
+        let joker = cluster.booted(&host);
+        joker.must(&["systemctl", "start", "many@1.service"]);
+        let units = ["web", "steady", "reloads", "restarts", "stays", "keeps", "many@1"];
+        let pids =
+            |joker: &Machine| units.map(|unit| joker.unit(&format!("{unit}.service"), "MainPID"));
+        let before = pids(&joker);
+        assert!(before.iter().all(|pid| pid != "0"), "{before:?}");
+
+        let two = host
+            .at("two")
+            .without_unit("goes.service")
+            .without_unit("keeps.service")
+            .unit("new.service", &steady)
+            .unit("idle.service", "[Service]\nExecStart=sleep infinity\n");
+        two.write(cluster.tree());
+        let two = joker.build(cluster.tree());
+        let (code, said) = joker.switch(&two, "dry-activate");
+        assert_eq!((code, joker.version().as_str()), (Some(0), "one"));
+        assert!(said.contains("restart: restarts.service; reload: reloads.service"), "{said}");
+        assert_eq!(pids(&joker), before);
+
+        let (code, said) = joker.switch(&two, "switch");
+        assert_eq!(code, Some(0), "{said}");
+        let after = pids(&joker);
+        let moved = |unit: &str| {
+            let n = units.iter().position(|known| *known == unit).unwrap();
+            assert_ne!(after[n], "0", "{unit}");
+            before[n] != after[n]
+        };
+        assert_eq!(
+            units.map(moved),
+            [true, false, false, true, false, false, true],
+            "{units:?}: {said}"
+        );
+        assert!(
+            said.contains("stopping the following units: goes.service many@1.service web.service"),
+            "{said}"
+        );
+        assert!(said.contains("restarting the following units: restarts.service"), "{said}");
+        assert!(
+            said.contains("NOT restarting the following changed units: stays.service"),
+            "{said}"
+        );
+        assert!(joker.run(&["test", "-e", "/run/reloaded"]).status.success());
+        assert!(joker.is_active("new.service"), "{said}");
+        assert!(!joker.is_active("goes.service") && !joker.is_active("idle.service"));
+        assert_eq!(joker.unit("web.service", "Description"), "The web, two");
+        assert_eq!(joker.read("/etc/motd-of-mine"), "two");
+        assert_eq!((joker.default(), joker.failed_units().as_str()), (Some(two), ""));
+        assert_eq!(joker.tell(&["ls", "/run/nixos"]), "switch-to-configuration.lock");
+    });
+}
+
+#[test]
+fn a_failed_unit_or_activation_is_told_by_the_exit_code() {
+    on_each(|cluster| {
+        let host = Host::new("joker", "one");
+        let joker = cluster.booted(&host);
+        let built = |host: &Host| {
+            host.write(cluster.tree());
+            joker.build(cluster.tree())
+        };
+        // 4, and switched.
+        let bad =
+            "[Service]\nType=oneshot\nExecStart=false\n[Install]\nWantedBy=multi-user.target\n";
+        let fails = built(&host.at("two").unit("bad.service", bad));
+        let (code, said) = joker.switch(&fails, "test");
+        assert_eq!((code, joker.running()), (Some(4), Some(fails.clone())), "{said}");
+        assert!(joker.failed_units().starts_with("bad.service"), "{}", joker.failed_units());
+        // The way back is clean.
+        let one = joker.default().unwrap();
+        let (code, said) = joker.switch(&one, "test");
+        assert_eq!((code, joker.failed_units().as_str()), (Some(0), ""), "{said}");
+        // A restart loop is as bad as a failure.
+        let again = "[Service]\nType=notify\nExecStart=false\nRestart=always\nRestartSec=60\n\
+                     [Install]\nWantedBy=multi-user.target\n";
+        let loops = built(&host.at("three").unit("again.service", again));
+        assert_eq!(joker.switch(&loops, "test").0, Some(4));
+        assert_eq!(joker.switch(&one, "test").0, Some(0));
+        // 2, and carried on.
+        let breaks = built(&host.at("four").activation("touch /run/half-way\nfalse\n"));
+        let (code, said) = joker.switch(&breaks, "test");
+        assert_eq!((code, joker.version().as_str()), (Some(2), "four"), "{said}");
+        assert_eq!(joker.unit("web.service", "Description"), "The web, four");
+        assert!(joker.is_active("web.service"));
+        assert!(joker.run(&["test", "-e", "/run/half-way"]).status.success());
+        // 1: its own check refuses, unless told not to look.
+        let mut refuses = host.at("five");
+        refuses.knobs.switch.refuse_check = true;
+        let refuses = built(&refuses);
+        assert_eq!(joker.switch(&refuses, "test").0, Some(1));
+        assert_eq!(joker.version(), "four");
+        let program = format!("{refuses}/bin/switch-to-configuration");
+        joker.must(&["env", "NIXOS_NO_CHECK=1", &program, "test"]);
+        assert_eq!(joker.version(), "five");
+    });
+}
+
+#[test]
+fn without_a_bus_nothing_can_be_switched() {
+    on_each(|cluster| {
+        let host = Host::new("joker", "one");
+        let joker = cluster.booted(&host);
+        host.at("two").write(cluster.tree());
+        let two = joker.build(cluster.tree());
+        // Its socket would start it again.
+        joker.must(&["systemctl", "stop", "dbus.socket", "dbus.service"]);
+        let (code, said) = joker.switch(&two, "test");
+        assert_eq!((code, joker.version().as_str()), (Some(1), "one"), "{said}");
+        assert!(said.contains("system bus"), "{said}");
+        assert!(joker.is_active("web.service"), "nothing was stopped");
+        // The boot loader needs no bus, and systemd's private socket is there.
+        assert_eq!(joker.switch(&two, "boot").0, Some(0));
+        // logind does not come back to a bus that was away.
+        joker.must(&["systemctl", "start", "dbus.socket"]);
+        joker.must(&["systemctl", "restart", "dbus.service", "systemd-logind.service"]);
+        for name in ["org.freedesktop.systemd1", "org.freedesktop.login1"] {
+            joker.wait_for(&["busctl", "--system", "status", name]);
+        }
+        assert_eq!(joker.switch(&two, "test").0, Some(0));
+
+        // Without logind it stops half-way.
+        host.at("three").write(cluster.tree());
+        let three = joker.build(cluster.tree());
+        joker.must(&["systemctl", "mask", "--runtime", "--now", "systemd-logind.service"]);
+        let (code, said) = joker.switch(&three, "test");
+        assert_eq!((code, joker.version().as_str()), (Some(1), "three"), "{said}");
+        assert!(!joker.is_active("web.service"), "stopped, and not started again");
+        joker.must(&["systemctl", "unmask", "--runtime", "systemd-logind.service"]);
+        // The lists that it left are taken up by the next one.
+        assert_eq!(joker.switch(&three, "test").0, Some(0));
+        assert!(joker.is_active("web.service"));
+    });
+}
+
+#[test]
+fn hosts_reach_the_forge_by_name_and_build_through_a_sandboxing_daemon() {
+    on_each(|cluster| {
+        let host = Host::new("joker", "one");
+        let commit = timed("push", || {
+            timed("forge", || {
+                cluster.forge();
+            });
+            cluster.push("release", &[&host])
+        });
+        let joker = timed("installed and booted", || cluster.booted(&host));
+        let git = ["git", "-c", "http.sslCAInfo=/etc/ssl/forge.pem"];
+        let ask = ["-c", "credential.helper=", "ls-remote"];
+        let url = cluster.repo().url.clone();
+        assert!(url.starts_with("https://forge:"), "{url}");
+        let with_token =
+            url.replacen("://", &format!("://fort-agent:{}@", joker.read("/etc/forge-token")), 1);
+        let heads = joker.must(&[&git[..], &ask, &[&with_token, "refs/heads/release"]].concat());
+        assert!(heads.starts_with(&commit.to_string()), "{heads}");
+        let env = ["env", "GIT_TERMINAL_PROMPT=0"];
+        let refused = joker.run(&[&env[..], &git, &ask, &[&url]].concat());
+        assert!(!refused.status.success(), "not without the token");
+
+        // As an agent does: a clone, then the system by its flake.
+        timed("clone", || {
+            joker.must(
+                &[&git[..], &["clone", "-q", "-b", "release", &with_token, "/var/lib/clone"]]
+                    .concat(),
+            )
+        });
+        let flake =
+            "git+file:///var/lib/clone#nixosConfigurations.joker.config.system.build.toplevel";
+        let nix = ["nix", "--extra-experimental-features", "nix-command flakes"];
+        let build = ["build", "--no-link", "--print-out-paths", flake];
+        let built = timed("build", || {
+            joker.must(&[&["env", "NIX_REMOTE=daemon"][..], &nix, &build].concat())
+        });
+        assert_eq!(Some(built), joker.running(), "what was installed by path");
+
+        // A builder sees nothing of the host, is nobody, and has no network.
+        let looks = "b=$tools/busybox; $b id -u > $out; $b ls / >> $out; $b ip -o link >> $out";
+        let looks = format!(
+            "let tools = \"${{/var/lib/clone/tools}}\"; in derivation {{ name = \"looks\"; inherit tools; \
+             system = builtins.currentSystem; builder = \"${{tools}}/busybox\"; \
+             args = [ \"sh\" \"-euc\" \"{looks}\" ]; }}"
+        );
+        let build = ["build", "--impure", "--no-link", "--print-out-paths", "--expr", &looks];
+        let seen = timed("look", || {
+            joker.must(&[&["env", "NIX_REMOTE=daemon"][..], &nix, &build].concat())
+        });
+        let seen = joker.read(&seen);
+        let lines: Vec<&str> = seen.lines().collect();
+        assert!(lines[0] != "0" && !lines.contains(&"var") && lines.contains(&"build"), "{seen}");
+        let links = lines.iter().filter(|line| line.contains("mtu"));
+        assert!(
+            links.clone().all(|line| line.contains("LOOPBACK")) && links.count() == 1,
+            "{seen}"
+        );
+        assert!(joker.is_active("nix-daemon.service"), "it was started by its socket");
+    });
+}
+
+#[test]
+fn a_host_shuts_down_in_order() {
+    on(Image::Trixie, |cluster| {
+        let marks = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\n\
+                     ExecStop=touch /var/lib/stopped\n[Install]\nWantedBy=multi-user.target\n";
+        let joker = cluster.booted(&Host::new("joker", "one").unit("marks.service", marks));
+        timed("shutdown", || joker.shut_down());
+        assert!(joker.disk("/var/lib/stopped").exists());
+        joker.boot();
+        assert_eq!(joker.boots(), 2);
+    });
+}
+
+fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let result = work();
+    let took: Duration = began.elapsed();
+    eprintln!("{what}: {} ms", took.as_millis());
+    result
+}

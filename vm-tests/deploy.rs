@@ -1,0 +1,341 @@
+//! The agent on whole hosts: as the unit that it is meant to be, with its jobs
+//! in transient units, Nix through its daemon, and others looking over D-Bus.
+
+use fort_agent::core::types::Commit;
+use serde_json::Value;
+
+use crate::support::{Cluster, Host, Image, Machine, on, on_each, service};
+
+/// The agent's program, in whatever runs.
+const AGENT: &str = "/run/current-system/sw/bin/fort-agent";
+
+fn host(cluster: &Cluster, name: &str) -> Host {
+    Host::new(name, "one").agent(&cluster.agent_config(""))
+}
+
+/// A host that runs its first system, with the agent in it.
+fn started(cluster: &Cluster, host: &Host) -> Machine {
+    cluster.forge();
+    cluster.booted(host)
+}
+
+fn history(machine: &Machine) -> Vec<Value> {
+    serde_json::from_str(&machine.must(&[AGENT, "history", "--json"])).unwrap()
+}
+
+fn verdicts(machine: &Machine, commit: Commit) -> Vec<String> {
+    let of_commit = |entry: &&Value| entry["commit"] == commit.to_string();
+    let history = history(machine);
+    let verdicts = history.iter().rev().filter(of_commit);
+    verdicts.map(|entry| entry["verdict"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_commit_becomes_units_and_survives_a_reboot() {
+    on_each(|cluster| {
+        let one = host(cluster, "joker").unit("old.service", &service("", "sleep infinity"));
+        let joker = started(cluster, &one);
+        assert!(joker.is_active("old.service"));
+        let web = joker.unit("web.service", "MainPID");
+        let two = one
+            .at("two")
+            .without_unit("old.service")
+            .unit("new.service", &service("", "sleep infinity"));
+        let commit = cluster.push("release", &[&two]);
+        let status = joker.wait_in_sync(commit);
+
+        assert_eq!(joker.version(), "two");
+        assert_eq!(joker.unit("web.service", "Description"), "The web, two");
+        assert_ne!(joker.unit("web.service", "MainPID"), web, "a changed unit is restarted");
+        assert!(joker.is_active("new.service") && !joker.is_active("old.service"));
+        assert_eq!(joker.default().as_deref(), status["running"]["system"].as_str());
+        assert_eq!(verdicts(&joker, commit), ["good"]);
+        // Nothing is left of the jobs.
+        assert_eq!(joker.must(&["ls", "/var/lib/fort-agent/jobs"]), "");
+        assert_eq!(joker.must(&["ls", "/run/fort-agent-handover"]), "");
+
+        joker.reboot();
+        let status = joker.wait_in_sync(commit);
+        assert_eq!(joker.booted().as_deref(), status["running"]["system"].as_str());
+        assert_eq!(verdicts(&joker, commit), ["good"], "nothing is deployed twice");
+    });
+}
+
+#[test]
+fn an_agent_that_its_own_switch_restarts_finds_the_outcome() {
+    on(Image::Trixie, |cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        joker.wait_status("the agent to answer", |_| true);
+        let before = joker.unit("fort-agent.service", "MainPID");
+        // Another configuration: the unit's restart trigger changes.
+        let two =
+            one.at("two").agent(&cluster.agent_config("[metrics]\nlisten = \"127.0.0.1:9101\""));
+        let commit = cluster.push("release", &[&two]);
+        joker.wait_in_sync(commit);
+        assert_ne!(joker.unit("fort-agent.service", "MainPID"), before);
+        assert_eq!(verdicts(&joker, commit), ["good"]);
+        let switches: Vec<String> = joker.switches().into_iter().map(|(what, _)| what).collect();
+        assert_eq!(switches, ["test", "boot"], "nothing is activated twice");
+    });
+}
+
+#[test]
+fn a_deployment_upgrades_the_agent() {
+    on_each(|cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let program = || {
+            let pid = joker.unit("fort-agent.service", "MainPID");
+            joker.must(&["readlink", &format!("/proc/{pid}/exe")])
+        };
+        let before = program();
+        joker.receive(&cluster.other_agent("another build"));
+        let commit = cluster.push("release", &[&one.at("two")]);
+        joker.wait_in_sync(commit);
+        assert_ne!(program(), before);
+        assert_eq!(verdicts(&joker, commit), ["good"]);
+        // The new one goes on by itself.
+        let commit = cluster.push("release", &[&one.at("three")]);
+        joker.wait_in_sync(commit);
+        assert_eq!(joker.version(), "three");
+    });
+}
+
+#[test]
+fn a_testing_branch_is_undone_by_a_reboot() {
+    on(Image::Trixie, |cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let release = cluster.push("release", &[&one]);
+        joker.wait_in_sync(release);
+        let default = joker.default();
+        let test = cluster.push("release-joker-test", &[&one.at("trial")]);
+        joker.wait_in_sync(test);
+        assert_eq!((joker.version().as_str(), joker.default()), ("trial", default.clone()));
+
+        joker.power_cut();
+        joker.boot();
+        let status = joker.wait_status("the test to be undone", |status| {
+            status["reason"].as_str().is_some_and(|reason| reason.contains("undone by a reboot"))
+        });
+        assert_eq!(status["running"]["commit"], release.to_string());
+        assert_eq!((joker.version().as_str(), joker.default()), ("one", default));
+        joker.must(&[AGENT, "retry"]);
+        joker.wait_in_sync(test);
+        assert_eq!(joker.version(), "trial");
+    });
+}
+
+#[test]
+fn a_host_with_a_flake_of_its_own_follows_it() {
+    on_each(|cluster| {
+        let own = cluster.agent_config("[system]\nflake_dir = \"hosts/{hostname}\"");
+        let one = Host::new("joker", "one").agent(&own);
+        cluster.tree().host_flake("joker");
+        let joker = started(cluster, &one);
+        let commit = cluster.push("release", &[&one.at("two")]);
+        joker.wait_in_sync(commit);
+        assert_eq!(joker.version(), "two");
+    });
+}
+
+#[test]
+fn a_unit_that_newly_fails_brings_the_old_system_back() {
+    on_each(|cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let good = cluster.push("release", &[&one]);
+        joker.wait_in_sync(good);
+        let default = joker.default();
+        let fails =
+            "[Service]\nType=oneshot\nExecStart=false\n[Install]\nWantedBy=multi-user.target\n";
+        let commit = cluster.push("release", &[&one.at("two").unit("broken.service", fails)]);
+        let status = joker.wait_status("it to be put back", |status| {
+            status["last_deployment"]["commit"] == commit.to_string()
+        });
+        assert_eq!(status["last_deployment"]["verdict"], "rolled-back");
+        let cause = status["last_deployment"]["cause"].as_str().unwrap();
+        assert!(cause.contains("broken.service has failed"), "{cause}");
+        assert_eq!((joker.version().as_str(), joker.default()), ("one", default));
+        assert_eq!(joker.failed_units(), "");
+        assert!(joker.is_active("web.service"));
+    });
+}
+
+#[test]
+fn a_service_in_a_restart_loop_brings_the_old_system_back() {
+    on(Image::Trixie, |cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let good = cluster.push("release", &[&one]);
+        joker.wait_in_sync(good);
+        let dies = "[Service]\nExecStart=sh -c 'sleep 1; exit 1'\nRestart=always\nRestartSec=100ms\n\
+                    StartLimitIntervalSec=0\n[Install]\nWantedBy=multi-user.target\n";
+        let commit = cluster.push("release", &[&one.at("two").unit("loop.service", dies)]);
+        let status = joker.wait_status("it to be put back", |status| {
+            status["last_deployment"]["commit"] == commit.to_string()
+        });
+        assert_eq!(status["last_deployment"]["verdict"], "rolled-back");
+        let cause = status["last_deployment"]["cause"].as_str().unwrap();
+        assert!(cause.contains("loop.service"), "{cause}");
+        assert_eq!(joker.version(), "one");
+    });
+}
+
+#[test]
+fn a_backup_that_always_fails_does_not() {
+    on(Image::Trixie, |cluster| {
+        let fails = "[Service]\nType=oneshot\nExecStart=false\n";
+        let timer = "[Timer]\nOnActiveSec=0\nOnUnitInactiveSec=1s\nAccuracySec=10ms\n\
+                     [Install]\nWantedBy=multi-user.target\n";
+        let one = host(cluster, "joker").unit("backup.service", fails).unit("backup.timer", timer);
+        let joker = started(cluster, &one);
+        let commit = cluster.push("release", &[&one.at("two")]);
+        joker.wait_in_sync(commit);
+        assert_eq!(verdicts(&joker, commit), ["good"]);
+        assert!(joker.failed_units().contains("backup.service"), "{}", joker.failed_units());
+    });
+}
+
+#[test]
+fn a_stranger_may_look_and_do_nothing_else() {
+    on_each(|cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let commit = cluster.push("release", &[&one.at("two")]);
+        joker.wait_in_sync(commit);
+        let stranger = |words: &[&str]| {
+            let mut command =
+                vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", AGENT];
+            command.extend(words);
+            joker.run(&command)
+        };
+        let looked = stranger(&["status", "--json"]);
+        assert!(looked.status.success(), "{}", String::from_utf8_lossy(&looked.stderr));
+        let status: Value = serde_json::from_slice(&looked.stdout).unwrap();
+        assert_eq!(status["state"], "up-to-date");
+        for words in [&["poll"][..], &["retry"], &["accept", "0123456"]] {
+            let refused = stranger(words);
+            assert_eq!(refused.status.code(), Some(4), "{words:?}");
+        }
+        let property = joker.must(&[
+            "busctl",
+            "get-property",
+            "network.gisi.fort.Agent1",
+            "/network/gisi/fort/Agent1",
+            "network.gisi.fort.Agent1",
+            "RunningCommit",
+        ]);
+        assert_eq!(property, format!("s \"{commit}\""));
+    });
+}
+
+#[test]
+fn the_journal_of_one_deployment_is_one_field_away() {
+    on(Image::Trixie, |cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let commit = cluster.push("release", &[&one.at("two")]);
+        joker.wait_in_sync(commit);
+        let id = history(&joker)[0]["id"].as_str().unwrap().to_owned();
+        let lines = joker.journal(&[&format!("FORT_DEPLOYMENT={id}"), "-o", "json"]);
+        let lines: Vec<Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let units: std::collections::BTreeSet<&str> =
+            lines.iter().filter_map(|line| line["_SYSTEMD_UNIT"].as_str()).collect();
+        let expected = [
+            format!("fort-agent-realise-{id}.service"),
+            format!("fort-agent-switch-{id}.service"),
+            "fort-agent.service".to_owned(),
+        ];
+        assert_eq!(units.into_iter().collect::<Vec<_>>(), expected);
+        for line in &lines {
+            assert!(line["MESSAGE"].is_string(), "{line}");
+        }
+        assert!(lines.iter().any(|line| line["FORT_COMMIT"] == commit.to_string()));
+        assert!(lines.iter().any(|line| line["FORT_STAGE"] == "realise"));
+    });
+}
+
+#[test]
+fn building_is_limited_as_configured() {
+    on(Image::Trixie, |cluster| {
+        let limits =
+            cluster.agent_config("[system]\nlimits = { memory_high = \"512M\", cpu_weight = 20 }");
+        let one = Host::new("joker", "one").agent(&limits);
+        let joker = started(cluster, &one);
+        let mut slow = one.at("two");
+        slow.knobs.build_seconds = 600;
+        cluster.push("release", &[&slow]);
+        let status = joker.wait_status("it to build", |status| status["state"] == "realising");
+        let id = status["deployment"]["id"].as_str().unwrap().to_owned();
+        let unit = format!("fort-agent-realise-{id}.service");
+        joker.wait_until("its unit", || joker.is_active(&unit));
+        assert_eq!(joker.unit(&unit, "CPUWeight"), "20");
+        assert_eq!(joker.unit(&unit, "MemoryHigh"), (512 << 20).to_string());
+        // A newer commit stops it, and its unit goes.
+        let commit = cluster.push("release", &[&one.at("three")]);
+        joker.wait_in_sync(commit);
+        joker.wait_until("its unit to go", || !joker.is_active(&unit));
+    });
+}
+
+#[test]
+fn an_agent_that_is_killed_finds_its_jobs_again() {
+    on(Image::Trixie, |cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let mut slow = one.at("two");
+        slow.knobs.switch.hang.insert("test", 3);
+        let commit = cluster.push("release", &[&slow]);
+        joker.wait_status("it to activate", |status| status["state"] == "activating");
+        joker.must(&["systemctl", "kill", "--signal=KILL", "fort-agent.service"]);
+        joker.wait_in_sync(commit);
+        assert_eq!(verdicts(&joker, commit), ["good"]);
+        let tests = joker.switches().into_iter().filter(|(what, _)| what == "test").count();
+        assert_eq!(tests, 1, "it is not started twice");
+    });
+}
+
+#[test]
+fn a_guardian_that_is_killed_puts_the_old_system_back() {
+    on(Image::Trixie, |cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let good = cluster.push("release", &[&one]);
+        joker.wait_in_sync(good);
+        let mut slow = one.at("two");
+        slow.knobs.switch.hang_after.insert("test", 600);
+        let commit = cluster.push("release", &[&slow]);
+        joker.wait_until("the candidate to run", || joker.version() == "two");
+        let status = joker.status().unwrap();
+        let id = status["deployment"]["id"].as_str().unwrap().to_owned();
+        let unit = format!("fort-agent-switch-{id}.service");
+        joker.must(&["systemctl", "kill", "--signal=KILL", &unit]);
+        joker.wait_status("the old one to be back", |status| {
+            status["last_deployment"]["commit"] == commit.to_string()
+        });
+        assert_eq!(joker.version(), "one");
+        assert_eq!(verdicts(&joker, commit)[0], "interrupted");
+        assert!(joker.is_active("web.service"));
+    });
+}
+
+#[test]
+fn four_hosts_follow_one_forge() {
+    on(Image::Trixie, |cluster| {
+        let names = ["joker", "riddler", "penguin", "catwoman"];
+        let hosts: Vec<Host> = names.iter().map(|name| host(cluster, name)).collect();
+        cluster.forge();
+        let machines: Vec<Machine> = hosts.iter().map(|host| cluster.installed(host)).collect();
+        machines.iter().for_each(Machine::switch_on);
+        machines.iter().for_each(Machine::wait_booted);
+        let next: Vec<Host> = hosts.iter().map(|host| host.at("two")).collect();
+        let commit = cluster.push("release", &next.iter().collect::<Vec<_>>());
+        for machine in &machines {
+            machine.wait_in_sync(commit);
+            assert_eq!(machine.version(), "two");
+        }
+    });
+}

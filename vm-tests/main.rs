@@ -1,0 +1,9 @@
+//! Whole hosts: real systemd, D-Bus, nix-daemon and network, booted in a
+//! second and switched for real. `make vm-test` runs them, as root.
+#![allow(unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::wildcard_enum_match_arm)]
+
+mod boot;
+mod deploy;
+mod follow;
+mod support;

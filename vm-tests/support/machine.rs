@@ -1,0 +1,526 @@
+//! A host: an image with a layer of its own over it, booted by systemd-nspawn.
+//!
+//! What a boot loader does is done by `fixture/boot`. A reboot from inside
+//! boots again; a power cut kills every process at once and keeps the disk.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use fort_agent::core::types::Commit;
+use serde_json::Value;
+
+use super::cluster::GATEWAY;
+use super::shared::system::Repository;
+use super::systems::Agent;
+use super::world::{CGROUPS, PLACE, cgroup_of, remove_groups, run};
+
+/// Longer than anything here takes, even on a busy machine.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// The environment of commands on a host.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Boots for as long as it ends by a reboot, which is 133.
+const POWER: &str = r#"
+echo $$ > "$1/power/cgroup.procs"
+group="$1"
+shift
+while :; do
+    sh -c 'echo $$ > "$0/host/cgroup.procs"; exec "$@"' "$group" "$@"
+    code=$?
+    echo "ended with $code"
+    [ "$code" = 133 ] || exit "$code"
+done
+"#;
+
+/// Adds the program that is there to the store, under its own hash.
+const ADD_AGENT: &str =
+    "nix-store --add-fixed --recursive sha256 /var/lib/fixture/fort-agent > /dev/null";
+
+/// A host, running or not.
+pub(crate) struct Machine {
+    name: String,
+    address: String,
+    bridge: &'static str,
+    dir: PathBuf,
+    cgroup: PathBuf,
+    power: std::cell::RefCell<Option<Child>>,
+}
+
+impl Machine {
+    pub(super) fn new(
+        name: &str,
+        address: &str,
+        bridge: &'static str,
+        image: &Path,
+        cgroups: &Path,
+    ) -> Self {
+        let dir = Path::new(PLACE).join(name);
+        for part in ["upper", "work", "root"] {
+            fs::create_dir_all(dir.join(part)).unwrap();
+        }
+        let layers = format!(
+            "lowerdir={},upperdir={d}/upper,workdir={d}/work",
+            image.display(),
+            d = dir.display()
+        );
+        let root = dir.join("root");
+        run("mount", &["-t", "overlay", "-o", &layers, "overlay", root.to_str().unwrap()]);
+        let cgroup = cgroups.join(name);
+        for part in ["power", "host"] {
+            fs::create_dir_all(cgroup.join(part)).unwrap();
+        }
+        let machine = Self {
+            name: name.into(),
+            address: address.into(),
+            bridge,
+            dir,
+            cgroup,
+            power: None.into(),
+        };
+        machine.prepare();
+        machine
+    }
+
+    /// What makes it this host and no other.
+    fn prepare(&self) {
+        let id = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().replace('-', "");
+        self.write("/etc/machine-id", id.as_bytes());
+        self.write("/etc/hostname", format!("{}\n", self.name).as_bytes());
+        let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {}\n{GATEWAY} forge\n", self.name);
+        self.write("/etc/hosts", hosts.as_bytes());
+        self.write("/etc/resolv.conf", format!("nameserver {GATEWAY}\n").as_bytes());
+        let network = format!(
+            "[Match]\nName=host0\n[Network]\nAddress={}/24\nGateway={GATEWAY}\n\
+             LinkLocalAddressing=no\nIPv6AcceptRA=no\n",
+            self.address
+        );
+        self.write("/etc/systemd/network/10-host0.network", network.as_bytes());
+        self.write("/usr/sbin/fixture-boot", include_bytes!("../fixture/boot"));
+        self.set_mode("/usr/sbin/fixture-boot", 0o755);
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its disk: where a path of its really is. Links are not followed, and
+    /// what it has mounted (/run) is not there.
+    pub(crate) fn disk(&self, path: &str) -> PathBuf {
+        self.dir.join("root").join(path.trim_start_matches('/'))
+    }
+
+    /// Writes a file on its disk.
+    pub(crate) fn write(&self, path: &str, bytes: &[u8]) {
+        let place = self.disk(path);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(place, bytes).unwrap();
+    }
+
+    pub(crate) fn set_mode(&self, path: &str, mode: u32) {
+        fs::set_permissions(self.disk(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A file as its processes see it, without the last newline; empty if
+    /// there is none. While it is off: from its disk.
+    pub(crate) fn read(&self, path: &str) -> String {
+        if self.leader().is_some() {
+            let output = self.run(&["cat", path]);
+            return String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        }
+        fs::read_to_string(self.disk(path)).unwrap_or_default().trim_end().to_owned()
+    }
+
+    /// The target of a link, as its processes see it.
+    pub(crate) fn link(&self, path: &str) -> Option<String> {
+        let root = match self.leader() {
+            Some(leader) => PathBuf::from(format!("/proc/{leader}/root")),
+            None => self.dir.join("root"),
+        };
+        let target = fs::read_link(root.join(path.trim_start_matches('/'))).ok()?;
+        Some(target.to_string_lossy().into_owned())
+    }
+
+    /// The system that runs.
+    pub(crate) fn running(&self) -> Option<String> {
+        self.link("/run/current-system")
+    }
+
+    /// The system that was booted.
+    pub(crate) fn booted(&self) -> Option<String> {
+        self.link("/run/booted-system")
+    }
+
+    /// The system that the boot loader boots.
+    pub(crate) fn default(&self) -> Option<String> {
+        Some(self.read("/boot/default")).filter(|system| !system.is_empty())
+    }
+
+    /// What the running system's fixture shows.
+    pub(crate) fn version(&self) -> String {
+        self.read("/run/fixture/version")
+    }
+
+    /// Every switch that got the lock: its action and its system.
+    pub(crate) fn switches(&self) -> Vec<(String, String)> {
+        let log = self.read("/var/log/switches");
+        let split = |line: &str| line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()));
+        log.lines().filter_map(split).collect()
+    }
+
+    /// How often it was booted.
+    pub(crate) fn boots(&self) -> usize {
+        self.read("/var/log/boots").lines().count()
+    }
+
+    /// Switches it on and waits until everything has started. Units that
+    /// failed are the test's to look at.
+    pub(crate) fn boot(&self) {
+        self.switch_on();
+        self.wait_booted();
+    }
+
+    /// Switches it on.
+    pub(crate) fn switch_on(&self) {
+        assert!(self.power.borrow().is_none(), "{} is on", self.name);
+        let log = fs::File::options().create(true).append(true).open(self.console()).unwrap();
+        let child = Command::new("sh")
+            .args(["-c", POWER, "power"])
+            .arg(&self.cgroup)
+            .args(self.nspawn())
+            .args(["--network-bridge", self.bridge, "--console=pipe"])
+            .args(["--kill-signal=SIGRTMIN+3", "/usr/sbin/fixture-boot"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        *self.power.borrow_mut() = Some(child);
+    }
+
+    fn nspawn(&self) -> Vec<String> {
+        let root = self.dir.join("root");
+        ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--link-journal=no"]
+            .into_iter()
+            .chain(["--resolv-conf=off", "--timezone=off", "-M", &self.name, "-D"])
+            .chain(root.to_str())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Waits until it has booted.
+    #[track_caller]
+    pub(crate) fn wait_booted(&self) {
+        self.wait_until("it to boot", || {
+            let ended = match self.power.borrow_mut().as_mut() {
+                Some(power) => power.try_wait().unwrap(),
+                None => panic!("{} is off", self.name),
+            };
+            assert!(ended.is_none(), "{} did not boot:\n{}", self.name, self.console_text());
+            let Some(leader) = self.leader() else { return false };
+            Path::new(&format!("/proc/{leader}/root/run/systemd/private")).exists()
+                && matches!(
+                    self.tell(&["systemctl", "is-system-running", "--wait"]).as_str(),
+                    "running" | "degraded"
+                )
+        });
+    }
+
+    /// Reboots it as `systemctl reboot` does, and waits until it is up.
+    #[track_caller]
+    pub(crate) fn reboot(&self) {
+        let boots = self.boots();
+        // The connection may go before the answer.
+        self.run(&["systemctl", "reboot"]);
+        self.wait_until("it to reboot", || {
+            fs::read_to_string(self.disk("/var/log/boots")).unwrap().lines().count() > boots
+        });
+        self.wait_booted();
+    }
+
+    /// Takes the power away: every process ends at once, the disk stays.
+    pub(crate) fn power_cut(&self) {
+        let Some(mut power) = self.power.borrow_mut().take() else { return };
+        fs::write(self.cgroup.join("cgroup.kill"), "1").unwrap();
+        power.wait().unwrap();
+        let events = self.cgroup.join("cgroup.events");
+        let deadline = Instant::now() + LONG;
+        while !fs::read_to_string(&events).unwrap().contains("populated 0") {
+            assert!(Instant::now() < deadline, "{} does not die", self.name);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // What is left of its groups would keep it from booting again.
+        for part in ["power", "host"] {
+            remove_groups(&self.cgroup.join(part));
+            fs::create_dir_all(self.cgroup.join(part)).unwrap();
+        }
+    }
+
+    /// Shuts it down in order.
+    pub(crate) fn shut_down(&self) {
+        self.run(&["systemctl", "poweroff"]);
+        let deadline = Instant::now() + LONG;
+        while self.leader().is_some() {
+            assert!(Instant::now() < deadline, "{} does not shut down", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.power_cut();
+    }
+
+    /// Runs a command on it, as root, outside of all its units.
+    pub(crate) fn run(&self, command: &[&str]) -> Output {
+        self.command(command).output().unwrap()
+    }
+
+    /// The same, not waited for.
+    pub(crate) fn spawn(&self, command: &[&str]) -> Child {
+        self.command(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// A command on it, to be started; it must be on.
+    pub(crate) fn command(&self, command: &[&str]) -> Command {
+        let leader = self.leader().unwrap_or_else(|| panic!("{} is off", self.name));
+        let group = Path::new(CGROUPS).join(cgroup_of(&leader.to_string()));
+        let mut enter = Command::new("sh");
+        enter
+            .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
+            .arg(group.join("cgroup.procs"))
+            .args(["nsenter", "-t", &leader.to_string(), "-m", "-u", "-i", "-n", "-p", "-C"])
+            .args(["-r", "-w", "--", "env", "-i", &format!("PATH={PATH}"), "LANG=C.UTF-8"])
+            .args(command)
+            .stdin(Stdio::null());
+        enter
+    }
+
+    /// What a command printed, whether it succeeded or not.
+    pub(crate) fn tell(&self, command: &[&str]) -> String {
+        let output = self.run(command);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs a command that must succeed: what it printed.
+    #[track_caller]
+    pub(crate) fn must(&self, command: &[&str]) -> String {
+        let output = self.run(command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} {command:?}: {}\n{said}", self.name, output.status);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Waits for a condition.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + LONG;
+        while !condition() {
+            assert!(
+                Instant::now() < deadline,
+                "{}: waited in vain for {what}\n{}\n{}",
+                self.name,
+                self.console_text(),
+                self.failed_units()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a command succeeds.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, command: &[&str]) {
+        self.wait_until(&format!("{command:?}"), || self.run(command).status.success());
+    }
+
+    /// The units that are failed, one per line.
+    pub(crate) fn failed_units(&self) -> String {
+        if self.leader().is_none() {
+            return String::new();
+        }
+        self.tell(&["systemctl", "list-units", "--failed", "--plain", "--no-legend"])
+    }
+
+    /// A property of a unit.
+    pub(crate) fn unit(&self, unit: &str, property: &str) -> String {
+        self.tell(&["systemctl", "show", "--value", "-p", property, unit])
+    }
+
+    /// Whether a unit is active.
+    pub(crate) fn is_active(&self, unit: &str) -> bool {
+        self.unit(unit, "ActiveState") == "active"
+    }
+
+    /// Its journal, all boots; `matches` as for journalctl.
+    pub(crate) fn journal(&self, matches: &[&str]) -> String {
+        self.tell(&[&["journalctl", "--no-pager", "-o", "short-monotonic"], matches].concat())
+    }
+
+    /// What the agent says of itself, if it answers.
+    pub(crate) fn status(&self) -> Option<Value> {
+        let output = self.run(&["/run/current-system/sw/bin/fort-agent", "status", "--json"]);
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    /// Waits until the agent's status is as wanted.
+    #[track_caller]
+    pub(crate) fn wait_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = None;
+        self.wait_until(what, || {
+            last = self.status().or(last.take());
+            last.as_ref().is_some_and(&wanted)
+        });
+        last.unwrap()
+    }
+
+    /// Waits until a commit runs, was verified, and nothing else is to do.
+    #[track_caller]
+    pub(crate) fn wait_in_sync(&self, commit: Commit) -> Value {
+        self.wait_status(&format!("in sync with {commit}"), |status| {
+            status["state"] == "up-to-date"
+                && status["desired"]["commit"] == commit.to_string()
+                && status["running"]["commit"] == commit.to_string()
+                && status["deployment"].is_null()
+        })
+    }
+
+    /// Runs a system's switch-to-configuration by hand: its exit code, if it
+    /// was not killed, and what it said.
+    pub(crate) fn switch(&self, system: &str, action: &str) -> (Option<i32>, String) {
+        let program = format!("{system}/bin/switch-to-configuration");
+        let output = self.run(&[&program, action]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Puts a directory of this machine's onto its disk.
+    pub(crate) fn copy_in(&self, from: &Path, to: &str) {
+        let to = self.disk(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        let _ = fs::remove_dir_all(&to);
+        run("cp", &["-aT", from.to_str().unwrap(), to.to_str().unwrap()]);
+    }
+
+    /// Builds its system of a work tree on it, through its Nix daemon: the
+    /// store path. Not through git: what is not committed counts.
+    #[track_caller]
+    pub(crate) fn build(&self, tree: &Repository) -> String {
+        self.bring(tree);
+        self.must(&["sh", "-euc", &self.build_script(), "build"])
+    }
+
+    /// Makes its system of a work tree what it boots, while it is off: what an
+    /// installation does. Needs no daemon.
+    #[track_caller]
+    pub(crate) fn install(&self, tree: &Repository, agent: &Agent) {
+        self.bring(tree);
+        self.bring_agent(agent);
+        let script = format!(
+            "{ADD_AGENT}\n{}\nsystem=\"$(readlink /var/lib/fixture/system)\"\n\
+             nix-env -p /nix/var/nix/profiles/system --set \"$system\"\n\
+             NIXOS_INSTALL_BOOTLOADER=1 \"$system/bin/switch-to-configuration\" boot\n\
+             rm -r /var/lib/fixture /var/log/switches",
+            self.build_script()
+        );
+        let nspawn = self.nspawn();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "echo $$ > \"$0/host/cgroup.procs\"; exec \"$@\""])
+            .arg(&self.cgroup)
+            .args(nspawn)
+            .args(["--console=pipe", "--private-network", "/bin/sh", "-euc", &script])
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} cannot be installed: {said}", self.name);
+        remove_groups(&self.cgroup.join("host"));
+        fs::create_dir_all(self.cgroup.join("host")).unwrap();
+    }
+
+    /// Puts an agent's program into its store, as a cache would.
+    #[track_caller]
+    pub(crate) fn receive(&self, agent: &Agent) {
+        self.bring_agent(agent);
+        self.must(&["sh", "-euc", ADD_AGENT]);
+    }
+
+    fn bring_agent(&self, agent: &Agent) {
+        let place = self.disk("/var/lib/fixture");
+        fs::create_dir_all(&place).unwrap();
+        fs::copy(&agent.file, place.join("fort-agent")).unwrap();
+    }
+
+    fn bring(&self, tree: &Repository) {
+        // Not .git: a path of a flake, not a repository.
+        let place = self.disk("/var/lib/fixture/tree");
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir_all(&place).unwrap();
+        for part in ["flake.nix", "systems.nix", "scripts", "tools", "hosts"] {
+            let from = tree.dir().join(part);
+            run("cp", &["-a", from.to_str().unwrap(), place.to_str().unwrap()]);
+        }
+    }
+
+    fn build_script(&self) -> String {
+        format!(
+            "nix --extra-experimental-features 'nix-command flakes' build \
+             --out-link /var/lib/fixture/system --print-out-paths --no-write-lock-file \
+             path:/var/lib/fixture/tree#nixosConfigurations.{}.config.system.build.toplevel",
+            self.name
+        )
+    }
+
+    /// Its first process, as seen from here.
+    pub(crate) fn leader(&self) -> Option<u32> {
+        fn search(group: &Path) -> Option<u32> {
+            let members = fs::read_to_string(group.join("cgroup.procs")).ok()?;
+            let first = members.lines().filter_map(|pid| pid.parse().ok()).find(|pid: &u32| {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+                let numbers = numbers.map(|n| n.split_whitespace().collect::<Vec<_>>());
+                // Before it has its own name for things it is still nspawn.
+                numbers.is_some_and(|n| n.len() == 2 && n[1] == "1")
+            });
+            let below = fs::read_dir(group).into_iter().flatten().flatten();
+            first.or_else(|| {
+                below
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .find_map(|entry| search(&entry.path()))
+            })
+        }
+        search(&self.cgroup.join("host"))
+    }
+
+    fn console(&self) -> PathBuf {
+        self.dir.join("console")
+    }
+
+    /// What it wrote to its console, all boots.
+    pub(crate) fn console_text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.console()).unwrap_or_default()).into_owned()
+    }
+
+    /// What there is to know when a test fails, on stderr.
+    fn tell_all(&self) {
+        let mut out = std::io::stderr().lock();
+        let _ = writeln!(out, "--- console of {}\n{}", self.name, self.console_text());
+        if self.leader().is_some() {
+            let _ = writeln!(out, "--- journal of {}\n{}", self.name, self.journal(&["-n", "200"]));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell_all();
+        }
+        self.power_cut();
+        let root = self.dir.join("root");
+        let _ = Command::new("umount").args(["--recursive", "--lazy"]).arg(root).output();
+        remove_groups(&self.cgroup);
+    }
+}
