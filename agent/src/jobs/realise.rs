@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -79,14 +80,21 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
         timeout: host.timeout,
         out_link: dir.path().join("result"),
     };
-    let written = Cell::new(None::<Instant>);
-    let progress = |progress: Progress| {
-        if written.get().is_none_or(|at| at.elapsed() >= PACE) {
-            written.set(Some(Instant::now()));
-            note(dir, &told(&progress));
+    // What came last is written at the next tick: a build that is silent for an
+    // hour must not look like the moment before it.
+    let latest = Cell::new(None::<Progress>);
+    let mut work = pin!(realise(&nix_spec, |progress| latest.set(Some(progress)), cancelled));
+    let mut ticks = tokio::time::interval(PACE);
+    loop {
+        tokio::select! {
+            ended = &mut work => return outcome(ended, host.timeout),
+            _ = ticks.tick() => {
+                if let Some(progress) = latest.take() {
+                    note(dir, &told(&progress));
+                }
+            }
         }
-    };
-    outcome(realise(&nix_spec, progress, cancelled).await, host.timeout)
+    }
 }
 
 /// The tree of the commit, in a directory that no other job has. The trees of
