@@ -6,7 +6,7 @@
 #   make test         all tests
 #   make vm-test      whole hosts, booted for real: as root, some minutes
 #   make lint         formatting, clippy, licences, bans and sources
-#   make bench        the figures; BENCH_DIST=1 also builds what is shipped, for its size
+#   make bench        the figures, of the program as it is shipped
 #   make mutants      how much the core's tests notice
 #   make build        target/release/fort-agent
 
@@ -56,7 +56,6 @@ bench:
 	@$(SETUP) build nix
 	$(CARGO) build --release --locked
 	$(CARGO) build --locked --example bench
-	@if [ -n "$(BENCH_DIST)" ]; then $(CARGO) build --profile dist --locked --bin fort-agent; fi
 	FORT_AGENT_BENCH=$(CURDIR)/target/release/fort-agent target/debug/examples/bench
 
 mutants:

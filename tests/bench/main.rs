@@ -5,7 +5,7 @@
 #![allow(unreachable_pub, dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::wildcard_enum_match_arm)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 mod clone;
@@ -49,16 +49,10 @@ fn main() {
 }
 
 fn size() -> Row {
-    let release = agent();
-    let dist = release.ancestors().nth(2).unwrap_or(Path::new("")).join("dist/fort-agent");
-    let (figure, file) = match dist.is_file() {
-        true => ("program, stripped (dist)", dist),
-        false => ("program, stripped (release: BENCH_DIST=1 builds dist)", release),
-    };
-    let bytes = std::fs::metadata(file).map_or(0, |data| data.len());
+    let bytes = std::fs::metadata(agent()).map_or(0, |data| data.len());
     #[allow(clippy::cast_precision_loss, reason = "a handful of megabytes")]
     let megabytes = bytes as f64 / 1e6;
-    Row::new(figure, "MB", vec![megabytes]).target(15.0).comin(20.6)
+    Row::new("program, stripped", "MB", vec![megabytes]).target(15.0).comin(20.6)
 }
 
 fn peer() -> &'static str {

@@ -41,6 +41,16 @@ use crate::nix::{Nix, Settings};
 use crate::watch::Watch;
 use crate::{bus, clock, web};
 
+/// What came of a turn of the loop.
+enum Turn {
+    /// Nothing is to be done before then.
+    Idle(Mono),
+    /// Something was started beside the loop, which changes nothing yet.
+    Beside,
+    /// A step was taken.
+    Done,
+}
+
 /// Something that happened beside the loop.
 enum Event {
     Polled(Box<remotes::Polled>),
@@ -191,11 +201,13 @@ impl Agent {
 
     /// Takes steps until there is nothing to do before the moment returned.
     fn turn_until_idle(&mut self) -> Mono {
+        let mut last = None;
         for _ in 0..MOST_STEPS {
             let now = clock::now();
-            match self.turn(now) {
-                Ok(Some(until)) => return until,
-                Ok(None) => {}
+            match self.turn(last.take(), now) {
+                Ok(Turn::Idle(until)) => return until,
+                Ok(Turn::Beside) => last.clone_from(&self.seen),
+                Ok(Turn::Done) => {}
                 Err(error) => {
                     let said = format!("{error:#}");
                     if self.trouble.as_ref() != Some(&said) {
@@ -211,9 +223,14 @@ impl Agent {
         clock::mono().plus(PAUSE)
     }
 
-    /// One turn: look, decide, remember, do. `Some`: nothing before then.
-    fn turn(&mut self, now: Now) -> anyhow::Result<Option<Mono>> {
-        let seen = self.host.observe(&self.memory, now).context("cannot look at this host")?;
+    /// One turn: look, decide, remember, do. `last`: a look that still holds
+    /// for what is on this host; a poll that finds nothing new is to cost
+    /// little.
+    fn turn(&mut self, last: Option<Seen>, now: Now) -> anyhow::Result<Turn> {
+        let seen = match last {
+            Some(last) => self.host.observe_beside(last),
+            None => self.host.observe(&self.memory, now).context("cannot look at this host")?,
+        };
         let before = self.memory.history.last().map(|entry| entry.id.clone());
         let folded = fold(&self.policy, self.memory.clone(), &seen, now);
         let decision = decide(&self.policy, &folded, &seen, now);
@@ -238,20 +255,19 @@ impl Agent {
         self.host.perform(&decision.step).with_context(|| say::failed(&decision.step))?;
         self.trouble = None;
         Ok(match decision.step {
-            Step::Wait { until } => Some(self.next_turn(until, now.mono)),
-            Step::Poll { .. }
-            | Step::Compare { .. }
-            | Step::Follow { .. }
-            | Step::KeepRoots(_)
+            Step::Wait { until } => Turn::Idle(self.next_turn(until, now.mono)),
+            Step::Poll { .. } | Step::Compare { .. } | Step::KeepRoots(_) | Step::RunChecks(_) => {
+                Turn::Beside
+            }
+            Step::Follow { .. }
             | Step::StartRealise(_)
             | Step::StopJob(_)
             | Step::RemoveJob(_)
             | Step::StartSwitch(_)
             | Step::ResumeSwitch(_)
-            | Step::RunChecks(_)
             | Step::WriteVerdict { .. }
             | Step::Settle { .. }
-            | Step::GiveUp { .. } => None,
+            | Step::GiveUp { .. } => Turn::Done,
         })
     }
 

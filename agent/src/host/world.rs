@@ -141,6 +141,20 @@ impl Host {
         })
     }
 
+    /// The last look again, after a step that only started something beside
+    /// the loop: nothing on this host has changed by it.
+    pub(super) fn observe_beside(&mut self, last: Seen) -> Seen {
+        Seen {
+            rooting: self.rooting,
+            remotes: self.remotes.seen(),
+            relations: self.remotes.relations(),
+            comparing: self.remotes.comparing(),
+            checking: self.checking,
+            luck: luck(),
+            ..last
+        }
+    }
+
     /// One step.
     pub(super) fn perform(&mut self, step: &Step) -> anyhow::Result<()> {
         match step {
