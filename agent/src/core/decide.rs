@@ -386,6 +386,7 @@ impl Decider<'_> {
                 Realised::NoSuchHost { .. }
                 | Realised::Failed { .. }
                 | Realised::Damaged { .. }
+                | Realised::Refused { .. }
                 | Realised::Cancelled => false,
             },
             Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => false,

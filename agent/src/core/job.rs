@@ -6,6 +6,7 @@
 //! `verdict.json` by whichever agent is alive. A job is alive while it holds
 //! the lock on its `lock`. The formats outlive versions: fields are only added.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -192,6 +193,12 @@ pub struct SwitchOrder {
     pub health_timeout: Duration,
     /// Whether a remote answered before: if none did, none needs to after.
     pub remote_before: bool,
+    /// Whether the host's units are looked after, which takes systemd.
+    #[serde(default)]
+    pub units: bool,
+    /// Whether the host is rebooted if the old system cannot be put back.
+    #[serde(default)]
+    pub reboot_if_stuck: bool,
 }
 
 /// One check's result.
@@ -268,6 +275,41 @@ pub struct Stages {
     pub rollback: Option<u64>,
 }
 
+/// Why nothing was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalCause {
+    /// There is no room, on the store or on /boot.
+    DiskSpace,
+    /// Something that the system refers to is not in the store.
+    IncompleteClosure,
+    /// The system has no agent: nothing would follow the branch any more.
+    NoAgent,
+}
+
+impl RefusalCause {
+    /// As in status and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DiskSpace => "disk-space",
+            Self::IncompleteClosure => "incomplete-closure",
+            Self::NoAgent => "no-agent",
+        }
+    }
+}
+
+/// A refusal before anything was touched: nobody's failure, and asked again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// In one word.
+    pub cause: RefusalCause,
+    /// In a sentence, with the figures.
+    pub detail: String,
+    /// What that rests on.
+    #[serde(default)]
+    pub evidence: BTreeMap<String, String>,
+}
+
 /// What came of a switch job (`outcome.json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchOutcome {
@@ -323,6 +365,11 @@ pub enum Realised {
     },
     /// It was stopped, as asked.
     Cancelled,
+    /// Nothing was built or fetched.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 /// What a realise job is doing (`progress.json`).

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::backoff::Luck;
 use super::guardian;
 use super::job::{
-    Check, Generation, JobId, Order, RealiseOutcome, RealiseProgress, Realised, SwitchOrder,
-    SwitchOutcome, Verdict,
+    Check, Generation, JobId, Order, RealiseOutcome, RealiseProgress, Realised, Refusal,
+    SwitchOrder, SwitchOutcome, Verdict,
 };
 use super::types::{BootId, Commit, Mono, StorePath, Wall};
 
@@ -46,6 +46,14 @@ pub struct Seen {
     pub checks: Option<Round>,
     /// Whether a round of checks is running.
     pub checking: bool,
+    /// What was last found of a system that is to be activated.
+    pub preflight: Option<Preflight>,
+    /// Whether that is being found out.
+    pub preflighting: bool,
+    /// The last look for a remote.
+    pub look: Option<Look>,
+    /// Whether one is under way.
+    pub looking: bool,
     /// By chance.
     pub luck: Luck,
 }
@@ -61,6 +69,7 @@ impl Seen {
                     Realised::NoSuchHost { .. }
                     | Realised::Failed { .. }
                     | Realised::Damaged { .. }
+                    | Realised::Refused { .. }
                     | Realised::Cancelled => false,
                 },
                 Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => {
@@ -68,6 +77,35 @@ impl Seen {
                 }
             })
     }
+}
+
+/// Whether a system may be activated on this host, nothing having been touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preflight {
+    /// The system.
+    pub system: StorePath,
+    /// Whether it had to have an agent.
+    pub needs_agent: bool,
+    /// When that was found.
+    pub ended: Mono,
+    /// Why not.
+    pub refusal: Option<Refusal>,
+}
+
+/// A look for a remote: on a new connection, with a new name lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// When it began.
+    pub began: Mono,
+    /// When it was over.
+    pub ended: Mono,
+    /// Whether one answered.
+    pub reached: bool,
+    /// If none did: whether this host's own network works (link, default route
+    /// and gateway); none: that cannot be told.
+    pub network: Option<bool>,
+    /// What was found, in words.
+    pub detail: String,
 }
 
 /// What a system is kept in the store for.
@@ -81,11 +119,22 @@ pub enum Purpose {
     LastGood,
     /// It was verified before that.
     GoodBefore,
+    /// It was booted.
+    Booted,
+    /// It boots next.
+    Default,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Candidate, Self::Running, Self::LastGood, Self::GoodBefore];
+    pub const ALL: [Self; 6] = [
+        Self::Candidate,
+        Self::Running,
+        Self::LastGood,
+        Self::GoodBefore,
+        Self::Booted,
+        Self::Default,
+    ];
 
     /// The name of its link.
     pub fn as_str(self) -> &'static str {
@@ -94,6 +143,8 @@ impl Purpose {
             Self::Running => "running",
             Self::LastGood => "last-good",
             Self::GoodBefore => "good-before",
+            Self::Booted => "booted",
+            Self::Default => "default",
         }
     }
 }

@@ -114,6 +114,7 @@ impl Host {
                 Realised::Built { .. }
                 | Realised::NoSuchHost { .. }
                 | Realised::Failed { .. }
+                | Realised::Refused { .. }
                 | Realised::Cancelled => false,
             },
             Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => false,
@@ -334,6 +335,7 @@ impl Host {
                 Realised::NoSuchHost { .. }
                 | Realised::Failed { .. }
                 | Realised::Damaged { .. }
+                | Realised::Refused { .. }
                 | Realised::Cancelled => None,
             },
             Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => None,
