@@ -98,4 +98,11 @@ pub struct Policy {
     pub health_remote: bool,
     /// What failed checks lead to.
     pub on_failure: OnFailure,
+    /// Whether the host's units are looked after, which takes systemd. A system
+    /// without an agent is then refused.
+    pub units: bool,
+    /// Whether the host is rebooted if the old system cannot be put back.
+    pub reboot_if_stuck: bool,
+    /// Whether a system with another kernel is left to the next boot.
+    pub defer_kernel: bool,
 }

@@ -42,5 +42,8 @@ pub(super) fn policy(config: &Config) -> Policy {
             config::OnFailure::Rollback => OnFailure::Rollback,
             config::OnFailure::Report => OnFailure::Report,
         },
+        units: config.activation.runner == config::Runner::Systemd,
+        reboot_if_stuck: false,
+        defer_kernel: false,
     }
 }

@@ -13,6 +13,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{OwnedObjectPath, Variant};
 
 pub mod baseline;
+mod private;
 mod proxy;
 pub mod units;
 

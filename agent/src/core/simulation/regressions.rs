@@ -14,6 +14,9 @@ const MINUTE: u64 = 60 * SECOND;
 fn policy() -> Policy {
     let seconds = Duration::from_secs;
     Policy {
+        units: false,
+        reboot_if_stuck: false,
+        defer_kernel: false,
         hostname: "joker".into(),
         machine_id: None,
         remotes: vec!["origin".into()],
