@@ -43,7 +43,7 @@ pub async fn look() -> Network {
     if routes.is_empty() {
         return Network { works: Some(false), detail: "there is no default route".into() };
     }
-    let asked = join_all(routes.iter().map(|route| answers(route)));
+    let asked = join_all(routes.iter().map(answers));
     let found: Vec<Option<bool>> = asked.await;
     let names = |wanted: Option<bool>| {
         let of = routes.iter().zip(&found).filter(|(_, found)| **found == wanted);

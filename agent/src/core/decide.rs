@@ -689,18 +689,18 @@ impl Decider<'_> {
             return None;
         }
         let target = self.memory.target.as_ref()?;
-        let system = match outlook {
-            Outlook::Preflight(system) => {
-                // It may be the look that is wanted.
-                let passed = self.before_activation(target, system).is_none();
-                (!passed).then_some(system)
-            }
-            Outlook::Refused { again, .. } if *again > self.now.mono => {
+        let system = if let Outlook::Preflight(system) = outlook {
+            // It may be the look that is wanted.
+            let passed = self.before_activation(target, system).is_none();
+            (!passed).then_some(system)
+        } else if let Outlook::Refused { again, .. } = outlook {
+            let due = *again <= self.now.mono;
+            if !due {
                 wake.at(*again);
-                None
             }
-            Outlook::Refused { .. } => self.seen.preflight.as_ref().map(|found| &found.system),
-            _ => None,
+            self.seen.preflight.as_ref().map(|found| &found.system).filter(|_| due)
+        } else {
+            None
         }?;
         Some(Step::Preflight {
             system: system.clone(),
@@ -712,22 +712,17 @@ impl Decider<'_> {
     /// The looks before and after an activation. The one in between is a check.
     fn look(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
         let last = self.seen.look.as_ref();
-        let wanted = match outlook {
-            Outlook::Realising(job) => {
-                self.policy.health_remote && self.began_just_now(job) && {
-                    last.is_none_or(|look| self.now.mono.since(look.ended) >= FRESH / 2)
-                }
-            }
-            Outlook::Preflight(_) => {
-                self.policy.health_remote
-                    && last.is_none_or(|look| {
-                        !look.reached || self.now.mono.since(look.ended) >= FRESH
-                    })
-            }
+        let remote = self.policy.health_remote;
+        let older_than = |age| last.is_none_or(|look| self.now.mono.since(look.ended) >= age);
+        let wanted = if let Outlook::Realising(job) = outlook {
+            remote && self.began_just_now(job) && older_than(FRESH / 2)
+        } else if let Outlook::Preflight(_) = outlook {
+            remote && (older_than(FRESH) || last.is_some_and(|look| !look.reached))
+        } else if let Outlook::AwaitsRemote = outlook {
             // While polls fail, they tell when one answers.
-            Outlook::AwaitsRemote => self.remote_answers(),
-            Outlook::Experiment(_) => true,
-            _ => false,
+            self.remote_answers()
+        } else {
+            matches!(outlook, Outlook::Experiment(_))
         };
         if !wanted || self.seen.looking {
             return None;

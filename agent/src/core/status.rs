@@ -552,12 +552,17 @@ impl Viewer<'_> {
                 lift: format!("push a branch {}", self.policy.release),
             });
         }
-        match &self.decision.outlook {
-            Outlook::Stuck(trouble) => Some(self.stuck(trouble)),
-            Outlook::Refused { refusal, .. } => Some(self.refused(refusal)),
-            Outlook::BackingOff(trouble) => trouble.refusal.as_ref().map(|r| self.refused(r)),
-            _ => None,
+        let outlook = &self.decision.outlook;
+        if let Outlook::Stuck(trouble) = outlook {
+            return Some(self.stuck(trouble));
         }
+        if let Outlook::Refused { refusal, .. } = outlook {
+            return Some(self.refused(refusal));
+        }
+        if let Outlook::BackingOff(Trouble { refusal: Some(refusal), .. }) = outlook {
+            return Some(self.refused(refusal));
+        }
+        None
     }
 
     fn refused(&self, refusal: &Refusal) -> Held {
