@@ -23,3 +23,4 @@ pub mod nix;
 pub mod systemd;
 pub mod watch;
 pub mod web;
+pub mod windows;
