@@ -99,3 +99,25 @@ pub struct Policy {
     /// What failed checks lead to.
     pub on_failure: OnFailure,
 }
+
+/// What to do with a system whose kernel, initrd, modules or parameters differ
+/// from those of the booted one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnKernelChange {
+    /// As with every other: run it now, verify it, make it the boot default.
+    /// It runs in full from the next boot on.
+    #[default]
+    Switch,
+    /// Only make it the one that boots next, and verify it then.
+    Boot,
+}
+
+/// What to do when the old system could not be put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRollbackFailure {
+    /// Say so, and try again.
+    #[default]
+    Report,
+    /// Reboot into the last good default.
+    Reboot,
+}
