@@ -3,6 +3,7 @@
 //! `core` decides and touches nothing; every other module knows one outside
 //! party and decides nothing. ARCHITECTURE.md tells how they hang together.
 
+pub mod boot_loader;
 pub mod bus;
 pub mod cli;
 pub mod clock;
@@ -25,3 +26,4 @@ pub mod preflight;
 pub mod systemd;
 pub mod watch;
 pub mod web;
+pub mod windows;

@@ -14,7 +14,7 @@ use super::job::{
     DeploymentId, How, JobId, Kind, Order, Realised, Refusal, SwitchOrder, Target, Verdict,
 };
 use super::memory::{Deployment, Experiment, Memory, Stuck, Subject, Trouble};
-use super::policy::{OnFailure, Operation, Policy};
+use super::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
 use super::seen::{Job, Life, Purpose, Remote, Seen, Work};
 use super::select::{Selection, Standing, select};
 use super::types::{Commit, Mono, Now, StorePath, Wall};
@@ -817,7 +817,7 @@ impl Decider<'_> {
             health_timeout: self.policy.health_timeout,
             remote_before: self.remote_answers(),
             units: self.policy.units,
-            reboot_if_stuck: self.policy.reboot_if_stuck,
+            reboot_if_stuck: self.policy.on_rollback_failure == OnRollbackFailure::Reboot,
         })
     }
 

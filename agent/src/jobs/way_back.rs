@@ -98,7 +98,7 @@ pub(super) fn end_leftovers() {
 }
 
 async fn connect() -> Option<Systemd> {
-    match Systemd::connect_private().await {
+    match Systemd::connect_private(Path::new("/")).await {
         Ok(systemd) => Some(systemd),
         Err(error) => {
             tracing::error!("systemd does not answer: {error}");

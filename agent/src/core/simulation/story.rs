@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::chance::Chance;
 use super::forge::{Activation, Build, Change, Health};
 use super::world::{AgentPoint, JobPoint};
-use crate::core::policy::{ForcePush, OnFailure, Operation, Policy};
+use crate::core::policy::{
+    ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+};
 
 /// Everything that a course of events depends on.
 #[derive(Clone, Debug)]
@@ -141,8 +143,9 @@ fn policy(chance: &mut Chance) -> Policy {
         health_remote: !chance.one_in(5),
         on_failure: if chance.one_in(6) { OnFailure::Report } else { OnFailure::Rollback },
         units: chance.one_in(2),
-        reboot_if_stuck: chance.one_in(3),
-        defer_kernel: chance.one_in(4),
+        on_rollback_failure: chance.pick(&[OnRollbackFailure::Report, OnRollbackFailure::Reboot]),
+        on_kernel_change: chance.pick(&[OnKernelChange::Switch, OnKernelChange::Boot]),
+        reboots: chance.one_in(3),
     }
 }
 

@@ -11,7 +11,9 @@ use crate::core::job::{
     SwitchOrder, SwitchOutcome, Target,
 };
 use crate::core::memory::{Accepted, KnownSystem, Memory};
-use crate::core::policy::{ForcePush, OnFailure, Operation, Policy};
+use crate::core::policy::{
+    ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+};
 use crate::core::record::{fold, note};
 use crate::core::seen::{
     Heads, Job, Life, Look, Preflight, Relation, Relations, Remote, Seen, Work,
@@ -44,8 +46,9 @@ pub(super) fn policy() -> Policy {
     let seconds = Duration::from_secs;
     Policy {
         units: false,
-        reboot_if_stuck: false,
-        defer_kernel: false,
+        on_rollback_failure: OnRollbackFailure::Report,
+        on_kernel_change: OnKernelChange::Switch,
+        reboots: false,
         hostname: "joker".into(),
         machine_id: None,
         remotes: vec!["origin".into(), "mirror".into()],
