@@ -7,4 +7,5 @@ mod face;
 mod fixture;
 mod git;
 mod nix;
+mod store;
 mod support;

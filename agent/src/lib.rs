@@ -20,6 +20,7 @@ pub mod logging;
 pub mod machine;
 pub mod metrics;
 pub mod nix;
+pub mod store;
 pub mod systemd;
 pub mod watch;
 pub mod web;

@@ -58,10 +58,16 @@ impl ScratchStore {
 
     /// The agent's Nix on a store of that name.
     pub fn nix_on(&self, store: String) -> Nix {
+        self.nix_with(store, &[])
+    }
+
+    /// The same, told more options.
+    pub fn nix_with(&self, store: String, options: &[(&str, &str)]) -> Nix {
+        let more = options.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let settings = Settings {
             bin_dir: None,
             store,
-            options: Self::options(),
+            options: Self::options().into_iter().chain(more).collect(),
             home: self.dir().join("home"),
             cache: self.dir().join("cache"),
         };
