@@ -170,7 +170,7 @@ fn a_service_in_a_restart_loop_brings_the_old_system_back() {
         let joker = started(cluster, &one);
         let good = cluster.push("release", &[&one]);
         joker.wait_in_sync(good);
-        let dies = "[Service]\nExecStart=sh -c 'sleep 1; exit 1'\nRestart=always\nRestartSec=100ms\n\
+        let dies = "[Service]\nExecStart=sh -c 'sleep 0.3; exit 1'\nRestart=always\nRestartSec=100ms\n\
                     StartLimitIntervalSec=0\n[Install]\nWantedBy=multi-user.target\n";
         let commit = cluster.push("release", &[&one.at("two").unit("loop.service", dies)]);
         let status = joker.wait_status("it to be put back", |status| {

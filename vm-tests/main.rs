@@ -6,4 +6,5 @@
 mod boot;
 mod deploy;
 mod follow;
+mod private_socket;
 mod support;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::command::{Command, plain};
 use crate::config::{self, Probe};
 use crate::core::job::{Check, SwitchOrder};
+use crate::core::record::REMOTE;
 use crate::nix::StoreRoot;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::{Baseline, Blame, blame, definition_changed};
@@ -73,11 +74,8 @@ impl Health {
         }
         if !self.remotes.is_empty() && order.remote_before {
             running.push(Box::pin(async {
-                let found = match timeout(self.limit, self.any_remote()).await {
-                    Ok(found) => found,
-                    Err(_) => Err(format!("no remote answered within {:?}", self.limit)),
-                };
-                told("remote", true, found)
+                let found = any_remote(&self.remotes, &self.branch, self.limit).await;
+                told(REMOTE, true, found)
             }));
         }
         join_all(running).await
@@ -134,13 +132,20 @@ impl Health {
             format!("{}: {said}", finished.end)
         })
     }
+}
 
-    /// On a new connection with a new name lookup: an established one outlives
-    /// broken DNS, routes and firewall rules.
-    async fn any_remote(&self) -> Result<String, String> {
+/// Looks whether one of the remotes answers: on a new connection with a new
+/// name lookup, for an established one outlives broken DNS, routes and firewall
+/// rules.
+pub async fn any_remote(
+    remotes: &[git::Remote],
+    branch: &str,
+    limit: Duration,
+) -> Result<String, String> {
+    let ask = async {
         let mut errors = Vec::new();
-        for remote in self.remotes.clone() {
-            let (name, branch) = (remote.name.clone(), self.branch.clone());
+        for remote in remotes {
+            let (name, remote, branch) = (&remote.name, remote.clone(), branch.to_owned());
             let asked = tokio::task::spawn_blocking(move || {
                 git::Connection::open(&remote)?.heads(&[&branch]).map(|_| ())
             });
@@ -151,6 +156,10 @@ impl Health {
             }
         }
         Err(errors.join("; "))
+    };
+    match timeout(limit, ask).await {
+        Ok(found) => found,
+        Err(_) => Err(format!("no remote answered within {limit:?}")),
     }
 }
 

@@ -15,12 +15,18 @@ use serde::{Deserialize, Serialize};
 use crate::core::memory::{Accepted, Memory, VERSION};
 use crate::core::types::Wall;
 use crate::files::{self, Durability};
+use crate::jobs::dir;
+
+/// In a switch job's directory: what was remembered when it was ordered. The
+/// agent that a deployment brings may be of any version, or do anything.
+pub const COPY: &str = "memory.json";
 
 /// The journal of one state directory, which no other agent can open.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     high_water: PathBuf,
+    jobs: PathBuf,
     saved: Option<Memory>,
     _lock: File,
 }
@@ -63,6 +69,7 @@ impl Journal {
         Ok(Self {
             path: state_dir.join("journal.json"),
             high_water: state_dir.join("accepted.json"),
+            jobs: dir::all(state_dir),
             saved: None,
             _lock: lock,
         })
@@ -82,22 +89,34 @@ impl Journal {
                 let aside = self.path.with_file_name(name);
                 std::fs::rename(&self.path, &aside)
                     .context("cannot move the unusable journal aside")?;
+                let kept = aside.display();
+                let (memory, made) = match self.copy() {
+                    Some(copy) => (copy, "replaced by the copy from before the last switch"),
+                    None => (Memory::new(), "made anew"),
+                };
                 let said = format!(
-                    "the journal could not be used ({why}); it is kept as {} and was made anew",
-                    aside.display()
+                    "the journal could not be used ({why}); it is kept as {kept} and was {made}"
                 );
-                (Memory::new(), Some(said))
+                (memory, Some(said))
             }
         };
-        memory.accepted = files::read_json::<HighWater>(&self.high_water)
-            .ok()
-            .flatten()
-            .and_then(|high_water| high_water.accepted);
+        let high_water = files::read_json::<HighWater>(&self.high_water).ok().flatten();
+        memory.accepted = high_water.and_then(|high_water| high_water.accepted).or(memory.accepted);
         memory.rebuilt = problem.or_else(|| {
             let lost = memory.accepted.is_some();
             lost.then(|| "the journal was gone, and was made anew".to_owned())
         });
         Ok(memory)
+    }
+
+    /// What was remembered when the last switch was ordered, if that is not over.
+    fn copy(&self) -> Option<Memory> {
+        let jobs = std::fs::read_dir(&self.jobs).ok()?;
+        let mut copies: Vec<PathBuf> =
+            jobs.flatten().map(|job| job.path().join(COPY)).filter(|copy| copy.exists()).collect();
+        // Names begin with the kind and then the time.
+        copies.sort();
+        copies.iter().rev().find_map(|copy| read(copy).ok().flatten())
     }
 
     /// Makes the memory durable, if it changed.

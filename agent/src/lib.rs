@@ -3,6 +3,7 @@
 //! `core` decides and touches nothing; every other module knows one outside
 //! party and decides nothing. ARCHITECTURE.md tells how they hang together.
 
+pub mod boot_loader;
 pub mod bus;
 pub mod cli;
 pub mod clock;
@@ -19,8 +20,11 @@ pub mod journal;
 pub mod logging;
 pub mod machine;
 pub mod metrics;
+pub mod network;
 pub mod nix;
+pub mod preflight;
 pub mod store;
 pub mod systemd;
 pub mod watch;
 pub mod web;
+pub mod windows;

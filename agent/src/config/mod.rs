@@ -2,7 +2,8 @@
 //!
 //! Reads and checks; opens nothing that the file names (a token file may not be
 //! there yet, a directory is made later). What comes out was checked once and
-//! needs no second look. Keys whose feature is not built yet are mistakes too
+//! needs no second look. The one thing that is looked up is a time zone's name,
+//! in the tz database. Keys whose feature is not built yet are mistakes too
 //! (`unbuilt.rs`): an operator must not believe in what is not there.
 //!
 //! A surprise: where two values must fit each other (`health.grace` and
@@ -16,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeTable;
+
+use crate::core::policy::{OnKernelChange, OnRollbackFailure};
+use crate::windows::{TimeZone, Windows};
 
 mod document;
 pub mod duration;
@@ -60,6 +64,8 @@ pub struct Config {
     pub activation: Activation,
     /// When something that failed is tried again.
     pub retry: Retry,
+    /// Whether and when the agent reboots; without it never.
+    pub reboot: Option<Reboot>,
     /// What a system must prove.
     pub health: Health,
     /// Whether there is a listener for metrics.
@@ -198,6 +204,12 @@ pub struct Activation {
     pub runner: Runner,
     /// How long activating may take. Default 15 min.
     pub timeout: Duration,
+    /// Whose clock windows are on; by default the host's.
+    pub time_zone: Option<TimeZone>,
+    /// What is done with a system that runs in full only after a reboot.
+    pub on_kernel_change: OnKernelChange,
+    /// What is done when the old system could not be put back.
+    pub on_rollback_failure: OnRollbackFailure,
 }
 
 /// Who runs the long work.
@@ -219,6 +231,15 @@ pub struct Retry {
     pub max: Duration,
     /// How often a system is activated before it is quarantined. Default 3.
     pub activations: u32,
+}
+
+/// Whether and when the agent reboots the host for a system that needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reboot {
+    /// Whether it does at all. Default false.
+    pub allow: bool,
+    /// When it may, in `activation.time_zone`. Default: always.
+    pub windows: Windows,
 }
 
 /// What a system must prove before it boots by default.

@@ -14,9 +14,10 @@ use super::section::Section;
 use super::value::{self, absolute, count, duration, flag, positive, text};
 use super::{
     Activation, Branch, Check, Config, Evaluate, FailedUnits, ForcePush, Health, Kind, Limits,
-    Metrics, Nix, OnFailure, Operation, Poll, Probe, Remote, Retry, Runner, System, nix_options,
-    wording,
+    Metrics, Nix, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner, System,
+    nix_options, wording,
 };
+use crate::core::policy::{OnKernelChange, OnRollbackFailure};
 
 /// What is said of keys that nothing could act on.
 const NEEDS_SYSTEMD: &str = "needs `activation.runner` to be \"systemd\"";
@@ -38,6 +39,7 @@ pub(super) fn config(s: &Section<'_>, kernel_hostname: &str) -> Config {
         nix: nix(&s.section("nix")),
         activation,
         retry: retry(&s.section("retry")),
+        reboot: reboot(s, direct),
         health: health(&s.section("health"), direct),
         metrics: metrics(&s.section("metrics")),
         hostname,
@@ -217,14 +219,28 @@ fn nix(s: &Section<'_>) -> Nix {
 fn activation(s: &Section<'_>) -> Activation {
     s.choice("confirm", &[("no", ())], "no");
     s.choice("drift", &[("report", ())], "report");
-    s.choice("on_kernel_change", &[("switch", ())], "switch");
-    s.choice("on_rollback_failure", &[("report", ())], "report");
     s.empty_list("windows");
     let runners = [("systemd", Runner::Systemd), ("direct", Runner::Direct)];
-    Activation {
+    let activation = Activation {
         runner: s.choice("runner", &runners, "systemd"),
         timeout: s.or("timeout", positive, "'15m'"),
+        time_zone: s.optional("time_zone", value::time_zone),
+        on_kernel_change: s.choice(
+            "on_kernel_change",
+            &[("switch", OnKernelChange::Switch), ("boot", OnKernelChange::Boot)],
+            "switch",
+        ),
+        on_rollback_failure: s.choice(
+            "on_rollback_failure",
+            &[("report", OnRollbackFailure::Report), ("reboot", OnRollbackFailure::Reboot)],
+            "report",
+        ),
+    };
+    let reboots = activation.on_rollback_failure == OnRollbackFailure::Reboot;
+    if reboots && activation.runner == Runner::Direct {
+        s.problem("on_rollback_failure", &format!("= \"reboot\" {NEEDS_SYSTEMD}"));
     }
+    activation
 }
 
 fn retry(s: &Section<'_>) -> Retry {
@@ -241,6 +257,18 @@ fn retry(s: &Section<'_>) -> Retry {
         (false, _) => retry.first = retry.first.min(retry.max),
     }
     retry
+}
+
+fn reboot(s: &Section<'_>, direct: bool) -> Option<Reboot> {
+    let section = s.section("reboot");
+    let reboot = Reboot {
+        allow: section.or("allow", flag, "false"),
+        windows: section.or("windows", value::windows, "[]"),
+    };
+    if reboot.allow && direct {
+        section.problem("allow", &format!("= true {NEEDS_SYSTEMD}"));
+    }
+    s.has("reboot").then_some(reboot)
 }
 
 fn health(s: &Section<'_>, direct: bool) -> Health {

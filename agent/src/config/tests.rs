@@ -149,20 +149,16 @@ fn a_misspelt_operation_is_refused() {
 #[test]
 fn what_is_not_built_is_refused_and_not_ignored() {
     let lines = [
-        "reboot.allow = true",
         "hooks.on_verdict = []",
         "secrets.preflight = 'off'",
         "cache.endpoint = 'https://cache.example.org'",
         "report.forgejo = 'https://git.example.org'",
         "branch.allowed_signers = '/x'",
         "system.evaluate = 'never'",
-        "activation.time_zone = 'UTC'",
         "activation.confirm = 'manual'",
         "activation.confirm = '10m'",
         "activation.windows = ['Mon..Fri 02:00-05:00']",
         "activation.drift = 'revert'",
-        "activation.on_kernel_change = 'boot'",
-        "activation.on_rollback_failure = 'reboot'",
     ];
     for line in lines {
         let message = wrong(line);
@@ -189,11 +185,108 @@ fn what_only_systemd_can_do_is_refused_without_it() {
     for line in [
         "system.limits = { cpu_weight = 50 }",
         "health.check = [{ name = 'a', unit = 'a.service' }]",
+        "activation.on_rollback_failure = 'reboot'",
+        "reboot.allow = true",
     ] {
         assert!(wrong(line).contains("needs `activation.runner`"), "{line}");
         let systemd = LEAST.replace("\"direct\"", "\"systemd\"");
         good(&format!("{line}\n{systemd}"));
     }
+}
+
+#[test]
+fn the_agent_reboots_only_where_it_is_allowed_to() {
+    let systemd = LEAST.replace("\"direct\"", "\"systemd\"");
+    let reboot = |lines: &str| good(&format!("{lines}\n{systemd}")).reboot;
+    assert_eq!(reboot(""), None);
+    assert_eq!(reboot("reboot = {}"), Some(Reboot { allow: false, windows: Windows::default() }));
+    let windows = ["Mon..Fri 02:00-05:00", "Sat,Sun 22:00-08:00"];
+    let both = format!("reboot.windows = {windows:?}");
+    let windows = Windows::parse(&windows).unwrap();
+    assert_eq!(reboot(&both), Some(Reboot { allow: false, windows: windows.clone() }));
+    let both = format!("{both}\nreboot.allow = true");
+    assert_eq!(reboot(&both), Some(Reboot { allow: true, windows }));
+    // Where nothing reboots by itself, nothing is wrong with saying so.
+    assert!(with("reboot.allow = false\nactivation.on_rollback_failure = 'report'").is_ok());
+}
+
+#[test]
+fn what_is_no_window_or_time_zone_is_named_with_what_was_meant() {
+    let list = "`reboot.windows` must be a list of windows such as \"Mon..Fri 02:00-05:00\"";
+    for (line, message) in [
+        ("reboot.windows = '02:00-05:00'", format!("{list}, not a string")),
+        ("reboot.windows = [2]", list.to_owned()),
+        ("reboot.windows = [02:00:00]", list.to_owned()),
+        (
+            "reboot.windows = ['02:00-05:00', 'mon 02:00-05:00']",
+            format!(
+                "{list}: \"mon 02:00-05:00\" names \"mon\", which is none of the days Mon, Tue, \
+                 Wed, Thu, Fri, Sat, Sun; did you mean \"Mon\"?"
+            ),
+        ),
+        (
+            "activation.time_zone = 'Europe/Berlim'",
+            "`activation.time_zone` must be the name of a time zone such as \"Europe/Berlin\", \
+             not \"Europe/Berlim\"; did you mean \"Europe/Berlin\"?"
+                .to_owned(),
+        ),
+        (
+            "activation.time_zone = 'CEST'",
+            "`activation.time_zone` must be the name of a time zone such as \"Europe/Berlin\", \
+             not \"CEST\"; did you mean \"CET\"?"
+                .to_owned(),
+        ),
+        ("activation.time_zone = ''", "`activation.time_zone` must not be empty".to_owned()),
+        (
+            "activation.time_zone = 2",
+            "`activation.time_zone` must be a string, not an integer".to_owned(),
+        ),
+        ("reboot.allow = 'yes'", "`reboot.allow` must be true or false, not a string".to_owned()),
+        ("reboot = true", "`reboot` must be a section, `[reboot]`, not a boolean".to_owned()),
+        (
+            "reboot.alow = true",
+            "unknown key `reboot.alow`; did you mean `reboot.allow`?\n\
+             `reboot.allow` = true needs `activation.runner` to be \"systemd\""
+                .to_owned(),
+        ),
+        (
+            "reboot.window = []",
+            "unknown key `reboot.window`; did you mean `reboot.windows`?".to_owned(),
+        ),
+        (
+            "reboot.time_zone = 'UTC'",
+            "unknown key `reboot.time_zone`; did you mean `activation.time_zone`?".to_owned(),
+        ),
+        (
+            "activation.on_kernel_change = 'reboot'",
+            "`activation.on_kernel_change` must be \"switch\" or \"boot\", not \"reboot\"; did \
+             you mean \"boot\"?"
+                .to_owned(),
+        ),
+        (
+            "activation.on_rollback_failure = true",
+            "`activation.on_rollback_failure` must be \"report\" or \"reboot\", not a boolean"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(wrong(line), message, "{line}");
+    }
+}
+
+#[test]
+fn what_follows_a_kernel_or_a_failed_way_back_is_chosen() {
+    let systemd = LEAST.replace("\"direct\"", "\"systemd\"");
+    let activation = good(&systemd).activation;
+    assert_eq!(activation.on_kernel_change, OnKernelChange::Switch);
+    assert_eq!(activation.on_rollback_failure, OnRollbackFailure::Report);
+    assert_eq!(activation.time_zone, None);
+    let lines = "activation.on_kernel_change = 'boot'\nactivation.on_rollback_failure = 'reboot'\n\
+                 activation.time_zone = 'Europe/Berlin'";
+    let activation = good(&format!("{lines}\n{systemd}")).activation;
+    assert_eq!(activation.on_kernel_change, OnKernelChange::Boot);
+    assert_eq!(activation.on_rollback_failure, OnRollbackFailure::Reboot);
+    assert_eq!(activation.time_zone, crate::windows::zone("Europe/Berlin"));
+    assert!(activation.time_zone.is_some());
 }
 
 #[test]

@@ -5,15 +5,7 @@
 //! here, and reads the key in `sections.rs`.
 
 /// Keys, by their full name; that of a section stands for all of it.
-const KEYS: &[&str] = &[
-    "branch.allowed_signers",
-    "activation.time_zone",
-    "reboot",
-    "hooks",
-    "secrets",
-    "cache",
-    "report",
-];
+const KEYS: &[&str] = &["branch.allowed_signers", "hooks", "secrets", "cache", "report"];
 
 /// Values of keys that are supported otherwise.
 const VALUES: &[(&str, &[&str])] = &[
@@ -21,8 +13,6 @@ const VALUES: &[(&str, &[&str])] = &[
     ("activation.confirm", &["manual", DURATION]),
     ("activation.windows", &[LIST]),
     ("activation.drift", &["revert"]),
-    ("activation.on_kernel_change", &["boot"]),
-    ("activation.on_rollback_failure", &["reboot"]),
 ];
 
 /// Stands for any duration.

@@ -11,7 +11,8 @@ use reqwest::Url;
 use toml::de::DeValue;
 
 use super::duration;
-use super::wording::{instead, printable, shown};
+use super::wording::{instead, nearest, printable, shown};
+use crate::windows::{self, TimeZone, Windows};
 
 type Read<T> = Result<T, String>;
 
@@ -120,6 +121,27 @@ pub(super) fn positive(value: &DeValue<'_>) -> Read<Duration> {
         Duration::ZERO => Err("be longer than zero".to_owned()),
         duration => Ok(duration),
     }
+}
+
+/// Windows of time.
+pub(super) fn windows(value: &DeValue<'_>) -> Read<Windows> {
+    let must = format!("a list of windows such as {}", windows::EXAMPLE);
+    let list = value.as_array().ok_or_else(|| instead(&must, value))?;
+    let written: Option<Vec<_>> = list.iter().map(|window| window.get_ref().as_str()).collect();
+    let written = written.ok_or_else(|| format!("be {must}"))?;
+    Windows::parse(&written).map_err(|malformed| format!("be {must}: {malformed}"))
+}
+
+/// A time zone of the tz database.
+pub(super) fn time_zone(value: &DeValue<'_>) -> Read<TimeZone> {
+    let text = text(value)?;
+    windows::zone(&text).ok_or_else(|| {
+        let names = windows::zone_names();
+        let meant = nearest(&text, names.iter().map(String::as_str));
+        let meant = meant.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
+        let must = "be the name of a time zone such as \"Europe/Berlin\"";
+        format!("{must}, not {}{meant}", shown(&text))
+    })
 }
 
 /// An absolute path, without `..`.

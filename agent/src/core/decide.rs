@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use super::backoff;
 use super::guardian::Phase;
-use super::job::{DeploymentId, How, JobId, Kind, Order, Realised, SwitchOrder, Target, Verdict};
-use super::memory::{Deployment, Memory, Stuck, Subject, Trouble};
-use super::policy::{OnFailure, Operation, Policy};
+use super::job::{
+    DeploymentId, How, JobId, Kind, Order, Realised, Refusal, SwitchOrder, Target, Verdict,
+};
+use super::memory::{Deployment, Experiment, Memory, Stuck, Subject, Trouble};
+use super::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
 use super::seen::{Job, Life, Purpose, Remote, Seen, Work};
 use super::select::{Selection, Standing, select};
 use super::types::{Commit, Mono, Now, StorePath, Wall};
@@ -60,6 +62,17 @@ pub enum Step {
     ResumeSwitch(JobId),
     /// Check an activated system.
     RunChecks(JobId),
+    /// Look whether a system may be activated, touching nothing.
+    Preflight {
+        /// The system.
+        system: StorePath,
+        /// What boots next, to know what /boot has already.
+        default: Option<StorePath>,
+        /// Whether it must have an agent.
+        needs_agent: bool,
+    },
+    /// Look whether a remote answers, on a new connection.
+    Look,
     /// Tell a switch job what the checks found.
     WriteVerdict {
         /// The job.
@@ -103,6 +116,8 @@ impl Step {
             | Self::RemoveJob(_)
             | Self::ResumeSwitch(_)
             | Self::RunChecks(_)
+            | Self::Preflight { .. }
+            | Self::Look
             | Self::WriteVerdict { .. }
             | Self::Settle { .. }
             | Self::GiveUp { .. } => None,
@@ -160,6 +175,18 @@ pub enum Outlook {
     },
     /// Activation waits for a remote: without one it could not be verified.
     AwaitsRemote,
+    /// A system lost the remotes and was put back: whether they answer again
+    /// tells whose fault that was.
+    Experiment(Experiment),
+    /// Whether the system may be activated is being found out.
+    Preflight(StorePath),
+    /// It may not, and nothing was touched.
+    Refused {
+        /// Why not.
+        refusal: Refusal,
+        /// When that is found out again.
+        again: Mono,
+    },
     /// Due now.
     Due(Box<Step>),
 }
@@ -172,6 +199,15 @@ const RESUME_PAUSE: Duration = Duration::from_secs(10);
 const POLL_MAX: Duration = Duration::from_secs(300);
 /// Polls in a row that failed, after which a remote counts as unreachable.
 pub const UNREACHABLE: u32 = 3;
+/// A preflight or a look that is older says nothing about now.
+const FRESH: Duration = Duration::from_secs(60);
+/// The pause before a system that was refused is looked at again.
+const PREFLIGHT_PAUSE: Duration = Duration::from_secs(60);
+/// The pause between two looks for a remote.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// The first look is taken while the system is being got, if that has only
+/// just begun: usually it does not take long.
+const SOON: Duration = Duration::from_secs(5);
 
 /// The next step. `memory` has been folded.
 pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decision {
@@ -186,6 +222,8 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decisi
         .or_else(|| d.compare(&selection))
         .or_else(|| d.follow(&selection))
         .or_else(|| d.keep_roots())
+        .or_else(|| d.preflight(&outlook, &mut wake))
+        .or_else(|| d.look(&outlook, &mut wake))
         .or_else(|| d.due_step(&outlook))
         .unwrap_or_else(|| {
             if let Outlook::BackingOff(trouble) = &outlook {
@@ -370,6 +408,8 @@ impl Decider<'_> {
             | Step::RemoveJob(_)
             | Step::ResumeSwitch(_)
             | Step::RunChecks(_)
+            | Step::Preflight { .. }
+            | Step::Look
             | Step::WriteVerdict { .. }
             | Step::Settle { .. }
             | Step::GiveUp { .. } => false,
@@ -420,6 +460,8 @@ impl Decider<'_> {
             (Purpose::Running, old.or(self.seen.running.as_ref())),
             (Purpose::LastGood, memory.last_good.as_ref().map(|good| &good.system)),
             (Purpose::GoodBefore, memory.good_before.as_ref().map(|good| &good.system)),
+            (Purpose::Booted, self.seen.booted.as_ref()),
+            (Purpose::Default, self.seen.profile.as_ref().map(|generation| &generation.system)),
         ]
         .into_iter()
         .filter_map(|(purpose, system)| {
@@ -443,7 +485,13 @@ impl Decider<'_> {
         if wanted.is_some() && self.seen.machine_id.as_ref() != wanted {
             return Outlook::WrongMachine { found: self.seen.machine_id.clone() };
         }
+        if let Some(experiment) = &self.memory.experiment {
+            return Outlook::Experiment(experiment.clone());
+        }
         let Some(target) = &self.memory.target else { return Outlook::NothingKnown };
+        if let Some(unproven) = self.unproven() {
+            return unproven;
+        }
         if let Some(awaiting) = self.awaiting(target) {
             return awaiting;
         }
@@ -511,6 +559,29 @@ impl Decider<'_> {
         Some(self.due(self.switch(order, &awaiting.system, How::Verify, old)))
     }
 
+    /// A system that needed a reboot and has had it is verified again.
+    fn unproven(&self) -> Option<Outlook> {
+        let unproven = self.memory.unproven.as_ref()?;
+        let here = self.seen.running.as_ref() == Some(&unproven.system);
+        if unproven.boot_id == self.seen.boot_id || !here {
+            return None;
+        }
+        let subject = Subject::System { system: unproven.system.clone() };
+        let trouble = self.memory.trouble_with(&subject);
+        if let Some(pause @ Outlook::BackingOff(_)) = trouble.and_then(|t| self.stopped_by(t)) {
+            return Some(pause);
+        }
+        if !self.remote_answers() && !self.unreachable() && self.policy.health_remote {
+            return Some(Outlook::AwaitsRemote);
+        }
+        let attempt = trouble.map_or(0, |trouble| trouble.failures).saturating_add(1);
+        let id = self.fresh_id(unproven.target.commit, attempt);
+        let order = self.order(id, &unproven.target, attempt, self.now.wall);
+        let old = self.memory.good_before.as_ref().map(|good| good.system.clone());
+        let old = old.filter(|old| self.seen.has(old)).or_else(|| self.last_good());
+        Some(self.due(self.switch(order, &unproven.system, How::Verify, old)))
+    }
+
     /// What the target's system still lacks.
     fn activation(&self, target: &Target, system: &StorePath) -> Outlook {
         // Whatever else it is wanted for: it is judged once, after its boot.
@@ -555,8 +626,17 @@ impl Decider<'_> {
             Operation::Switch | Operation::Test => How::Activate,
             Operation::Boot => How::Boot,
         };
-        if how != How::Boot && self.policy.health_remote && !self.remote_answers() {
+        let verifies = how != How::Boot && self.policy.health_remote;
+        if verifies && !self.remote_answers() {
             return Outlook::AwaitsRemote;
+        }
+        if how != How::Verify {
+            if let Some(preflight) = self.before_activation(target, system) {
+                return preflight;
+            }
+            if verifies && let Some(look) = self.before_losing_remotes(system) {
+                return look;
+            }
         }
         let started = deployment.map_or(self.now.wall, |deployment| deployment.started);
         let order = self.order(id, target, attempt, started);
@@ -567,6 +647,103 @@ impl Decider<'_> {
             How::Activate | How::Boot => self.seen.running.clone(),
         };
         self.due(self.switch(order, system, how, old))
+    }
+
+    /// What a preflight has still to find, or has found against it.
+    fn before_activation(&self, target: &Target, system: &StorePath) -> Option<Outlook> {
+        let needs_agent = self.needs_agent(target);
+        let found = self
+            .seen
+            .preflight
+            .as_ref()
+            .filter(|found| found.system == *system && found.needs_agent == needs_agent);
+        let Some(found) = found else { return Some(Outlook::Preflight(system.clone())) };
+        match &found.refusal {
+            Some(refusal) => {
+                let again = found.ended.plus(PREFLIGHT_PAUSE);
+                Some(Outlook::Refused { refusal: refusal.clone(), again })
+            }
+            None if self.now.mono.since(found.ended) >= FRESH => {
+                Some(Outlook::Preflight(system.clone()))
+            }
+            None => None,
+        }
+    }
+
+    /// The first of three looks: a remote that does not answer before cannot
+    /// be lost.
+    fn before_losing_remotes(&self, system: &StorePath) -> Option<Outlook> {
+        match &self.seen.look {
+            Some(look) if look.reached && self.now.mono.since(look.ended) < FRESH => None,
+            Some(look) if !look.reached => Some(Outlook::AwaitsRemote),
+            Some(_) | None => Some(Outlook::Preflight(system.clone())),
+        }
+    }
+
+    fn needs_agent(&self, target: &Target) -> bool {
+        self.policy.units && self.memory.without_agent != Some(target.commit)
+    }
+
+    fn preflight(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
+        if self.seen.preflighting {
+            return None;
+        }
+        let target = self.memory.target.as_ref()?;
+        let system = if let Outlook::Preflight(system) = outlook {
+            // It may be the look that is wanted.
+            let passed = self.before_activation(target, system).is_none();
+            (!passed).then_some(system)
+        } else if let Outlook::Refused { again, .. } = outlook {
+            let due = *again <= self.now.mono;
+            if !due {
+                wake.at(*again);
+            }
+            self.seen.preflight.as_ref().map(|found| &found.system).filter(|_| due)
+        } else {
+            None
+        }?;
+        Some(Step::Preflight {
+            system: system.clone(),
+            default: self.seen.profile.as_ref().map(|generation| generation.system.clone()),
+            needs_agent: self.needs_agent(target),
+        })
+    }
+
+    /// The looks before and after an activation. The one in between is a check.
+    fn look(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
+        let last = self.seen.look.as_ref();
+        let remote = self.policy.health_remote;
+        let older_than = |age| last.is_none_or(|look| self.now.mono.since(look.ended) >= age);
+        let wanted = if let Outlook::Realising(job) = outlook {
+            remote && self.began_just_now(job) && older_than(FRESH / 2)
+        } else if let Outlook::Preflight(_) = outlook {
+            remote && (older_than(FRESH) || last.is_some_and(|look| !look.reached))
+        } else if let Outlook::AwaitsRemote = outlook {
+            // While polls fail, they tell when one answers.
+            self.remote_answers()
+        } else {
+            matches!(outlook, Outlook::Experiment(_))
+        };
+        if !wanted || self.seen.looking {
+            return None;
+        }
+        let again = last.filter(|look| !look.reached).map(|look| look.ended.plus(LOOK_PAUSE));
+        match again {
+            Some(again) if again > self.now.mono => {
+                wake.at(again);
+                None
+            }
+            Some(_) | None => Some(Step::Look),
+        }
+    }
+
+    fn began_just_now(&self, job: &JobId) -> bool {
+        self.seen.jobs.iter().any(|seen| match &seen.work {
+            Work::Realise { order, .. } => {
+                seen.id == *job && self.now.mono.since(order.ordered) < SOON
+            }
+            Work::Switch { .. } | Work::Unreadable => false,
+        })
     }
 
     fn realisation(&self, target: &Target) -> Outlook {
@@ -639,6 +816,8 @@ impl Decider<'_> {
             activation_timeout: self.policy.activation_timeout,
             health_timeout: self.policy.health_timeout,
             remote_before: self.remote_answers(),
+            units: self.policy.units,
+            reboot_if_stuck: self.policy.on_rollback_failure == OnRollbackFailure::Reboot,
         })
     }
 

@@ -81,6 +81,8 @@ pub struct Sight {
     pub boot_id: BootId,
     /// What `/run/current-system` names.
     pub running: Option<StorePath>,
+    /// What `/run/booted-system` names.
+    pub booted: Option<StorePath>,
     /// What the system profile names.
     pub profile: Option<Generation>,
     /// What the agent said.
@@ -103,6 +105,10 @@ pub enum Done {
     Waited,
     /// The profile was set, or put back.
     Profile(Result<(), String>),
+    /// D-Bus and logind were started anew, as far as that went.
+    Bus,
+    /// The units that ran before were started; these are newly failed.
+    Units(Vec<String>),
 }
 
 /// What to do next. All but `Note` and `Finish` report in [`Sight::last`].
@@ -122,6 +128,15 @@ pub enum Act {
     WriteBoot,
     /// Run `switch-to-configuration test` of the old system.
     ActivateOld(StorePath),
+    /// Start D-Bus and logind anew: `switch-to-configuration` needs both.
+    RestartBus,
+    /// Without `switch-to-configuration`: run the old system's `activate`, then
+    /// let systemd read its units and start what it wants.
+    ReviveOld(StorePath),
+    /// Start what ran before the candidate and does not now.
+    StartUnits,
+    /// Reboot the host: the boot loader still has the last good system.
+    Reboot,
     /// Let the profile name this system again, by its own generation, and
     /// delete what was made for the candidate. It is what was the default
     /// before, which need not be what was running.
@@ -136,6 +151,10 @@ pub enum Act {
 const LOCKED: i32 = 11;
 /// `switch-to-configuration`: needs a reboot, nothing was activated.
 const NEEDS_REBOOT: i32 = 100;
+/// The rungs of the way back: `switch-to-configuration`; the same with D-Bus and
+/// logind started anew; the old system's `activate` and units by hand. After the
+/// last one it begins again, with a pause.
+pub const RUNGS: u32 = 3;
 /// Pause before asking for the lock again.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
@@ -148,8 +167,8 @@ pub fn act(order: &SwitchOrder, progress: &Progress, sight: &Sight, now: Mono) -
         Phase::Activated { at } => g.activated(*at),
         Phase::Committing => g.committing(),
         Phase::Deferring { why } => g.deferring(why),
-        Phase::PuttingBack { cause, ending, activated, tries, error } => {
-            g.putting_back(cause, *ending, *activated, *tries, error.is_some())
+        Phase::PuttingBack { cause, ending, activated, tries, error: _ } => {
+            g.putting_back(cause, *ending, *activated, *tries)
         }
     }
 }
@@ -224,7 +243,9 @@ impl Guardian<'_> {
             Done::Broke(why) => {
                 self.put_back(&format!("switch-to-configuration test: {why}"), Ending::RolledBack)
             }
-            Done::Profile(_) => self.put_back("lost its way while activating", Ending::Interrupted),
+            Done::Profile(_) | Done::Bus | Done::Units(_) => {
+                self.put_back("lost its way while activating", Ending::Interrupted)
+            }
         }
     }
 
@@ -311,9 +332,10 @@ impl Guardian<'_> {
                 Some(Done::Profile(Ok(()))) => {
                     Default::Failed("the profile was set and does not name it".into())
                 }
-                Some(Done::Exit(_) | Done::Broke(_) | Done::Waited) | None => {
-                    Default::Act(Act::SetProfile)
-                }
+                Some(
+                    Done::Exit(_) | Done::Broke(_) | Done::Waited | Done::Bus | Done::Units(_),
+                )
+                | None => Default::Act(Act::SetProfile),
             };
         }
         match &self.sight.last {
@@ -324,18 +346,13 @@ impl Guardian<'_> {
             Some(Done::Broke(why)) => {
                 Default::Failed(format!("switch-to-configuration boot: {why}"))
             }
-            Some(Done::Profile(_) | Done::Waited) | None => Default::Act(Act::WriteBoot),
+            Some(Done::Profile(_) | Done::Waited | Done::Bus | Done::Units(_)) | None => {
+                Default::Act(Act::WriteBoot)
+            }
         }
     }
 
-    fn putting_back(
-        &self,
-        cause: &str,
-        ending: Ending,
-        activated: bool,
-        tries: u32,
-        failed_before: bool,
-    ) -> Act {
+    fn putting_back(&self, cause: &str, ending: Ending, activated: bool, tries: u32) -> Act {
         let Some(old) = &self.order.old else {
             // Nothing ran before: a bad system is better than none.
             return self.finish(Ending::Failed, cause, true);
@@ -350,14 +367,26 @@ impl Guardian<'_> {
         if !ours {
             return self.superseded();
         }
-        if self.sight.last.is_none() && tries > 0 && failed_before {
-            return Act::Pause(put_back_pause(tries));
+        // The whole ladder was tried.
+        if tries > 0 && tries.is_multiple_of(RUNGS) {
+            match &self.sight.last {
+                None if self.reboots_now(tries) => return Act::Reboot,
+                None | Some(Done::Bus) => return Act::Pause(put_back_pause(tries / RUNGS)),
+                Some(
+                    Done::Exit(_)
+                    | Done::Broke(_)
+                    | Done::Waited
+                    | Done::Profile(_)
+                    | Done::Units(_),
+                ) => {}
+            }
         }
         // After a reboot whatever runs was started whole: only a candidate that
         // booted needs to go.
-        let booted_it = self.rebooted()
-            && running == Some(&self.order.candidate)
-            && *old != self.order.candidate;
+        let candidate = Some(&self.order.candidate);
+        let runs_it = self.rebooted() && running == candidate && *old != self.order.candidate;
+        let booted_it =
+            runs_it || (self.sight.booted.as_ref() == candidate && Some(old) != candidate);
         let whole = self.rebooted() && !booted_it;
         // Written down each time, so that what came of activating it is not
         // taken for what comes of writing the boot loader.
@@ -366,7 +395,7 @@ impl Guardian<'_> {
             self.note(Phase::PuttingBack { cause, ending, activated, tries, error })
         };
         // Even one that was gone before the reboot, or was not activated at all.
-        if activated && booted_it {
+        if activated && runs_it {
             return note(false);
         }
         if !activated {
@@ -378,6 +407,13 @@ impl Guardian<'_> {
         }
         let named = self.sight.profile.as_ref().map(|generation| &generation.system);
         let default = self.default_before(old);
+        let by_another_hand = named.is_some()
+            && named != Some(&self.order.candidate)
+            && named != Some(default)
+            && named != booted;
+        if self.progress.default_touched && by_another_hand {
+            return self.superseded();
+        }
         let candidates = named == Some(&self.order.candidate) && default != &self.order.candidate;
         if !self.progress.default_touched {
             // A system that was deferred to this boot is the default already.
@@ -398,7 +434,9 @@ impl Guardian<'_> {
                 let why = "the profile still names the candidate";
                 self.put_back_again(cause, ending, true, tries, why)
             }
-            Some(Done::Profile(Ok(())) | Done::Waited) | None if candidates => {
+            Some(Done::Profile(Ok(())) | Done::Waited | Done::Bus | Done::Units(_)) | None
+                if candidates =>
+            {
                 Act::RestoreProfile(default.clone())
             }
             Some(Done::Exit(0)) => self.finish(ending, cause, true),
@@ -410,7 +448,9 @@ impl Guardian<'_> {
                 let why = format!("switch-to-configuration boot: {why}");
                 self.put_back_again(cause, ending, true, tries, &why)
             }
-            Some(Done::Profile(Ok(())) | Done::Waited) | None => Act::WriteOldBoot(default.clone()),
+            Some(Done::Profile(Ok(())) | Done::Waited | Done::Bus | Done::Units(_)) | None => {
+                Act::WriteOldBoot(default.clone())
+            }
         }
     }
 
@@ -425,34 +465,63 @@ impl Guardian<'_> {
             .unwrap_or(old)
     }
 
-    /// Judged by what runs, never by the exit code.
+    /// The ladder, each rung judged by what runs and by the units, never by an
+    /// exit code alone.
     fn put_back_activation(&self, old: &StorePath, cause: &str, ending: Ending, tries: u32) -> Act {
         let back = self.sight.running.as_ref() == Some(old);
+        let rung = tries % RUNGS;
+        let bus = self.order.units && rung == 1;
+        let by_hand = rung == 2;
+        let over = |cause: String| {
+            self.note(Phase::PuttingBack { cause, ending, activated: true, tries, error: None })
+        };
         match &self.sight.last {
-            Some(Done::Waited) | None => Act::ActivateOld(old.clone()),
-            Some(Done::Exit(LOCKED)) => Act::Pause(LOCK_PAUSE),
+            Some(Done::Waited) | None if by_hand => Act::ReviveOld(old.clone()),
+            Some(Done::Waited) | None if bus => Act::RestartBus,
+            Some(Done::Waited | Done::Bus) | None => Act::ActivateOld(old.clone()),
+            Some(Done::Exit(LOCKED)) if !by_hand => Act::Pause(LOCK_PAUSE),
             // Done, or done with errors. With any other code it was refused or
             // broken off, and what runs says nothing about the units: it may
             // have been named by current-system all along.
-            Some(Done::Exit(0 | 2 | 4)) if back => self.note(Phase::PuttingBack {
-                cause: cause.to_owned(),
-                ending,
-                activated: true,
-                tries,
-                error: None,
-            }),
+            Some(Done::Exit(0 | 2 | 4)) if back && self.order.units => Act::StartUnits,
+            Some(Done::Exit(0 | 2 | 4)) if back => over(cause.to_owned()),
             Some(Done::Exit(code)) => {
-                let why = format!("switch-to-configuration test: exit code {code}");
+                let why = format!("{}: exit code {code}", way(by_hand));
                 self.put_back_again(cause, ending, false, tries, &why)
             }
             Some(Done::Broke(why)) => {
-                let why = format!("switch-to-configuration test: {why}");
+                let why = format!("{}: {why}", way(by_hand));
+                self.put_back_again(cause, ending, false, tries, &why)
+            }
+            Some(Done::Units(failed)) if back && failed.is_empty() => over(cause.to_owned()),
+            // Nothing more can be done for them, and the old system does run.
+            Some(Done::Units(failed)) if back && by_hand => {
+                over(format!("{cause}; from before it, {} did not start again", failed.join(", ")))
+            }
+            Some(Done::Units(failed)) => {
+                let why = match failed.is_empty() {
+                    true => "it is not the running system".to_owned(),
+                    false => format!("failed: {}", failed.join(", ")),
+                };
                 self.put_back_again(cause, ending, false, tries, &why)
             }
             Some(Done::Profile(_)) => {
                 self.put_back_again(cause, ending, false, tries, "lost its way")
             }
         }
+    }
+
+    /// Once, and only into a system that was verified.
+    fn reboots_now(&self, tries: u32) -> bool {
+        self.order.reboot_if_stuck
+            && tries == RUNGS
+            && !self.progress.default_touched
+            && self.default() != Some(&self.order.candidate)
+            && !self.rebooted()
+    }
+
+    fn default(&self) -> Option<&StorePath> {
+        self.sight.profile.as_ref().map(|generation| &generation.system)
     }
 
     fn put_back(&self, cause: &str, ending: Ending) -> Act {
@@ -583,6 +652,10 @@ impl SwitchOrder {
     }
 }
 
-fn put_back_pause(tries: u32) -> Duration {
-    Duration::from_secs(1 << tries.clamp(1, 6))
+fn way(by_hand: bool) -> &'static str {
+    if by_hand { "activate" } else { "switch-to-configuration test" }
+}
+
+fn put_back_pause(rounds: u32) -> Duration {
+    Duration::from_secs(1 << rounds.clamp(1, 6))
 }

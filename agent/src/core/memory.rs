@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::job::{Check, DeploymentId, Ending, JobId, Stages, Target};
+use super::job::{Check, DeploymentId, Ending, JobId, Refusal, Stages, Target};
 use super::policy::Operation;
-use super::types::{BootId, Commit, StorePath, Wall};
+use super::types::{BootId, Commit, Mono, StorePath, Wall};
 
 /// The journal's major version.
 pub const VERSION: u32 = 1;
@@ -32,6 +32,9 @@ pub struct Memory {
     /// A head that a person accepted although it does not.
     #[serde(default)]
     pub allowed: Option<Commit>,
+    /// A commit that a person accepted although its system has no agent.
+    #[serde(default)]
+    pub without_agent: Option<Commit>,
     /// What this host is to run.
     #[serde(default)]
     pub target: Option<Target>,
@@ -60,6 +63,13 @@ pub struct Memory {
     /// The testing head that was activated, and in which boot.
     #[serde(default)]
     pub tested: Option<Tested>,
+    /// A system was put back because it lost the remotes: whether it is to
+    /// blame shows in whether they answer again.
+    #[serde(default)]
+    pub experiment: Option<Experiment>,
+    /// A system that was verified, but not in a boot of its own kernel.
+    #[serde(default)]
+    pub unproven: Option<Unproven>,
     /// The boot in which this was last written.
     #[serde(default)]
     pub boot_id: Option<BootId>,
@@ -162,6 +172,30 @@ pub struct Tested {
     pub boot_id: BootId,
 }
 
+/// The third look for a remote, which is still to be taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// The system that was put back.
+    pub system: StorePath,
+    /// What its checks found.
+    pub cause: String,
+    /// In which boot.
+    pub boot_id: BootId,
+    /// When that was learned.
+    pub since: Mono,
+}
+
+/// A verified system that needs a reboot, and is verified again after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unproven {
+    /// The system.
+    pub system: StorePath,
+    /// What it is in force for.
+    pub target: Target,
+    /// The boot in which it was verified.
+    pub boot_id: BootId,
+}
+
 /// The system that a commit describes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownSystem {
@@ -207,6 +241,12 @@ pub struct Trouble {
     pub stuck: Option<Stuck>,
     /// Why, in words.
     pub cause: String,
+    /// It was refused before anything was touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// How often in a row it lost the remotes, and was not blamed for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub excused: u32,
 }
 
 /// Why something is not tried again by itself.
@@ -260,6 +300,7 @@ impl Memory {
             version: VERSION,
             accepted: None,
             allowed: None,
+            without_agent: None,
             target: None,
             deployment: None,
             settled: None,
@@ -269,6 +310,8 @@ impl Memory {
             running: None,
             awaiting: None,
             tested: None,
+            experiment: None,
+            unproven: None,
             boot_id: None,
             systems: Vec::new(),
             troubles: Vec::new(),
@@ -326,6 +369,22 @@ impl Memory {
         keep_newest(&mut self.troubles, TROUBLES);
     }
 
+    /// The same, to be changed.
+    pub(super) fn trouble_mut(&mut self, subject: &Subject) -> Option<&mut Trouble> {
+        self.troubles.iter_mut().find(|trouble| trouble.subject == *subject)
+    }
+
+    /// A system that was good is so no more: after its own kernel was booted,
+    /// say. The one before it, which was put back, is the last good one.
+    pub(super) fn unlearn_good(&mut self, system: &StorePath, old: Option<&StorePath>) {
+        if self.last_good.as_ref().is_some_and(|good| good.system == *system)
+            && self.good_before.as_ref().is_some_and(|good| Some(&good.system) == old)
+        {
+            self.last_good = self.good_before.take();
+            self.settled.take_if(|settled| settled.system == *system);
+        }
+    }
+
     /// Forgets the failures of a commit or system.
     pub(super) fn forget_trouble(&mut self, subject: &Subject) {
         self.troubles.retain(|trouble| trouble.subject != *subject);
@@ -346,6 +405,11 @@ impl Memory {
         }
         self.good_before = self.last_good.replace(Good { system: system.clone() });
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 fn keep_newest<T>(list: &mut Vec<T>, most: usize) {

@@ -98,4 +98,35 @@ pub struct Policy {
     pub health_remote: bool,
     /// What failed checks lead to.
     pub on_failure: OnFailure,
+    /// Whether the host's units are looked after, which takes systemd. A system
+    /// without an agent is then refused.
+    pub units: bool,
+    /// What follows if the old system cannot be put back.
+    pub on_rollback_failure: OnRollbackFailure,
+    /// Systems with another kernel.
+    pub on_kernel_change: OnKernelChange,
+    /// Whether the agent reboots the host for a system that needs it.
+    pub reboots: bool,
+}
+
+/// What to do with a system whose kernel, initrd, modules or parameters differ
+/// from those of the booted one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnKernelChange {
+    /// As with every other: run it now, verify it, make it the boot default.
+    /// It runs in full from the next boot on.
+    #[default]
+    Switch,
+    /// Only make it the one that boots next, and verify it then.
+    Boot,
+}
+
+/// What to do when the old system could not be put back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRollbackFailure {
+    /// Say so, and try again.
+    #[default]
+    Report,
+    /// Reboot into the last good default.
+    Reboot,
 }

@@ -9,8 +9,8 @@ use super::job::{
     DeploymentId, Ending, Kind, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Target,
 };
 use super::memory::{
-    Accepted, Awaiting, Deployment, Entry, KnownSystem, Memory, Running, Settled, Stuck, Subject,
-    Tested, Trouble,
+    Accepted, Awaiting, Deployment, Entry, Experiment, KnownSystem, Memory, Running, Settled,
+    Stuck, Subject, Tested, Trouble, Unproven,
 };
 use super::policy::{Operation, Policy};
 use super::seen::{Job, Life, Seen, Work};
@@ -39,8 +39,10 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
     if booted {
         fold_boot(&mut memory, seen);
     }
+    fold_experiment(policy, &mut memory, seen, now);
     if seen.jobs.iter().all(|job| job.id.kind == Kind::Realise) {
         fold_awaiting(&mut memory, seen, now);
+        fold_unproven(&mut memory, seen);
     }
     let since = match &memory.running {
         Some(running) if Some(&running.system) == seen.running.as_ref() => running.since,
@@ -61,6 +63,8 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
         | Step::RemoveJob(_)
         | Step::ResumeSwitch(_)
         | Step::RunChecks(_)
+        | Step::Preflight { .. }
+        | Step::Look
         | Step::WriteVerdict { .. } => {}
         Step::Follow { target, release } => {
             if let Some((commit, remote)) = release {
@@ -202,11 +206,20 @@ fn fold_realise(
                 not_before: now.wall,
                 stuck: Some(Stuck::NoSuchHost { hosts: hosts.clone() }),
                 cause,
+                refusal: None,
+                excused: 0,
             });
         }
         Realised::Failed { cause, .. } | Realised::Damaged { cause } => {
             end(memory, Ending::Failed, cause, now);
             learn_failure(policy, memory, seen, subject, cause, now);
+        }
+        Realised::Refused { refusal } => {
+            end(memory, Ending::Failed, &refusal.detail, now);
+            learn_failure(policy, memory, seen, subject.clone(), &refusal.detail, now);
+            if let Some(trouble) = memory.trouble_mut(&subject) {
+                trouble.refusal = Some(refusal.clone());
+            }
         }
         Realised::Cancelled => {
             // Not by this agent, which stops only what it no longer waits for.
@@ -272,6 +285,7 @@ fn fold_switch(
     match ending {
         Ending::Good => {
             memory.forget_trouble(&subject);
+            memory.unproven.take_if(|unproven| unproven.system == order.candidate);
             memory.put = Some(order.candidate.clone());
             settle(memory, target, &order.candidate, now);
         }
@@ -286,6 +300,10 @@ fn fold_switch(
             });
         }
         Ending::RolledBack | Ending::Failed | Ending::Interrupted => {
+            if ending != Ending::Interrupted {
+                memory.unproven.take_if(|unproven| unproven.system == order.candidate);
+                memory.unlearn_good(&order.candidate, order.old.as_ref());
+            }
             if seen.running.is_some() && seen.running == order.old {
                 memory.put = order.old.clone();
             }
@@ -293,12 +311,88 @@ fn fold_switch(
                 memory.awaiting = memory.awaiting.take().filter(|a| a.system != order.candidate);
             }
             let cause = outcome.cause.as_deref().unwrap_or("no cause was given");
-            if outcome.counts {
+            if ending == Ending::RolledBack && outcome.counts && lost_the_remotes(outcome) {
+                memory.experiment = Some(Experiment {
+                    system: order.candidate.clone(),
+                    cause: cause.to_owned(),
+                    boot_id: seen.boot_id.clone(),
+                    since: now.mono,
+                });
+            } else if outcome.counts {
                 learn_failure(policy, memory, seen, subject, cause, now);
             } else {
                 pause_uncounted(policy, memory, subject, cause, now);
             }
         }
+    }
+}
+
+/// Whether nothing else was wrong with the system.
+fn lost_the_remotes(outcome: &SwitchOutcome) -> bool {
+    let mut failed = outcome.checks.iter().filter(|check| check.required && !check.ok).peekable();
+    failed.peek().is_some() && failed.all(|check| check.name == REMOTE)
+}
+
+/// The third look is over: whether the system is to blame for having lost the
+/// remotes.
+fn fold_experiment(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) {
+    let Some(experiment) = &memory.experiment else { return };
+    let here = experiment.boot_id == seen.boot_id;
+    let look = seen.look.as_ref().filter(|look| here && look.began >= experiment.since);
+    let reached = look.is_some_and(|look| look.reached);
+    // The old system's network may take its time to come back.
+    let over = now.mono.since(experiment.since) >= settling(policy);
+    if here && !reached && !(over && look.is_some()) {
+        return;
+    }
+    let network = look.and_then(|look| look.network);
+    let Some(Experiment { system, cause, .. }) = memory.experiment.take() else { return };
+    let subject = Subject::System { system };
+    let excused = memory.trouble_with(&subject).map_or(0, |trouble| trouble.excused);
+    let away = look.map_or("the host was rebooted", |look| look.detail.as_str());
+    let (blamed, cause) = match (reached, network) {
+        (true, _) => (true, format!("{cause}; from the old system a remote answers")),
+        (false, Some(true)) => {
+            (excused >= MOST_EXCUSED, format!("{cause}; nor from the old system: {away}"))
+        }
+        (false, Some(false) | None) => {
+            (excused >= 1, format!("{cause}; whether that is its fault is not known: {away}"))
+        }
+    };
+    if blamed {
+        learn_failure(policy, memory, seen, subject, &cause, now);
+    } else {
+        pause_uncounted(policy, memory, subject.clone(), &cause, now);
+        if let Some(trouble) = memory.trouble_mut(&subject) {
+            trouble.excused = excused.saturating_add(1);
+        }
+    }
+}
+
+/// How long the old system may take until it reaches the remotes again.
+fn settling(policy: &Policy) -> std::time::Duration {
+    policy.health_timeout.min(SETTLING)
+}
+
+const SETTLING: std::time::Duration = std::time::Duration::from_secs(60);
+/// A forge that is away each time a system is verified is not away.
+const MOST_EXCUSED: u32 = 5;
+
+/// Whether what needs a reboot has had it.
+fn fold_unproven(memory: &mut Memory, seen: &Seen) {
+    let gone = |unproven: &mut Unproven| seen.running.as_ref() != Some(&unproven.system);
+    memory.unproven.take_if(gone);
+    let (Some(target), Some(_)) = (&memory.target, &seen.reboot_why) else { return };
+    let Some(good) = memory.last_good.as_ref().map(|good| &good.system) else { return };
+    let default = seen.profile.as_ref().map(|generation| &generation.system);
+    let in_force = seen.running.as_ref() == Some(good) && default == Some(good);
+    let lasts = target.operation.sets_default() && memory.has_settled(target);
+    if in_force && lasts && memory.unproven.is_none() {
+        memory.unproven = Some(Unproven {
+            system: good.clone(),
+            target: target.clone(),
+            boot_id: seen.boot_id.clone(),
+        });
     }
 }
 
@@ -428,6 +522,9 @@ fn end_awaiting(memory: &mut Memory, cause: &str, now: Now) {
     }
 }
 
+/// The name of the check that a remote answers.
+pub const REMOTE: &str = "remote";
+
 const REPLACED: &str = "another system became the default before the boot";
 
 fn end(memory: &mut Memory, verdict: Ending, cause: &str, now: Now) {
@@ -479,6 +576,8 @@ fn learn_failure(
         not_before: now.wall.plus(pause),
         stuck,
         cause: cause.to_owned(),
+        refusal: None,
+        excused: 0,
     });
 }
 
@@ -487,6 +586,7 @@ fn pause_uncounted(policy: &Policy, memory: &mut Memory, subject: Subject, cause
     let before = memory.trouble_with(&subject);
     let failures = before.map_or(0, |trouble| trouble.failures);
     let stuck = before.and_then(|trouble| trouble.stuck.clone());
+    let excused = before.map_or(0, |trouble| trouble.excused);
     memory.learn_trouble(Trouble {
         subject,
         failures,
@@ -494,6 +594,8 @@ fn pause_uncounted(policy: &Policy, memory: &mut Memory, subject: Subject, cause
         not_before: now.wall.plus(policy.retry_first.min(SHORT_PAUSE)),
         stuck,
         cause: cause.to_owned(),
+        refusal: None,
+        excused,
     });
 }
 

@@ -1,10 +1,11 @@
 //! What a person can tell the agent, as changes of its memory.
 
-use super::memory::{Memory, Subject};
+use super::job::RefusalCause;
+use super::memory::{KnownSystem, Memory, Subject};
 use super::policy::Policy;
 use super::seen::Seen;
 use super::select::{Standing, Testing, select};
-use super::types::{Commit, Now};
+use super::types::{Commit, Now, StorePath};
 
 /// What a person tells the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,11 @@ fn accept(
         memory.allowed = Some(head);
         return Ok((memory, format!("{} is accepted", head.short())));
     }
+    if let Some(commit) = refused_without_agent(memory, seen).filter(|c| prefix.matches(*c)) {
+        let mut memory = memory.clone();
+        memory.without_agent = Some(commit);
+        return Ok((memory, format!("{} is accepted without an agent", commit.short())));
+    }
     if memory.accepted.as_ref().is_some_and(|accepted| prefix.matches(accepted.commit)) {
         return Err(format!("{prefix} is the accepted head already"));
     }
@@ -89,6 +95,16 @@ fn accept(
         Some(head) => Err(format!("{prefix} is not waiting to be accepted; {} is", head.short())),
         None => Err(format!("{prefix} is not waiting to be accepted; no head is")),
     }
+}
+
+/// The target, if its system was refused for having no agent.
+fn refused_without_agent(memory: &Memory, seen: &Seen) -> Option<Commit> {
+    let found = seen.preflight.as_ref()?;
+    let refusal = found.refusal.as_ref()?;
+    let knows = |known: &&KnownSystem| known.system == found.system;
+    let target = memory.target.as_ref()?.commit;
+    let concerned = memory.systems.iter().filter(knows).any(|known| known.commit == target);
+    (refusal.cause == RefusalCause::NoAgent && concerned).then_some(target)
 }
 
 fn retry(
@@ -99,14 +115,17 @@ fn retry(
     now: Now,
 ) -> Result<(Memory, String), String> {
     let meant = |commit: Commit| prefix.is_none_or(|prefix| prefix.matches(commit));
+    let meant_system = |system: &StorePath| {
+        let mut commits = memory.systems.iter().filter(|known| known.system == *system);
+        prefix.is_none() || commits.any(|known| meant(known.commit))
+    };
     let mut after = memory.clone();
     after.troubles.retain(|trouble| match &trouble.subject {
         Subject::Commit { commit, .. } => !meant(*commit),
-        Subject::System { system } => {
-            let mut commits = memory.systems.iter().filter(|known| known.system == *system);
-            prefix.is_some() && !commits.any(|known| meant(known.commit))
-        }
+        Subject::System { system } => !meant_system(system),
     });
+    // What would come of it is not held against it either.
+    let asked = after.experiment.take_if(|experiment| meant_system(&experiment.system));
     let undone = match select(policy, memory, seen, now).testing {
         Testing::UndoneByReboot(head) => meant(head),
         Testing::Absent | Testing::Followed(_) | Testing::Stale(_) => false,
@@ -114,7 +133,7 @@ fn retry(
     if undone {
         after.tested = None;
     }
-    let lifted = memory.troubles.len() - after.troubles.len();
+    let lifted = memory.troubles.len() - after.troubles.len() + usize::from(asked.is_some());
     match (lifted, undone, prefix) {
         (0, false, Some(prefix)) => Err(format!("nothing is held back for {prefix}")),
         (0, false, None) => Ok((after, "nothing is held back".into())),

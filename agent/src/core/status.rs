@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::decide::{Decision, Outlook, Step, refusals, unreachable};
-use super::guardian::Phase;
-use super::job::{Kind, Target};
+use super::guardian::{Phase, RUNGS};
+use super::job::{Kind, Refusal, RefusalCause, Target};
 use super::memory::{Memory, Stuck, Subject, Trouble};
 use super::policy::{Operation, Policy};
 use super::seen::{Seen, Work};
@@ -311,8 +311,8 @@ impl Viewer<'_> {
         let outlook = &self.decision.outlook;
         if let Outlook::Switching { phase, .. } = outlook {
             return match phase {
-                Phase::PuttingBack { error: None, .. } => State::RollingBack,
-                Phase::PuttingBack { error: Some(_), .. } => State::RollbackFailed,
+                Phase::PuttingBack { tries, .. } if *tries < RUNGS => State::RollingBack,
+                Phase::PuttingBack { .. } => State::RollbackFailed,
                 Phase::Ready | Phase::Activating { .. } | Phase::Deferring { .. } => {
                     State::Activating
                 }
@@ -323,9 +323,10 @@ impl Viewer<'_> {
             return State::Held;
         }
         match outlook {
-            Outlook::Switching { .. } | Outlook::WrongMachine { .. } | Outlook::Stuck(_) => {
-                State::Held
-            }
+            Outlook::Switching { .. }
+            | Outlook::WrongMachine { .. }
+            | Outlook::Refused { .. }
+            | Outlook::Stuck(_) => State::Held,
             Outlook::Realising(_) => State::Realising,
             Outlook::Due(step) => match **step {
                 Step::StartRealise(_) => State::Realising,
@@ -340,10 +341,16 @@ impl Viewer<'_> {
                 | Step::RemoveJob(_)
                 | Step::ResumeSwitch(_)
                 | Step::RunChecks(_)
+                | Step::Preflight { .. }
+                | Step::Look
                 | Step::WriteVerdict { .. }
                 | Step::GiveUp { .. } => State::Waiting,
             },
-            Outlook::Clearing | Outlook::AwaitsRemote | Outlook::Drift => State::Waiting,
+            Outlook::Clearing
+            | Outlook::AwaitsRemote
+            | Outlook::Experiment(_)
+            | Outlook::Preflight(_)
+            | Outlook::Drift => State::Waiting,
             Outlook::InSync if self.undone().is_some() => State::Waiting,
             Outlook::BackingOff(_) => State::BackingOff,
             Outlook::AwaitsBoot { .. } => State::RebootRequired,
@@ -375,7 +382,15 @@ impl Viewer<'_> {
                 }
             }
             Outlook::Switching { order, phase } => switching_reason(&order.order.target, phase),
-            Outlook::WrongMachine { .. } | Outlook::Stuck(_) => "held".into(),
+            Outlook::WrongMachine { .. } | Outlook::Refused { .. } | Outlook::Stuck(_) => {
+                "held".into()
+            }
+            Outlook::Preflight(_) => format!("{commit} is next, if it may be activated"),
+            Outlook::Experiment(experiment) => format!(
+                "a system was put back because no remote answered; whether one does now, from \
+                 the old system, tells whose fault that was: {}",
+                first_line(&experiment.cause)
+            ),
             Outlook::NothingKnown if state == State::Unreachable => self.unreachable_reason(),
             Outlook::NothingKnown => self.starting_reason(),
             Outlook::Realising(job) => self.realising_reason(&commit, job.kind),
@@ -460,6 +475,11 @@ impl Viewer<'_> {
             "no-such-host" => {
                 format!("the commit has no host {}", self.policy.hostname)
             }
+            "disk-space" | "incomplete-closure" | "no-agent" => format!(
+                "{commit} is not activated{}: {}",
+                self.still_running(),
+                held.evidence["found"].as_str().map_or("", first_line)
+            ),
             _ => format!(
                 "the system of {commit} failed {} and is quarantined{}: {}",
                 times(held.evidence["failures"].as_u64().unwrap_or(0).try_into().unwrap_or(0)),
@@ -532,10 +552,37 @@ impl Viewer<'_> {
                 lift: format!("push a branch {}", self.policy.release),
             });
         }
-        if let Outlook::Stuck(trouble) = &self.decision.outlook {
+        let outlook = &self.decision.outlook;
+        if let Outlook::Stuck(trouble) = outlook {
             return Some(self.stuck(trouble));
         }
+        if let Outlook::Refused { refusal, .. } = outlook {
+            return Some(self.refused(refusal));
+        }
+        if let Outlook::BackingOff(Trouble { refusal: Some(refusal), .. }) = outlook {
+            return Some(self.refused(refusal));
+        }
         None
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Held {
+        let commit = self.memory.target.as_ref().map(|target| target.commit.short());
+        let mut evidence = json!(refusal.evidence);
+        evidence["found"] = json!(refusal.detail);
+        Held {
+            cause: refusal.cause.as_str().into(),
+            evidence,
+            lift: match refusal.cause {
+                RefusalCause::DiskSpace => "make room; it is looked at again by itself".into(),
+                RefusalCause::IncompleteClosure => {
+                    "nix-store --verify --check-contents --repair, or run fort-agent retry".into()
+                }
+                RefusalCause::NoAgent => format!(
+                    "push a commit whose system has the agent, or run fort-agent accept {}",
+                    commit.unwrap_or_default()
+                ),
+            },
+        }
     }
 
     fn force_push(&self, index: usize, standing: Standing) -> Held {
@@ -609,6 +656,9 @@ impl Viewer<'_> {
                 let action = if realises { "realise" } else { "activate" };
                 (action, self.now.wall)
             }
+            Outlook::Refused { again, .. } => ("preflight", wall(*again)),
+            Outlook::Preflight(_) => ("activate", self.now.wall),
+            Outlook::Experiment(_) => ("look", self.now.wall),
             Outlook::Switching { .. }
             | Outlook::NothingKnown
             | Outlook::WrongMachine { .. }
@@ -672,6 +722,9 @@ impl Viewer<'_> {
             | Outlook::InSync
             | Outlook::Drift
             | Outlook::AwaitsRemote
+            | Outlook::Experiment(_)
+            | Outlook::Preflight(_)
+            | Outlook::Refused { .. }
             | Outlook::Due(_) => None,
         };
         let why = awaits.or_else(|| self.seen.reboot_why.clone());
@@ -801,14 +854,14 @@ fn switching_reason(target: &Target, phase: &Phase) -> String {
         Phase::Deferring { why } => {
             format!("{commit} is becoming the default of the next boot: {why}")
         }
-        Phase::PuttingBack { cause, error: None, .. } => {
+        Phase::PuttingBack { cause, tries, .. } if *tries < RUNGS => {
             format!("the system before {commit} is being put back: {}", first_line(cause))
         }
-        Phase::PuttingBack { cause, error: Some(error), tries, .. } => format!(
+        Phase::PuttingBack { cause, error, tries, .. } => format!(
             "the system before {commit} could not be put back ({} so far): {}; {commit} had \
              failed: {}",
             times(*tries),
-            first_line(error),
+            first_line(error.as_deref().unwrap_or("the last try was cut off")),
             first_line(cause)
         ),
     }

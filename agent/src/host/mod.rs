@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+mod before;
 mod policy;
 mod remotes;
 mod say;
@@ -57,6 +58,7 @@ enum Event {
     Compared(remotes::Compared),
     Checked(Round),
     Rooted,
+    Looked(before::Found),
     JobEnded,
 }
 
@@ -252,13 +254,18 @@ impl Agent {
         self.show(&seen, &decision, now);
         self.seen = Some(seen);
         say::step(&decision.step);
-        self.host.perform(&decision.step).with_context(|| say::failed(&decision.step))?;
+        self.host
+            .perform(&decision.step, &self.memory)
+            .with_context(|| say::failed(&decision.step))?;
         self.trouble = None;
         Ok(match decision.step {
             Step::Wait { until } => Turn::Idle(self.next_turn(until, now.mono)),
-            Step::Poll { .. } | Step::Compare { .. } | Step::KeepRoots(_) | Step::RunChecks(_) => {
-                Turn::Beside
-            }
+            Step::Poll { .. }
+            | Step::Compare { .. }
+            | Step::KeepRoots(_)
+            | Step::RunChecks(_)
+            | Step::Preflight { .. }
+            | Step::Look => Turn::Beside,
             Step::Follow { .. }
             | Step::StartRealise(_)
             | Step::StopJob(_)
@@ -315,6 +322,7 @@ impl Agent {
             Event::Compared(compared) => self.host.remotes.compared(compared),
             Event::Checked(round) => self.host.checked(round),
             Event::Rooted => self.host.rooted(),
+            Event::Looked(found) => self.host.looked(found),
             Event::JobEnded => {}
         }
     }

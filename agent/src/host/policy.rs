@@ -42,5 +42,9 @@ pub(super) fn policy(config: &Config) -> Policy {
             config::OnFailure::Rollback => OnFailure::Rollback,
             config::OnFailure::Report => OnFailure::Report,
         },
+        units: config.activation.runner == config::Runner::Systemd,
+        on_rollback_failure: config.activation.on_rollback_failure,
+        on_kernel_change: config.activation.on_kernel_change,
+        reboots: config.reboot.as_ref().is_some_and(|reboot| reboot.allow),
     }
 }

@@ -12,6 +12,8 @@ pub(super) fn step(step: &Step) {
         }
         Step::Compare { older, newer } => tracing::debug!(?older, ?newer, "comparing"),
         Step::KeepRoots(roots) => tracing::debug!(?roots, "keeping systems in the store"),
+        Step::Preflight { system, .. } => tracing::debug!(%system, "may it be activated?"),
+        Step::Look => tracing::debug!("does a remote answer?"),
         Step::RemoveJob(job) => tracing::debug!(%job, "its outcome is remembered"),
         Step::Follow { target, .. } => tracing::info!(
             commit = %target.commit,
@@ -78,6 +80,8 @@ pub(super) fn failed(step: &Step) -> String {
         | Step::Follow { .. }
         | Step::KeepRoots(_)
         | Step::RunChecks(_)
+        | Step::Preflight { .. }
+        | Step::Look
         | Step::Settle { .. }
         | Step::GiveUp { .. } => "cannot take the next step".into(),
     }

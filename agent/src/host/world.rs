@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
+use super::before::{self, Before, Found};
 use super::remotes::{Remotes, git_remote};
 use super::{Event, luck};
 use crate::clock;
@@ -22,6 +23,8 @@ use crate::health::{Health, UnitsHealth};
 use crate::jobs::dir::{self, JobDir};
 use crate::jobs::spec::{RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
 use crate::jobs::start;
+use crate::jobs::way_back::BASELINE;
+use crate::journal;
 use crate::machine::{Machine, RebootCheck};
 use crate::nix::{self, Nix, StoreRoot, roots};
 use crate::systemd::Systemd;
@@ -30,8 +33,6 @@ use crate::watch::Watch;
 
 /// Limit of one check.
 const CHECK: Duration = Duration::from_secs(10);
-/// In a switch job's directory: how the units fared before it began.
-const BASELINE: &str = "baseline.json";
 /// A job that was told to stop is killed after this.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -50,6 +51,7 @@ pub(super) struct Host {
     rooting: bool,
     checking: bool,
     checks: Option<Round>,
+    before: Before,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -89,6 +91,7 @@ impl Host {
             rooting: false,
             checking: false,
             checks: None,
+            before: Before::default(),
             events,
         })
     }
@@ -138,6 +141,10 @@ impl Host {
             jobs,
             checks: self.checks.clone(),
             checking: self.checking,
+            preflight: self.before.preflight.clone(),
+            preflighting: self.before.preflighting,
+            look: self.before.look.clone(),
+            looking: self.before.looking,
             luck: luck(),
         })
     }
@@ -151,13 +158,15 @@ impl Host {
             relations: self.remotes.relations(),
             comparing: self.remotes.comparing(),
             checking: self.checking,
+            preflighting: self.before.preflighting,
+            looking: self.before.looking,
             luck: luck(),
             ..last
         }
     }
 
     /// One step.
-    pub(super) fn perform(&mut self, step: &Step) -> anyhow::Result<()> {
+    pub(super) fn perform(&mut self, step: &Step, memory: &Memory) -> anyhow::Result<()> {
         match step {
             // Only the memory changes.
             Step::Wait { .. } | Step::Follow { .. } | Step::Settle { .. } | Step::GiveUp { .. } => {
@@ -179,6 +188,8 @@ impl Host {
                 let spec = SwitchSpec { order: order.clone(), host };
                 if let Some(id) = id {
                     let dir = JobDir::create(&self.config.state_dir, &id, &spec)?;
+                    // Whatever the agent that it brings does to the journal.
+                    dir.write(journal::COPY, memory, Durability::Durable)?;
                     self.start(&id, &dir)?;
                 }
             }
@@ -192,6 +203,10 @@ impl Host {
                 self.jobs.remove(id);
             }
             Step::RunChecks(id) => self.run_checks(id),
+            Step::Preflight { system, default, needs_agent } => {
+                self.look_before(system.clone(), default.clone(), *needs_agent);
+            }
+            Step::Look => self.look_for_a_remote(),
             Step::WriteVerdict { job, verdict } => {
                 self.directory(job).write("verdict.json", verdict, Durability::Durable)?;
                 if verdict.good {
@@ -205,6 +220,41 @@ impl Host {
     /// Takes in that roots were changed.
     pub(super) fn rooted(&mut self) {
         self.rooting = false;
+    }
+
+    /// Takes in what was found before an activation, or after a put-back.
+    pub(super) fn looked(&mut self, found: Found) {
+        self.before.learn(found);
+    }
+
+    fn look_before(&mut self, system: StorePath, default: Option<StorePath>, needs_agent: bool) {
+        self.before.preflighting = true;
+        let events = self.events.clone();
+        let asked = before::Asked {
+            root: self.config.root.clone(),
+            store: self.store.clone(),
+            nix: self.nix.clone(),
+            system,
+            default,
+            needs_agent,
+        };
+        tokio::spawn(async move {
+            let _ = events.send(Event::Looked(Found::Preflight(asked.preflight().await)));
+        });
+    }
+
+    fn look_for_a_remote(&mut self) {
+        self.before.looking = true;
+        let remotes: Vec<_> = self.config.remotes.iter().map(git_remote).collect();
+        let (events, branch) = (self.events.clone(), self.release_ref());
+        tokio::spawn(async move {
+            let found = before::look(&remotes, &branch, CHECK).await;
+            let _ = events.send(Event::Looked(Found::Look(found)));
+        });
+    }
+
+    fn release_ref(&self) -> String {
+        format!("refs/heads/{}", self.config.branch.release)
     }
 
     /// Takes in what a round of checks found.
@@ -398,7 +448,7 @@ impl Host {
             } else {
                 Vec::new()
             },
-            branch: format!("refs/heads/{}", self.config.branch.release),
+            branch: self.release_ref(),
             units: self.units_health(id),
             limit: CHECK.min(self.config.health.timeout / 2),
         };

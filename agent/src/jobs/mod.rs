@@ -13,6 +13,7 @@ pub mod realise;
 pub mod spec;
 pub mod start;
 pub mod switch;
+pub mod way_back;
 
 /// `fort-agent job KIND ...`: for the agent itself, not for people.
 pub fn main(args: &[OsString]) -> ExitCode {

@@ -12,11 +12,13 @@ use tracing::Instrument as _;
 
 use super::dir::JobDir;
 use super::spec::SwitchSpec;
+use super::way_back::{self, BASELINE};
 use crate::command::{Command, End};
 use crate::core::guardian::{Act, Done, Progress, Sight, act};
 use crate::core::job::Verdict;
 use crate::core::types::{Mono, StorePath};
 use crate::files::Durability;
+use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
 use crate::{clock, files};
 
@@ -105,6 +107,20 @@ impl Guardian {
                 }
                 Act::Activate => Some(self.activate().await),
                 Act::ActivateOld(old) => Some(self.activate_old(&old).await),
+                Act::RestartBus => {
+                    way_back::restart_bus().await;
+                    Some(Done::Bus)
+                }
+                Act::ReviveOld(old) => Some(self.revive_old(&old).await),
+                Act::StartUnits => {
+                    let failed = way_back::start_units(self.baseline().as_ref()).await;
+                    Some(Done::Units(failed))
+                }
+                Act::Reboot => {
+                    tracing::error!("the old system cannot be put back: rebooting into it");
+                    way_back::reboot().await;
+                    Some(Done::Bus)
+                }
                 Act::SetProfile => Some(Done::Profile(self.set_profile().await)),
                 Act::RestoreProfile(old) => Some(Done::Profile(self.restore_profile(&old).await)),
                 Act::WriteBoot => {
@@ -127,6 +143,7 @@ impl Guardian {
         Ok(Sight {
             boot_id: clock::boot_id(&machine.root).context("cannot read the boot's id")?,
             running: machine.running(),
+            booted: machine.booted(),
             profile: machine.profile().context("cannot read the system profile")?,
             verdict,
             own: self.own,
@@ -150,13 +167,34 @@ impl Guardian {
     }
 
     async fn activate_old(&self, old: &StorePath) -> Done {
-        // What a killed candidate left would be started by the old system.
+        self.clear_up();
+        // Its own checks may refuse; it ran before, so it may run again.
+        self.switch(old, "test", &[("NIXOS_NO_CHECK", "1")], BACK_LIMIT).await
+    }
+
+    /// What a killed candidate left would be started by the old system, or be in
+    /// its way.
+    fn clear_up(&self) {
         for list in ["start-list", "restart-list", "reload-list"] {
             let path = self.spec.host.machine.root.join("run/nixos").join(list);
             let _ = std::fs::remove_file(path);
         }
-        // Its own checks may refuse; it ran before, so it may run again.
-        self.switch(old, "test", &[("NIXOS_NO_CHECK", "1")], BACK_LIMIT).await
+        way_back::end_leftovers();
+    }
+
+    /// Without `switch-to-configuration`, which may not be able to do anything.
+    async fn revive_old(&self, old: &StorePath) -> Done {
+        self.clear_up();
+        let done = self.execute(old, "activate", None, &[("NIXOS_ACTION", "test")], BACK_LIMIT);
+        let done = done.await;
+        if self.spec.order.units {
+            way_back::revive(self.baseline().as_ref()).await;
+        }
+        done
+    }
+
+    fn baseline(&self) -> Option<Baseline> {
+        self.dir.read(BASELINE).ok().flatten()
     }
 
     async fn switch(
@@ -166,9 +204,20 @@ impl Guardian {
         more: &[(&str, &str)],
         limit: Duration,
     ) -> Done {
+        self.execute(system, "bin/switch-to-configuration", Some(action), more, limit).await
+    }
+
+    /// Runs one of a system's own programs.
+    async fn execute(
+        &self,
+        system: &StorePath,
+        program: &str,
+        action: Option<&str>,
+        more: &[(&str, &str)],
+        limit: Duration,
+    ) -> Done {
         let root = &self.spec.host.machine.root;
-        let program =
-            self.spec.host.nix.store_root().physical(system).join("bin/switch-to-configuration");
+        let path = self.spec.host.nix.store_root().physical(system).join(program);
         let handed_on = ["PATH", "LOCALE_ARCHIVE"]
             .into_iter()
             .filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
@@ -178,7 +227,7 @@ impl Guardian {
         if root != Path::new("/") {
             environment.push(("FORT_AGENT_ROOT".into(), root.into()));
         }
-        tracing::info!(%system, action, "switch-to-configuration");
+        tracing::info!(%system, action, "{}", program.trim_start_matches("bin/"));
         let Ok(agent) = std::env::current_exe() else {
             return Done::Broke("the agent's own program is not known".into());
         };
@@ -186,8 +235,8 @@ impl Guardian {
         let command = Command::new(agent)
             .args(["job", "exec"])
             .arg(std::process::id().to_string())
-            .arg(program)
-            .arg(action)
+            .arg(path)
+            .args(action)
             .environment(environment)
             .time_limit(limit);
         let lines = command.run_with_lines(pending(), |_, line| {

@@ -3,23 +3,33 @@
 //! It decides nothing. A connection is made for each use: uses are rare, and a
 //! kept one would not survive the restart of D-Bus that a switch may bring.
 //! Everything has a deadline. Interfaces: org.freedesktop.systemd1(5).
+//!
+//! systemd answers root on a socket of its own as well, `/run/systemd/private`,
+//! as systemctl does: the same interface with no bus between, and so the way to
+//! a bus that is broken. All units can be managed there, and nothing else.
 
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use zbus::proxy::CacheProperties;
-use zbus::{OwnedObjectPath, Variant};
+use zbus::{Connection, OwnedObjectPath, Variant};
 
 pub mod baseline;
+mod finished;
+pub mod logind;
 mod proxy;
 pub mod units;
 
+use finished::Finished;
 use proxy::ManagerProxy;
 
 /// For connecting, and for each call.
 const CALL: Duration = Duration::from_secs(10);
+/// For reading all units anew, which the generators are run for.
+const RELOAD: Duration = Duration::from_secs(90);
 /// For starting or stopping a unit, which may have to wait for others.
 const JOB: Duration = Duration::from_secs(30);
 /// Whoever asks for an existing unit is told so by this error.
@@ -81,11 +91,57 @@ pub struct Systemd {
 impl Systemd {
     /// Connects over the system bus.
     pub async fn connect() -> Result<Self, Failed> {
-        let what = "the system bus";
-        let connection = limited(what, CALL, zbus::connection::Builder::system().build()).await?;
-        let manager = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No);
-        let manager = limited(what, CALL, manager.build()).await?;
+        Self::on(&system_bus().await?).await
+    }
+
+    /// Connects to systemd itself, with no bus between; for root only. `root`
+    /// is the prefix of the host's paths.
+    pub async fn connect_private(root: &Path) -> Result<Self, Failed> {
+        let what = "systemd's private socket";
+        let socket = root.join("run/systemd/private");
+        let connected = async {
+            let stream = UnixStream::connect(socket).await.and_then(UnixStream::into_std);
+            let stream = stream.map_err(zbus::Error::from)?;
+            zbus::connection::Builder::unix_stream(stream).p2p().build().await
+        };
+        Self::on(&limited(what, CALL, connected).await?).await
+    }
+
+    async fn on(connection: &Connection) -> Result<Self, Failed> {
+        let manager = ManagerProxy::builder(connection).cache_properties(CacheProperties::No);
+        let manager = limited("systemd", CALL, manager.build()).await?;
         Ok(Self { manager })
+    }
+
+    /// Reads all units anew (`systemctl daemon-reload`), and waits for it.
+    pub async fn reload(&self) -> Result<(), Failed> {
+        limited("a daemon-reload", RELOAD, self.manager.reload()).await
+    }
+
+    /// Starts a unit and waits for it, but not longer than `limit`: systemd
+    /// goes on with it all the same. One that is active stays as it is.
+    pub async fn start_unit(&self, name: &str, limit: Duration) -> Result<(), Failed> {
+        self.forget_failure(name).await?;
+        let mut finished = Finished::listen(&self.manager).await?;
+        let started = self.manager.start_unit(name, "replace");
+        let job = limited("starting a unit", CALL, started).await?;
+        finished.wait(&job, name, "starting a unit", limit).await
+    }
+
+    /// Stops a unit, if it is active, and starts it; waits as
+    /// [`Systemd::start_unit`] does.
+    pub async fn restart_unit(&self, name: &str, limit: Duration) -> Result<(), Failed> {
+        self.forget_failure(name).await?;
+        let mut finished = Finished::listen(&self.manager).await?;
+        let restarted = self.manager.restart_unit(name, "replace");
+        let job = limited("restarting a unit", CALL, restarted).await?;
+        finished.wait(&job, name, "restarting a unit", limit).await
+    }
+
+    /// Begins to start a unit that nothing is to get in the way of.
+    pub async fn begin(&self, name: &str) -> Result<(), Failed> {
+        let begun = self.manager.start_unit(name, "replace-irreversibly");
+        limited("starting a unit", CALL, begun).await.map(drop)
     }
 
     /// Starts a service and waits until its program runs. One of that name
@@ -93,12 +149,8 @@ impl Systemd {
     pub async fn start(&self, service: &Service<'_>) -> Result<(), Failed> {
         let what = "starting a unit";
         // What a killed one left is in the way of its name.
-        match limited(what, CALL, self.manager.reset_failed_unit(service.name)).await {
-            Ok(()) | Err(Failed::Bus { .. }) => {}
-            Err(late) => return Err(late),
-        }
-        limited(what, CALL, self.manager.subscribe()).await?;
-        let mut removed = limited(what, CALL, self.manager.receive_job_removed()).await?;
+        self.forget_failure(service.name).await?;
+        let mut finished = Finished::listen(&self.manager).await?;
         let program = service.argv.first().cloned().unwrap_or_default();
         let exec = vec![(program, service.argv.to_vec(), false)];
         let mut properties: Vec<(&str, Variant<'_>)> = vec![
@@ -114,20 +166,15 @@ impl Systemd {
             Err(Failed::Bus { source, .. }) if is(&source, EXISTS) => return Ok(()),
             other => other?,
         };
-        let result = async {
-            while let Some(signal) = removed.next().await {
-                if let Ok(args) = signal.args()
-                    && *args.job() == job
-                {
-                    return args.result().clone();
-                }
-            }
-            "the bus went away".to_owned()
-        };
-        match timeout(JOB, result).await {
-            Ok(result) if result == "done" => Ok(()),
-            Ok(result) => Err(Failed::Job { unit: service.name.to_owned(), result }),
-            Err(_) => Err(Failed::Late { what, limit: JOB }),
+        finished.wait(&job, service.name, what, JOB).await
+    }
+
+    /// A unit that has failed, or was started too often, can be started again.
+    async fn forget_failure(&self, name: &str) -> Result<(), Failed> {
+        match limited("a unit", CALL, self.manager.reset_failed_unit(name)).await {
+            // It is not loaded.
+            Ok(()) | Err(Failed::Bus { .. }) => Ok(()),
+            Err(late) => Err(late),
         }
     }
 
@@ -144,6 +191,10 @@ impl Systemd {
     async fn unit_path(&self, name: &str) -> Result<OwnedObjectPath, Failed> {
         limited("a unit", CALL, self.manager.load_unit(name)).await
     }
+}
+
+async fn system_bus() -> Result<Connection, Failed> {
+    limited("the system bus", CALL, zbus::connection::Builder::system().build()).await
 }
 
 /// Whether an error of the bus has this name.

@@ -13,7 +13,9 @@ use crate::core::decide::{Decision, Step, decide};
 use crate::core::job::JobId;
 use crate::core::memory::Memory;
 use crate::core::record::{fold, note};
-use crate::core::seen::{Job, Life, Purpose, Relation, Relations, Remote, Round, Seen, Work};
+use crate::core::seen::{
+    Job, Life, Look, Preflight, Purpose, Relation, Relations, Remote, Round, Seen, Work,
+};
 use crate::core::types::{Commit, Mono, StorePath};
 
 /// What dies with the process.
@@ -26,6 +28,10 @@ pub(super) struct Agent {
     pub(super) rooting: Option<BTreeMap<Purpose, StorePath>>,
     pub(super) checks: Option<Round>,
     pub(super) checking: bool,
+    pub(super) preflight: Option<Preflight>,
+    pub(super) preflighting: bool,
+    pub(super) look: Option<Look>,
+    pub(super) looking: bool,
     pub(super) began_checks: Mono,
     pub(super) resumed: BTreeMap<JobId, Mono>,
     /// Turns of before this one mean nothing.
@@ -74,6 +80,10 @@ impl World {
             rooting: None,
             checks: None,
             checking: false,
+            preflight: None,
+            preflighting: false,
+            look: None,
+            looking: false,
             began_checks: self.mono(),
             resumed: BTreeMap::new(),
             turn: self.incarnation << 16,
@@ -121,7 +131,11 @@ impl World {
         // What is shown while nothing goes on is looked at now and then.
         let dull = matches!(
             step,
-            Step::Wait { .. } | Step::Poll { .. } | Step::Compare { .. } | Step::RunChecks(_)
+            Step::Wait { .. }
+                | Step::Poll { .. }
+                | Step::Compare { .. }
+                | Step::RunChecks(_)
+                | Step::Look
         );
         if self.chance.one_in(if dull { 60 } else { 8 }) {
             self.check_shown(&folded, &seen, &decision)?;
@@ -206,6 +220,10 @@ impl World {
             jobs: host.jobs.iter().map(|(id, dir)| self.job_seen(agent, id, dir)).collect(),
             checks: agent.checks.clone(),
             checking: agent.checking,
+            preflight: agent.preflight.clone(),
+            preflighting: agent.preflighting,
+            look: agent.look.clone(),
+            looking: agent.looking,
             luck: Luck(self.chance.next() as u16),
         }
     }
@@ -217,7 +235,7 @@ impl World {
                 let boot = order.boot_id.clone();
                 (outcome.is_some(), Work::Realise { order, progress: None, outcome }, boot)
             }
-            Task::Switch { order, progress, verdict, outcome } => {
+            Task::Switch { order, progress, verdict, outcome, copy: _ } => {
                 let (progress, verdict) = (progress.clone(), verdict.clone());
                 let (order, outcome) = ((**order).clone(), outcome.clone());
                 let boot = order.order.boot_id.clone();
@@ -268,6 +286,18 @@ impl World {
                 agent.began_checks = mono;
                 self.schedule(latency, Tick::Checked(incarnation, job.clone(), false));
             }
+            Step::Preflight { system, default: _, needs_agent } => {
+                if !self.host.store.contains(system) {
+                    return Err(format!("{system:?} is looked at and is not there"));
+                }
+                agent.preflighting = true;
+                let found = Tick::Preflighted(incarnation, system.clone(), *needs_agent);
+                self.schedule(latency, found);
+            }
+            Step::Look => {
+                agent.looking = true;
+                self.schedule(latency, Tick::Looked(incarnation, mono));
+            }
             Step::ResumeSwitch(job) => {
                 agent.resumed.insert(job.clone(), mono);
                 let locked = |dir: &Directory| dir.process.as_ref().is_some_and(|p| p.locked);
@@ -283,7 +313,8 @@ impl World {
             Step::StartSwitch(order) => {
                 let order = Box::new(order.clone());
                 let (progress, verdict, outcome) = (None, None, None);
-                self.start_job(step, Task::Switch { order, progress, verdict, outcome })?;
+                let copy = Box::new(agent.memory.clone());
+                self.start_job(step, Task::Switch { order, copy, progress, verdict, outcome })?;
             }
             Step::StopJob(job) => {
                 let process = self.host.jobs.get_mut(job).and_then(|dir| dir.process.as_mut());
@@ -355,7 +386,12 @@ impl Agent {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.idle_steps > 0 && !self.comparing && self.rooting.is_none() && !self.checking
+        self.idle_steps > 0
+            && !self.comparing
+            && self.rooting.is_none()
+            && !self.checking
+            && !self.preflighting
+            && !self.looking
     }
 
     pub(super) fn all_asked_since(&self, moment: Mono, all: bool) -> bool {

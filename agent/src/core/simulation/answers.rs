@@ -5,11 +5,11 @@ use super::forge::Health;
 use super::host::Task;
 use super::world::{Tick, World, Wrong};
 use crate::core::backoff::Luck;
-use crate::core::job::{Check, JobId};
+use crate::core::job::{Check, JobId, Refusal, RefusalCause};
 use crate::core::policy::OnFailure;
 use crate::core::request::{Request, answer};
-use crate::core::seen::Round;
-use crate::core::types::Commit;
+use crate::core::seen::{Look, Preflight, Round};
+use crate::core::types::{Commit, Mono, StorePath};
 
 impl World {
     pub(super) fn running_health(&self) -> Option<Health> {
@@ -73,6 +73,45 @@ impl World {
             self.host.roots =
                 roots.into_iter().filter(|(_, system)| self.host.store.contains(system)).collect();
         }
+        self.stir();
+    }
+
+    pub(super) fn preflighted(&mut self, system: StorePath, needs_agent: bool) {
+        let full = self.t < self.host.full_until;
+        let mute = needs_agent && self.lacks_agent(&system);
+        let cause = match (full, mute) {
+            (true, _) => Some(RefusalCause::DiskSpace),
+            (false, true) => Some(RefusalCause::NoAgent),
+            (false, false) => None,
+        };
+        let refusal = cause.map(|cause| {
+            let evidence = [("store".into(), "none".into())].into();
+            Refusal { cause, detail: cause.as_str().into(), evidence }
+        });
+        let ended = self.mono();
+        let Some(agent) = &mut self.agent else { return };
+        agent.preflighting = false;
+        agent.preflight = Some(Preflight { system, needs_agent, ended, refusal });
+        self.stir();
+    }
+
+    /// Of systems whose agent never speaks every other one has none at all.
+    fn lacks_agent(&self, system: &StorePath) -> bool {
+        let mute = self.forge.system(system).health == Health::NoAgent;
+        mute && super::forge::system_index(system).is_multiple_of(2)
+    }
+
+    /// One of the three looks.
+    pub(super) fn looked(&mut self, began: Mono) {
+        let reached = (0..self.policy.remotes.len()).any(|remote| self.network(remote));
+        let broken = self.running_health() == Some(Health::NoNetwork);
+        let known = self.chance.one_in(2);
+        let network = (!reached && known).then_some(!broken);
+        let ended = self.mono();
+        let Some(agent) = &mut self.agent else { return };
+        agent.looking = false;
+        let detail = if reached { "it answers" } else { "no answer" }.into();
+        agent.look = Some(Look { began, ended, reached, network, detail });
         self.stir();
     }
 

@@ -4,6 +4,7 @@ use super::forge::{Activation, Build, Health, commit, commit_index};
 use super::story::Story;
 use super::world::{World, Wrong};
 use crate::core::decide::{Outlook, Step};
+use crate::core::job::RefusalCause;
 use crate::core::memory::Stuck;
 use crate::core::policy::{ForcePush, OnFailure, Operation};
 use crate::core::seen::Relation;
@@ -67,6 +68,7 @@ impl World {
             *mirror = Default::default();
         }
         self.host.locked_until = 0;
+        self.host.full_until = 0;
         self.host.old_failures = 0;
         self.host.profile_failures = 0;
         let incarnation = self.incarnation;
@@ -273,9 +275,16 @@ impl World {
             Expected::Bad(commit) => {
                 desired(commit)
                     && legitimate
-                    && (shown.held.as_ref().is_some_and(|held| held.cause == "quarantined")
-                        || refused)
-                    && matches!(self.outlook(), Some(Outlook::Stuck(_)))
+                    && (shown.held.as_ref().is_some_and(|held| {
+                        matches!(held.cause.as_str(), "quarantined" | "no-agent")
+                    }) || refused)
+                    && match self.outlook() {
+                        Some(Outlook::Stuck(_)) => true,
+                        Some(Outlook::Refused { refusal, .. }) => {
+                            refusal.cause == RefusalCause::NoAgent
+                        }
+                        _ => false,
+                    }
             }
             Expected::InForce(commit, operation) => {
                 let system = Some(&self.forge.system_of(commit).path);

@@ -92,6 +92,29 @@ impl World {
                 }
                 Done::Waited
             }
+            Act::RestartBus => Done::Bus,
+            Act::StartUnits => {
+                let failed = self.chance.one_in(12).then(|| "web.service".to_owned());
+                Done::Units(failed.into_iter().collect())
+            }
+            Act::ReviveOld(old) => {
+                if !self.host.store.contains(old) {
+                    return Err(format!("P4: {old:?} is to be put back and is gone"));
+                }
+                if self.host.old_failures > 0 {
+                    self.host.old_failures -= 1;
+                    return Ok(Done::Exit(1));
+                }
+                self.host.running = Some(old.clone());
+                self.host.half_done = false;
+                self.agent_may_start();
+                Done::Exit(self.chance.pick(&[0, 0, 2]))
+            }
+            Act::Reboot => {
+                let boot = self.boot;
+                self.schedule(5_000, Tick::Reboots(boot));
+                Done::Bus
+            }
             Act::Pause(_) => Done::Waited,
             Act::Note(_) | Act::Finish(_) => return Err("these take no time".into()),
         })

@@ -60,6 +60,8 @@ impl World {
             Event::Hand(hand) => self.another_hand(hand),
             Event::Gc => self.host.collect_garbage(),
             Event::LoseJournal => self.lose_journal(),
+            Event::ForeignJournal => self.lose_journal_to_another_version(),
+            Event::Full(for_) => self.host.full_until = self.t + for_,
             Event::Accept => self.accept(),
             Event::Retry => self.retry(),
             Event::StartsFail(times) => self.faults.starts = times,
@@ -153,10 +155,35 @@ impl World {
         });
     }
 
+    /// A newer agent has written what this one cannot read, and is gone.
+    fn lose_journal_to_another_version(&mut self) {
+        let copy = self.host.jobs.values().rev().find_map(|dir| match &dir.task {
+            Task::Switch { copy, .. } => Some((**copy).clone()),
+            Task::Realise { .. } => None,
+        });
+        // What is gone is not written over.
+        let Some(mut copy) = copy.filter(|_| self.host.journal.is_some()) else { return };
+        self.crash_agent();
+        // Kept in a second place.
+        copy.accepted.clone_from(&self.host.accepted);
+        // What has ended since is learned again, from the job.
+        let jobs = &self.host.jobs;
+        self.truth.deployments.retain(|id, ending| {
+            if copy.has_ended(id) {
+                return true;
+            }
+            *ending = None;
+            jobs.keys().any(|job| job.deployment == *id)
+        });
+        self.host.journal = Some(copy);
+    }
+
     fn accept(&mut self) {
         let Some(release) = self.forge.release.map(commit) else { return };
         let prefix = Prefix::parse(&release.prefix(12)).expect("twelve digits");
-        if let Some(Ok(_)) = self.request(&Request::Accept(prefix)) {
+        if let Some(Ok(said)) = self.request(&Request::Accept(prefix))
+            && !said.contains("without an agent")
+        {
             self.truth.allowed = Some(release);
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct Host {
     pub(super) changing: Option<JobId>,
     /// Another process holds the lock of `switch-to-configuration` until then.
     pub(super) locked_until: u64,
+    /// There is no room until then.
+    pub(super) full_until: u64,
     /// So many ways back will fail.
     pub(super) old_failures: u32,
     /// So many writes of a profile will fail.
@@ -56,6 +58,8 @@ pub(super) enum Task {
     },
     Switch {
         order: Box<SwitchOrder>,
+        /// Of the memory, from when it was ordered.
+        copy: Box<Memory>,
         progress: Option<Progress>,
         verdict: Option<Verdict>,
         outcome: Option<SwitchOutcome>,

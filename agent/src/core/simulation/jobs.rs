@@ -149,7 +149,8 @@ impl World {
             return Err("a guardian without progress".into());
         };
         let (own, last, verdict) = (process.own, process.last.clone(), verdict.clone());
-        let sight = Sight { boot_id, running, profile, verdict, own, last };
+        let booted = self.host.booted.clone();
+        let sight = Sight { boot_id, running, booted, profile, verdict, own, last };
         let progress = progress.clone();
         let next = act(order, &progress, &sight, mono);
         if let Some((_, after)) = &mut self.faults.guardian {
@@ -208,7 +209,8 @@ impl World {
             }
             Act::AwaitVerdict(until) => super::agent::millis(until.since(mono)).max(1),
             Act::Pause(pause) => super::agent::millis(*pause).max(1),
-            Act::Activate | Act::ActivateOld(_) => {
+            Act::RestartBus | Act::StartUnits | Act::Reboot => self.chance.between(20, 2_000),
+            Act::Activate | Act::ActivateOld(_) | Act::ReviveOld(_) => {
                 if self.chance.one_in(4) && self.agent.is_some() {
                     // The agent's own unit is restarted by it.
                     self.crash_agent();
@@ -227,7 +229,7 @@ impl World {
             self.host.changing = Some(id.clone());
         }
         let (t, half) = (self.t, self.host.half_done);
-        if matches!(next, Act::Activate | Act::ActivateOld(_)) {
+        if matches!(next, Act::Activate | Act::ActivateOld(_) | Act::ReviveOld(_)) {
             self.host.half_done = true;
         }
         let dir = self.host.jobs.get_mut(id).expect("it ticks");

@@ -5,7 +5,7 @@ use super::agent::name;
 use super::host::Task;
 use super::world::{World, Wrong};
 use crate::core::decide::{Decision, Step};
-use crate::core::job::{Ending, JobId, Kind, Order, RealiseOutcome, Realised, Target};
+use crate::core::job::{Ending, How, JobId, Kind, Order, RealiseOutcome, Realised, Target};
 use crate::core::memory::{Memory, Stuck, Subject};
 use crate::core::policy::{ForcePush, Operation};
 use crate::core::seen::{Relation, Seen};
@@ -54,7 +54,13 @@ impl World {
                     awaiting.system == switch.candidate
                         && self.host.running.as_ref() == Some(&awaiting.system)
                 });
-                if !awaited {
+                // So is what was verified under another kernel.
+                let unproven = switch.how == How::Verify
+                    && noted.unproven.as_ref().is_some_and(|unproven| {
+                        unproven.system == switch.candidate
+                            && self.host.running.as_ref() == Some(&unproven.system)
+                    });
+                if !awaited && !unproven {
                     self.check_allowed(&switch.order, noted)?;
                 }
                 let other = self.host.jobs.iter().find(|(id, dir)| {
@@ -85,6 +91,8 @@ impl World {
             | Step::RemoveJob(_)
             | Step::ResumeSwitch(_)
             | Step::RunChecks(_)
+            | Step::Preflight { .. }
+            | Step::Look
             | Step::WriteVerdict { .. }
             | Step::GiveUp { .. } => {}
         }

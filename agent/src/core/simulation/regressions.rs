@@ -6,7 +6,9 @@ use super::course::play;
 use super::forge::{Activation, Build, Change, Health};
 use super::story::{Event, Hand, Story};
 use super::world::JobPoint;
-use crate::core::policy::{ForcePush, OnFailure, Operation, Policy};
+use crate::core::policy::{
+    ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -14,6 +16,10 @@ const MINUTE: u64 = 60 * SECOND;
 fn policy() -> Policy {
     let seconds = Duration::from_secs;
     Policy {
+        units: false,
+        on_rollback_failure: OnRollbackFailure::Report,
+        on_kernel_change: OnKernelChange::Switch,
+        reboots: false,
         hostname: "joker".into(),
         machine_id: None,
         remotes: vec!["origin".into()],

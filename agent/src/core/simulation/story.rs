@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::chance::Chance;
 use super::forge::{Activation, Build, Change, Health};
 use super::world::{AgentPoint, JobPoint};
-use crate::core::policy::{ForcePush, OnFailure, Operation, Policy};
+use crate::core::policy::{
+    ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+};
 
 /// Everything that a course of events depends on.
 #[derive(Clone, Debug)]
@@ -48,6 +50,8 @@ pub(super) enum Event {
     Hand(Hand),
     Gc,
     LoseJournal,
+    ForeignJournal,
+    Full(u64),
     Accept,
     Retry,
     StartsFail(u32),
@@ -138,6 +142,10 @@ fn policy(chance: &mut Chance) -> Policy {
         health_timeout: seconds(chance.pick(&[20, 20, 60])),
         health_remote: !chance.one_in(5),
         on_failure: if chance.one_in(6) { OnFailure::Report } else { OnFailure::Rollback },
+        units: chance.one_in(2),
+        on_rollback_failure: chance.pick(&[OnRollbackFailure::Report, OnRollbackFailure::Reboot]),
+        on_kernel_change: chance.pick(&[OnKernelChange::Switch, OnKernelChange::Boot]),
+        reboots: chance.one_in(3),
     }
 }
 
@@ -200,7 +208,7 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         };
     }
     let few = chance.between(1, 3) as u32;
-    match chance.below(30) {
+    match chance.below(32) {
         0 => Event::ForcePush(chance.between(1, 3), change(chance, policy)),
         1 => Event::Rewind(chance.between(1, 2)),
         2 => Event::DeleteRelease,
@@ -225,7 +233,9 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         26 => Event::Stillborn(1),
         27 => Event::RootsFail(few),
         28 => Event::Locked(chance.between(1_000, 120_000)),
-        _ if chance.one_in(2) => Event::OldFails(few),
+        29 => Event::Full(chance.between(1_000, 300_000)),
+        30 => Event::ForeignJournal,
+        _ if chance.one_in(2) => Event::OldFails(chance.between(1, 7) as u32),
         _ => Event::ProfileFails(few),
     }
 }

@@ -30,8 +30,12 @@ pub(super) enum Tick {
     /// Whether it hung and was given up.
     Checked(u32, JobId, bool),
     Rooted(u32),
+    Preflighted(u32, StorePath, bool),
+    /// Since when.
+    Looked(u32, Mono),
     Job(JobId, u32),
     JobStarts(JobId),
+    Reboots(u32),
 }
 
 /// What is true, kept apart from everything that is tested.
@@ -250,7 +254,26 @@ impl World {
                 self.checked(&job, late);
             }
             Tick::Rooted(incarnation) if incarnation == self.incarnation => self.rooted(),
-            Tick::Polled(..) | Tick::Compared(..) | Tick::Checked(..) | Tick::Rooted(..) => {}
+            Tick::Preflighted(incarnation, system, needs_agent)
+                if incarnation == self.incarnation =>
+            {
+                self.preflighted(system, needs_agent);
+            }
+            Tick::Looked(incarnation, began) if incarnation == self.incarnation => {
+                self.looked(began);
+            }
+            Tick::Polled(..)
+            | Tick::Compared(..)
+            | Tick::Checked(..)
+            | Tick::Rooted(..)
+            | Tick::Preflighted(..)
+            | Tick::Looked(..) => {}
+            Tick::Reboots(boot) => {
+                if boot == self.boot {
+                    self.tell(|| "the host is rebooted".into());
+                    self.reboot();
+                }
+            }
             Tick::JobStarts(id) => self.start_process(&id),
             Tick::Job(id, incarnation) => self.job_tick(&id, incarnation)?,
         }

@@ -78,6 +78,8 @@ fn scene(stage: Stage) -> Scene {
         not_before: scene.now.wall.plus(scene.policy.retry_first),
         stuck,
         cause: "it failed".into(),
+        refusal: None,
+        excused: 0,
     };
     let commit_2 = Subject::Commit { commit: commit(2), recipe: "flake".into() };
     let system_2 = Subject::System { system: system(2) };
@@ -175,6 +177,8 @@ fn step_words(step: &Step) -> String {
         }
         Step::ResumeSwitch(_) => "resume".into(),
         Step::RunChecks(_) => "run checks".into(),
+        Step::Preflight { .. } => "preflight".into(),
+        Step::Look => "look for a remote".into(),
         Step::WriteVerdict { verdict, .. } => format!("verdict {}", verdict.good),
         Step::Settle { .. } => "settle".into(),
         Step::GiveUp { .. } => "give up".into(),
@@ -192,6 +196,7 @@ fn row(stage: Stage, head: Option<u8>, relation: Relation, running: u8) -> [Stri
         scene.relates(1, head, Relation::Ahead);
     }
     scene.seen.rooting = false;
+    scene.passes(2);
     let mut steps = Vec::new();
     for _ in 0..6 {
         let decision = scene.turn();

@@ -11,9 +11,13 @@ use crate::core::job::{
     SwitchOrder, SwitchOutcome, Target,
 };
 use crate::core::memory::{Accepted, KnownSystem, Memory};
-use crate::core::policy::{ForcePush, OnFailure, Operation, Policy};
+use crate::core::policy::{
+    ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+};
 use crate::core::record::{fold, note};
-use crate::core::seen::{Heads, Job, Life, Relation, Relations, Remote, Seen, Work};
+use crate::core::seen::{
+    Heads, Job, Life, Look, Preflight, Relation, Relations, Remote, Seen, Work,
+};
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{BootId, Commit, Mono, Now, StorePath, Wall};
 
@@ -41,6 +45,10 @@ pub(super) fn boot(number: u8) -> BootId {
 pub(super) fn policy() -> Policy {
     let seconds = Duration::from_secs;
     Policy {
+        units: false,
+        on_rollback_failure: OnRollbackFailure::Report,
+        on_kernel_change: OnKernelChange::Switch,
+        reboots: false,
         hostname: "joker".into(),
         machine_id: None,
         remotes: vec!["origin".into(), "mirror".into()],
@@ -111,6 +119,10 @@ impl Scene {
                 jobs: Vec::new(),
                 checks: None,
                 checking: false,
+                preflight: None,
+                preflighting: false,
+                look: None,
+                looking: false,
                 luck: Luck(0),
             },
             now: now(100),
@@ -177,6 +189,15 @@ impl Scene {
         decide(&self.policy, &self.memory, &self.seen, self.now)
     }
 
+    /// The system may be activated here, and a remote answers.
+    pub(super) fn passes(&mut self, which: u8) {
+        let (system, needs_agent) = (system(which), self.policy.units);
+        let ended = self.now.mono;
+        self.seen.preflight = Some(Preflight { system, needs_agent, ended, refusal: None });
+        let (reached, network, detail) = (true, None, "origin answers".into());
+        self.seen.look = Some(Look { began: ended, ended, reached, network, detail });
+    }
+
     /// One turn of the loop, in which nothing is performed.
     pub(super) fn turn(&mut self) -> Decision {
         self.fold();
@@ -214,6 +235,8 @@ impl Scene {
             activation_timeout: self.policy.activation_timeout,
             health_timeout: self.policy.health_timeout,
             remote_before: true,
+            units: false,
+            reboot_if_stuck: false,
         }
     }
 

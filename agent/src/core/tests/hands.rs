@@ -21,6 +21,7 @@ fn what_another_hand_ended_is_not_verified_when_it_comes_back() {
     // As after a reboot, if it was the default already.
     scene.seen.running = Some(system(2));
     scene.seen.profile.as_mut().unwrap().system = system(2);
+    scene.passes(2);
     let Outlook::Due(step) = scene.decide().outlook else { panic!("not due") };
     let Step::StartSwitch(order) = *step else { panic!("not judged") };
     assert_eq!((order.candidate, order.old), (system(2), Some(system(1))));

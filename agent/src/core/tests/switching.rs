@@ -52,6 +52,7 @@ impl Switch {
         let sight = Sight {
             boot_id: boot(1),
             running: Some(system(1)),
+            booted: Some(system(1)),
             profile: scene.seen.profile,
             verdict: None,
             own: true,
@@ -115,6 +116,10 @@ fn words(act: Act) -> String {
         Act::SetProfile => "make it the default of the next boot".into(),
         Act::WriteBoot => "write the boot loader".into(),
         Act::ActivateOld(_) => "put back".into(),
+        Act::RestartBus => "restart the bus".into(),
+        Act::ReviveOld(_) => "put back by hand".into(),
+        Act::StartUnits => "start what ran before".into(),
+        Act::Reboot => "reboot".into(),
         Act::RestoreProfile(_) => "put the profile back".into(),
         Act::WriteOldBoot(_) => "write the old boot loader".into(),
         Act::Note(progress) => format!("note {:?}", progress.phase),
@@ -261,7 +266,7 @@ fn an_old_system_that_was_not_activated_to_its_end_is_tried_again() {
         let mut switch = Switch::putting_back();
         switch.sight.running = Some(system(1));
         let mut switch = switch.last(done.clone());
-        assert_eq!(matches!(switch.next(), Act::Pause(_)), again, "{done:?}");
+        assert_eq!(matches!(switch.next(), Act::ActivateOld(_)), again, "{done:?}");
     }
 }
 

@@ -1,0 +1,382 @@
+//! What systemd-boot makes of our systems: which it has given up, and which it
+//! is to boot once.
+//!
+//! Boot counting is in the names of its entries, `NAME+LEFT-DONE.conf`: none
+//! left is given up, no counter is good or not counted (the Boot Loader
+//! Specification, "Boot counting"). Which system an entry boots is in the file:
+//! `init=` of its `options`. NixOS names entries `nixos-generation-N` or, since
+//! it counts boots, `nixos-HASH`; a specialisation has an entry and an `init`
+//! of its own, so it is never taken for its system.
+//!
+//! Other boot loaders, and systems in one EFI file each (lanzaboote), are not
+//! known: nothing is given up there, and nothing can be booted once.
+
+use std::ffi::OsStr;
+use std::future::pending;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::command::{CannotStart, Command, Finished};
+use crate::core::job::Generation;
+use crate::core::types::StorePath;
+
+/// Where the file systems that boot loaders read are mounted.
+const BOOT_DIRECTORIES: [&str; 3] = ["boot", "efi", "boot/efi"];
+/// More entries than this are not read.
+const MOST_ENTRIES: usize = 4096;
+/// Who booted us, as the boot loader wrote it.
+const LOADER_INFO: &str =
+    "sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// A program of systemd's, and a file system that may have to be mounted.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Where it is on NixOS, should the unit's PATH lack it.
+const SYSTEM_PROGRAMS: &str = "/run/current-system/sw/bin";
+
+/// Why a system cannot be made the one that boots once.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotOneshot {
+    /// This host's boot loader is another one, or not to be reached.
+    #[error("the boot loader is not systemd-boot, or has no bootctl")]
+    NotSystemdBoot,
+    /// The boot loader has no entry of that system.
+    #[error("the boot loader has no entry for generation {0}")]
+    NoEntry(u64),
+    /// There is an entry, which would not be booted.
+    #[error("the boot loader has given up generation {0}")]
+    GivenUp(u64),
+    /// bootctl could not be started.
+    #[error("bootctl cannot be run")]
+    CannotStart(#[from] CannotStart),
+    /// bootctl did not do it.
+    #[error("bootctl set-oneshot: {0}")]
+    Refused(String),
+}
+
+/// One of the boot loader's entries.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    /// As boot loader and bootctl call it: without counters.
+    id: String,
+    /// Tries that are left; none where boots are not, or no longer, counted.
+    left: Option<u64>,
+    generation: Option<u64>,
+    system: Option<StorePath>,
+}
+
+/// Whether the boot loader has tried to boot this generation as often as it
+/// may, and now boots another.
+pub fn given_up(root: &Path, generation: &Generation) -> bool {
+    let mut of_it = entries(root).into_iter().filter(|entry| entry.boots(generation)).peekable();
+    of_it.peek().is_some() && of_it.all(|entry| entry.given_up())
+}
+
+/// Whether a generation can be made the one that boots once: only on a host of
+/// its own (`root` is `/`), which systemd-boot booted and will boot.
+pub async fn can_oneshot(root: &Path) -> bool {
+    if root != Path::new("/") || !booted_by_systemd_boot(root) {
+        return false;
+    }
+    let Some(bootctl) = bootctl() else { return false };
+    let asked = Command::new(bootctl).args(["is-installed"]).time_limit(LIMIT).run(pending()).await;
+    asked.is_ok_and(|finished| finished.end.success())
+}
+
+/// Makes a generation the one that boots next, and only then: whatever becomes
+/// of it, the boot after that boots the default.
+pub async fn set_oneshot(root: &Path, generation: &Generation) -> Result<(), CannotOneshot> {
+    if !can_oneshot(root).await {
+        return Err(CannotOneshot::NotSystemdBoot);
+    }
+    let bootctl = bootctl().ok_or(CannotOneshot::NotSystemdBoot)?;
+    set_oneshot_by(&bootctl, root, generation).await
+}
+
+async fn set_oneshot_by(
+    bootctl: &Path,
+    root: &Path,
+    generation: &Generation,
+) -> Result<(), CannotOneshot> {
+    let number = generation.number;
+    let of_it: Vec<_> = entries(root).into_iter().filter(|entry| entry.boots(generation)).collect();
+    let entry = of_it.iter().find(|entry| !entry.given_up());
+    let entry = entry.ok_or(match of_it.is_empty() {
+        true => CannotOneshot::NoEntry(number),
+        false => CannotOneshot::GivenUp(number),
+    })?;
+    let command = Command::new(bootctl).args(["set-oneshot", entry.id.as_str()]).time_limit(LIMIT);
+    let Finished { end, stderr, .. } = command.run(pending()).await?;
+    if end.success() {
+        return Ok(());
+    }
+    let last = stderr.trim().lines().last().unwrap_or_default();
+    let said = if last.is_empty() { end.to_string() } else { last.to_owned() };
+    Err(CannotOneshot::Refused(said))
+}
+
+impl Entry {
+    /// What can be told of it must fit; something must.
+    fn boots(&self, generation: &Generation) -> bool {
+        let number = self.generation.map(|number| number == generation.number);
+        let system = self.system.as_ref().map(|system| *system == generation.system);
+        match (number, system) {
+            (None, None) => false,
+            (number, system) => number != Some(false) && system != Some(false),
+        }
+    }
+
+    fn given_up(&self) -> bool {
+        self.left == Some(0)
+    }
+}
+
+fn entries(root: &Path) -> Vec<Entry> {
+    let directories = BOOT_DIRECTORIES.iter().map(|dir| root.join(dir).join("loader/entries"));
+    let files = directories.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+    files.take(MOST_ENTRIES).filter_map(|file| entry(&file.path())).collect()
+}
+
+fn entry(path: &Path) -> Option<Entry> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".conf")?;
+    let (name, left) = match stem.rsplit_once('+') {
+        Some((name, counters)) => match tries_left(counters) {
+            Some(left) => (name, Some(left)),
+            None => (stem, None),
+        },
+        None => (stem, None),
+    };
+    // `nixos-generation-7-specialisation-x` is no number, and has its own init.
+    let numbered = name.strip_prefix("nixos-generation-").and_then(number);
+    let bytes = crate::files::read_bounded(path).ok().flatten().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let values = |key: &'static str| {
+        text.lines().filter_map(move |line| {
+            let (found, value) = line.trim().split_once(char::is_whitespace)?;
+            (found == key).then(|| value.trim())
+        })
+    };
+    let versioned = || {
+        let version = values("version").next()?.strip_prefix("Generation ")?;
+        number(version.split(' ').next()?)
+    };
+    let mut options = values("options").flat_map(str::split_whitespace);
+    let init = options.find_map(|option| option.strip_prefix("init="));
+    Some(Entry {
+        id: format!("{name}.conf"),
+        left,
+        generation: numbered.or_else(versioned),
+        system: init.and_then(|init| StorePath::containing(init).ok()),
+    })
+}
+
+/// Of `LEFT` or `LEFT-DONE`.
+fn tries_left(counters: &str) -> Option<u64> {
+    let (left, done) = counters.split_once('-').unwrap_or((counters, "0"));
+    number(done)?;
+    number(left)
+}
+
+fn number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+/// Other boot loaders leave their names there too.
+fn booted_by_systemd_boot(root: &Path) -> bool {
+    let Ok(Some(bytes)) = crate::files::read_bounded(&root.join(LOADER_INFO)) else { return false };
+    // Four bytes of attributes, then UTF-16.
+    let letters = bytes.get(4..).unwrap_or_default().chunks_exact(2).map(|pair| pair[0]);
+    letters.take(12).eq(*b"systemd-boot")
+}
+
+fn bootctl() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    find(&path, "bootctl")
+}
+
+fn find(search_path: &OsStr, name: &str) -> Option<PathBuf> {
+    let executable = |path: &PathBuf| {
+        path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    };
+    let directories = std::env::split_paths(search_path).chain([SYSTEM_PROGRAMS.into()]);
+    let places = directories.filter(|dir| dir.is_absolute()).map(|dir| dir.join(name));
+    places.into_iter().find(executable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const SYSTEM: &str = "/nix/store/0000000000000000000000000000000a-nixos-system-joker";
+    const OTHER: &str = "/nix/store/0000000000000000000000000000000b-nixos-system-joker";
+    const HASH: &str = "nixos-5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
+
+    fn generation(number: u64) -> Generation {
+        Generation { number, system: SYSTEM.parse().unwrap() }
+    }
+
+    /// As NixOS writes one.
+    fn text(number: u64, system: &str) -> String {
+        format!(
+            "title NixOS\nversion Generation {number} NixOS 26.05 (Linux 6.18), built on \
+             2026-07-01\nlinux /EFI/nixos/k.efi\ninitrd /EFI/nixos/i.efi\n\
+             options init={system}/init root=fstab loglevel=4\nmachine-id 1\nsort-key nixos\n"
+        )
+    }
+
+    fn host(entries: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in entries {
+            let path = root.path().join("boot/loader/entries").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_generation_without_tries_left_is_given_up() {
+        let seven = text(7, SYSTEM);
+        for (counters, expected) in [
+            ("", false),
+            ("+3", false),
+            ("+2-1", false),
+            ("+1-2", false),
+            ("+0-3", true),
+            ("+0", true),
+            ("+00-3", true),
+            // No counters, but parts of a name.
+            ("+0-", false),
+            ("+-3", false),
+            ("+x", false),
+            ("+0-3-1", false),
+        ] {
+            // Both names that NixOS has given entries.
+            for name in ["nixos-generation-7", HASH] {
+                let name = format!("{name}{counters}.conf");
+                let root = host(&[(&name, &seven)]);
+                assert_eq!(given_up(root.path(), &generation(7)), expected, "{name}");
+            }
+        }
+        assert!(!given_up(Path::new("/nowhere"), &generation(7)));
+    }
+
+    #[test]
+    fn only_its_own_entries_count() {
+        let gone = |name: &str, text: &str| given_up(host(&[(name, text)]).path(), &generation(7));
+        // A name is enough where nothing can be read.
+        assert!(gone("nixos-generation-7+0-3.conf", ""));
+        assert!(!gone("nixos-generation-70+0-3.conf", ""));
+        assert!(!gone("nixos-generation-+7+0-3.conf", ""));
+        assert!(!gone("nixos-work-generation-7+0-3.conf", ""));
+        assert!(!gone("nixos-generation-7-specialisation-x+0-3.conf", ""));
+        assert!(!gone("nixos-generation-7-specialisation-x+0-3.conf", &text(7, OTHER)));
+        assert!(!gone(&format!("{HASH}+0-3.conf"), ""));
+        // Another system, or an older generation of the same.
+        assert!(!gone(&format!("{HASH}+0-3.conf"), &text(7, OTHER)));
+        assert!(!gone(&format!("{HASH}+0-3.conf"), &text(6, SYSTEM)));
+        assert!(!gone("nixos-generation-7+0-3.conf", &text(7, OTHER)));
+        // It may be called otherwise.
+        let renamed = text(7, SYSTEM).replace("Generation 7 ", "");
+        assert!(gone(&format!("{HASH}+0-3.conf"), &renamed));
+        // Not an entry at all.
+        assert!(!gone("nixos-generation-7+0-3.conf.tmp", &text(7, SYSTEM)));
+        assert!(!gone("nixos-generation-7+0-3.efi", &text(7, SYSTEM)));
+    }
+
+    #[test]
+    fn one_good_entry_is_enough_to_boot() {
+        let seven = text(7, SYSTEM);
+        let root = host(&[("nixos-generation-7+0-3.conf", &seven)]);
+        assert!(given_up(root.path(), &generation(7)));
+        let other = root.path().join("efi/loader/entries");
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join("nixos-generation-7+2-1.conf"), &seven).unwrap();
+        assert!(!given_up(root.path(), &generation(7)));
+    }
+
+    fn block<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    /// Stands in for bootctl, which wants firmware: keeps what it is told.
+    fn recorder(root: &Path, code: u8) -> PathBuf {
+        let program = root.join("bootctl");
+        let script = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$@\" > {}/told\necho 'some words' >&2\n\
+             echo 'No such entry.' >&2\nexit {code}\n",
+            root.display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    #[test]
+    fn bootctl_is_told_the_id_without_counters() {
+        for name in ["nixos-generation-7", HASH] {
+            let root = host(&[
+                (&format!("{name}+2-1.conf"), &text(7, SYSTEM)),
+                ("nixos-generation-8.conf", &text(8, OTHER)),
+            ]);
+            let program = recorder(root.path(), 0);
+            block(set_oneshot_by(&program, root.path(), &generation(7))).unwrap();
+            let told = fs::read_to_string(root.path().join("told")).unwrap();
+            assert_eq!(told, format!("set-oneshot\n{name}.conf\n"));
+        }
+    }
+
+    #[test]
+    fn what_bootctl_refuses_is_said_in_its_words() {
+        let root = host(&[("nixos-generation-7.conf", &text(7, SYSTEM))]);
+        let program = recorder(root.path(), 1);
+        let refused = block(set_oneshot_by(&program, root.path(), &generation(7))).unwrap_err();
+        assert_eq!(refused.to_string(), "bootctl set-oneshot: No such entry.");
+    }
+
+    #[test]
+    fn what_would_not_be_booted_is_not_asked_for() {
+        let root = host(&[("nixos-generation-7+0-3.conf", &text(7, SYSTEM))]);
+        let program = recorder(root.path(), 0);
+        let set = |number| block(set_oneshot_by(&program, root.path(), &generation(number)));
+        assert!(matches!(set(7), Err(CannotOneshot::GivenUp(7))));
+        assert!(matches!(set(8), Err(CannotOneshot::NoEntry(8))));
+        assert!(!root.path().join("told").exists());
+    }
+
+    #[test]
+    fn a_host_below_another_root_boots_nothing_once() {
+        let root = host(&[("nixos-generation-7.conf", &text(7, SYSTEM))]);
+        assert!(!block(can_oneshot(root.path())));
+        let refused = block(set_oneshot(root.path(), &generation(7)));
+        assert!(matches!(refused, Err(CannotOneshot::NotSystemdBoot)), "{refused:?}");
+    }
+
+    #[test]
+    fn only_systemd_boot_is_systemd_boot() {
+        let root = tempfile::tempdir().unwrap();
+        let booted_by = |name: &str| {
+            let path = root.path().join(LOADER_INFO);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let letters = name.encode_utf16().flat_map(u16::to_le_bytes);
+            fs::write(path, [6, 0, 0, 0].into_iter().chain(letters).collect::<Vec<u8>>()).unwrap();
+            booted_by_systemd_boot(root.path())
+        };
+        assert!(booted_by("systemd-boot 260.1\0"));
+        assert!(!booted_by("GRUB 2.12\0"));
+        assert!(!booted_by("systemd-stub 260\0"));
+        assert!(!booted_by(""));
+        assert!(!booted_by_systemd_boot(Path::new("/nowhere")));
+    }
+
+    #[test]
+    fn programs_are_found_by_absolute_paths_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = recorder(dir.path(), 0);
+        let path = std::env::join_paths([Path::new("relative"), dir.path()]).unwrap();
+        assert_eq!(find(&path, "bootctl"), Some(program.clone()));
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_ne!(find(&path, "bootctl"), Some(program));
+    }
+}

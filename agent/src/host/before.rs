@@ -1,0 +1,97 @@
+//! What is found out before an activation, beside the loop: whether the system
+//! may be activated here, and whether a remote answers, so that losing it can be
+//! blamed on somebody.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::core::seen::{Look, Preflight};
+use crate::core::types::StorePath;
+use crate::health::any_remote;
+use crate::nix::{Nix, StoreRoot};
+use crate::{clock, git, network, preflight};
+
+/// A preflight that takes longer says nothing against the system.
+const PREFLIGHT: Duration = Duration::from_secs(60);
+
+/// What was found last.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) preflight: Option<Preflight>,
+    pub(super) preflighting: bool,
+    pub(super) look: Option<Look>,
+    pub(super) looking: bool,
+}
+
+/// What one of the two has found.
+pub(super) enum Found {
+    Preflight(Preflight),
+    Look(Look),
+}
+
+impl Before {
+    pub(super) fn learn(&mut self, found: Found) {
+        match found {
+            Found::Preflight(preflight) => {
+                self.preflighting = false;
+                self.preflight = Some(preflight);
+            }
+            Found::Look(look) => {
+                self.looking = false;
+                self.look = Some(look);
+            }
+        }
+    }
+}
+
+/// What a preflight is to look at.
+pub(super) struct Asked {
+    pub(super) root: PathBuf,
+    pub(super) store: StoreRoot,
+    pub(super) nix: Nix,
+    pub(super) system: StorePath,
+    pub(super) default: Option<StorePath>,
+    pub(super) needs_agent: bool,
+}
+
+impl Asked {
+    pub(super) async fn preflight(self) -> Preflight {
+        let candidate = preflight::Candidate {
+            root: &self.root,
+            store: &self.store,
+            nix: &self.nix,
+            system: &self.system,
+            default: self.default.as_ref(),
+            needs_agent: self.needs_agent,
+        };
+        let refusal = match timeout(PREFLIGHT, preflight::before_switch(&candidate)).await {
+            Ok(Ok(found)) => found.err(),
+            // The switch itself will say what is wrong.
+            Ok(Err(error)) => {
+                tracing::warn!(system = %self.system, "the preflight could not look: {error:#}");
+                None
+            }
+            Err(_) => {
+                tracing::warn!(system = %self.system, "the preflight did not end in time");
+                None
+            }
+        };
+        let (system, needs_agent) = (self.system, self.needs_agent);
+        Preflight { system, needs_agent, ended: clock::mono(), refusal }
+    }
+}
+
+/// Looks for a remote; if none answers, at this host's own network.
+pub(super) async fn look(remotes: &[git::Remote], branch: &str, limit: Duration) -> Look {
+    let began = clock::mono();
+    let (reached, network, detail) = match any_remote(remotes, branch, limit).await {
+        Ok(detail) => (true, None, detail),
+        Err(error) => {
+            let network = network::look().await;
+            (false, network.works, format!("{error}; {}", network.detail))
+        }
+    };
+    Look { began, ended: clock::mono(), reached, network, detail }
+}

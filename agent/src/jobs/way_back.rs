@@ -1,0 +1,184 @@
+//! What the guardian does to a host whose D-Bus or systemd the candidate broke:
+//! the further rungs of putting the old system back.
+//!
+//! All over systemd's private socket, which needs no bus. Everything here is
+//! best effort with an end to every wait: what came of it is judged by what runs
+//! afterwards.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::systemd::Systemd;
+use crate::systemd::baseline::Baseline;
+use crate::systemd::units::{State, Units};
+
+/// In a switch job's directory: how the units fared before it began.
+pub const BASELINE: &str = "baseline.json";
+/// What `switch-to-configuration` cannot do without.
+const BUS: [&str; 3] = ["dbus.socket", "dbus.service", "systemd-logind.service"];
+/// For one unit to start.
+const START: Duration = Duration::from_secs(30);
+/// For all units together.
+const ALL: Duration = Duration::from_secs(120);
+/// A unit that has just been started may still fail.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Starts D-Bus and logind anew.
+pub(super) async fn restart_bus() {
+    let Some(systemd) = connect().await else { return };
+    for unit in BUS {
+        if let Err(error) = systemd.restart_unit(unit, START).await {
+            tracing::warn!(unit, "could not be restarted: {error}");
+        }
+    }
+}
+
+/// After the old system's `activate`: systemd reads its units and starts what it
+/// wants, and what ran before.
+pub(super) async fn revive(baseline: Option<&Baseline>) {
+    let Some(systemd) = connect().await else { return };
+    if let Err(error) = systemd.reload().await {
+        tracing::warn!("systemd could not read its units: {error}");
+    }
+    for unit in BUS {
+        if let Err(error) = systemd.restart_unit(unit, START).await {
+            tracing::warn!(unit, "could not be restarted: {error}");
+        }
+    }
+    if let Err(error) = systemd.start_unit("default.target", START).await {
+        tracing::warn!("default.target could not be started: {error}");
+    }
+    start_again(&systemd, baseline).await;
+}
+
+/// Starts what ran before and does not now. What is newly failed.
+pub(super) async fn start_units(baseline: Option<&Baseline>) -> Vec<String> {
+    let Some(baseline) = baseline else { return Vec::new() };
+    let Some(systemd) = connect().await else {
+        return vec!["systemd does not answer".into()];
+    };
+    start_again(&systemd, Some(baseline)).await;
+    tokio::time::sleep(SETTLE).await;
+    match systemd.units().await {
+        Ok(units) => newly_failed(baseline, &units),
+        Err(error) => vec![format!("systemd: {error}")],
+    }
+}
+
+/// Reboots: the boot loader still has the last good system.
+pub(super) async fn reboot() {
+    let Some(systemd) = connect().await else { return };
+    if let Err(error) = systemd.begin("reboot.target").await {
+        tracing::error!("the host could not be rebooted: {error}");
+    }
+}
+
+/// Ends what the candidate's activation left running in this job's own control
+/// group: it may hold the lock of `switch-to-configuration`. Only where the
+/// group is the job's alone.
+pub(super) fn end_leftovers() {
+    let Ok(own) = std::fs::read_to_string("/proc/self/cgroup") else { return };
+    let Some(group) = own.lines().find_map(|line| line.strip_prefix("0::")) else { return };
+    let name = group.rsplit('/').next().unwrap_or_default();
+    if !(name.starts_with("fort-agent-switch-") && name.ends_with(".service")) {
+        return;
+    }
+    let members = Path::new("/sys/fs/cgroup").join(group.trim_start_matches('/'));
+    let Ok(members) = std::fs::read_to_string(members.join("cgroup.procs")) else { return };
+    let here = std::process::id();
+    for pid in members.lines().filter_map(|line| line.parse::<i32>().ok()) {
+        if u32::try_from(pid).is_ok_and(|pid| pid != here)
+            && let Some(process) = rustix::process::Pid::from_raw(pid)
+        {
+            tracing::info!(pid, "ending what the activation left");
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+async fn connect() -> Option<Systemd> {
+    match Systemd::connect_private(Path::new("/")).await {
+        Ok(systemd) => Some(systemd),
+        Err(error) => {
+            tracing::error!("systemd does not answer: {error}");
+            None
+        }
+    }
+}
+
+async fn start_again(systemd: &Systemd, baseline: Option<&Baseline>) {
+    let Some(baseline) = baseline else { return };
+    let units = match systemd.units().await {
+        Ok(units) => units,
+        Err(error) => {
+            tracing::warn!("the units could not be looked at: {error}");
+            return;
+        }
+    };
+    let missing = missing(baseline, &units);
+    let start = async {
+        for unit in &missing {
+            tracing::info!(unit, "starting what ran before");
+            if let Err(error) = systemd.start_unit(unit, START).await {
+                tracing::warn!(unit, "could not be started: {error}");
+            }
+        }
+    };
+    if tokio::time::timeout(ALL, start).await.is_err() {
+        tracing::warn!("not all units could be started in time");
+    }
+}
+
+/// Services and sockets that ran before and do not now. Others come and go by
+/// themselves; so do services that the bus starts, which is harmless.
+fn missing(baseline: &Baseline, units: &Units) -> BTreeSet<String> {
+    let ran = baseline.before.iter().filter(|(name, state)| {
+        let lasting = name.ends_with(".service") && state.sub == "running"
+            || name.ends_with(".socket") && state.active();
+        lasting && !name.contains('@')
+    });
+    let gone = |name: &String| units.get(name).is_none_or(|now: &State| !now.active());
+    ran.map(|(name, _)| name).filter(|name| gone(name)).cloned().collect()
+}
+
+/// Of what worked before, what has failed.
+fn newly_failed(baseline: &Baseline, units: &Units) -> Vec<String> {
+    let worked = |name: &String| baseline.before.get(name).is_some_and(State::active);
+    let failed = units.iter().filter(|(name, now)| now.failed() && worked(name));
+    failed.map(|(name, _)| name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(active: &str, sub: &str) -> State {
+        State { active: active.into(), sub: sub.into(), restarts: 0, since: 0 }
+    }
+
+    #[test]
+    fn what_ran_and_does_not_is_started_and_what_failed_anew_is_told() {
+        let before: Units = [
+            ("web.service", state("active", "running")),
+            ("db.service", state("active", "running")),
+            ("once.service", state("active", "exited")),
+            ("backup.service", state("failed", "failed")),
+            ("api.socket", state("active", "listening")),
+            ("getty@tty1.service", state("active", "running")),
+        ]
+        .map(|(name, state)| (name.to_owned(), state))
+        .into();
+        let baseline = Baseline { before, ..Baseline::default() };
+        let now: Units = [
+            ("db.service", state("failed", "failed")),
+            ("backup.service", state("failed", "failed")),
+            ("new.service", state("failed", "failed")),
+        ]
+        .map(|(name, state)| (name.to_owned(), state))
+        .into();
+        let missing: Vec<String> = missing(&baseline, &now).into_iter().collect();
+        assert_eq!(missing, ["api.socket", "db.service", "web.service"]);
+        assert_eq!(newly_failed(&baseline, &now), ["db.service"]);
+    }
+}
