@@ -40,7 +40,7 @@ impl Shelf {
     }
 
     /// Evaluates it, and builds nothing.
-    pub(crate) fn evaluate(&self) -> Built {
+    fn evaluate(&self) -> Built {
         let apply = ["--apply", "d: [ d.drvPath d.outPath ]"];
         let json =
             self.store.run("nix", &[&["eval", "--json", &self.attribute()], &apply[..]].concat());
@@ -148,7 +148,7 @@ fn what_would_be_fetched_is_told_with_its_size() {
 
 /// A system in a binary cache, and an empty store that reads from it by what
 /// it is told in its options alone.
-pub(crate) fn elsewhere() -> (Shelf, Built, Nix) {
+fn elsewhere() -> (Shelf, Built, Nix) {
     let shelf = Shelf::of(&with_parts());
     let built = shelf.build();
     let cache = format!("file://{}", shelf.store.dir().join("cache").display());

@@ -98,8 +98,13 @@ impl ScratchStore {
     /// A Nix program as somebody else on the host would run it: what it
     /// printed. Panics if it fails.
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        self.run_on(&self.nix(), program, arguments)
+    }
+
+    /// The same on the store of another Nix.
+    pub fn run_on(&self, nix: &Nix, program: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().envs(self.nix().environment());
+        command.args(arguments).env_clear().envs(nix.environment());
         if program == "nix" {
             command.args(["--extra-experimental-features", "nix-command flakes"]);
         }
