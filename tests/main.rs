@@ -7,4 +7,6 @@ mod face;
 mod fixture;
 mod git;
 mod nix;
+mod preflight;
+mod store;
 mod support;

@@ -1,7 +1,7 @@
 //! Runs other programs: the one place that does.
 //!
-//! No shell, no stdin, no environment but the one given, a process group of
-//! its own, and an end to every wait. What a program says is kept only up to
+//! No shell, no stdin (but for a [`Talk`]), no environment but the one given, a
+//! process group of its own, and an end to every wait. What a program says is kept only up to
 //! a bound. It decides nothing about exit codes: a program that fails is a
 //! [`Finished`], only one that could not be started is an error.
 //!
@@ -12,6 +12,7 @@
 //! close (that takes `unsafe`).
 
 mod said;
+mod talk;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::said::{Head, Lines};
 pub use self::said::{Tail, plain};
+pub use self::talk::Talk;
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
@@ -177,7 +179,7 @@ impl Command {
         cancel: impl Future<Output = ()>,
         mut on_line: impl FnMut(Stream, &[u8]),
     ) -> Result<Finished, CannotStart> {
-        let mut child = self.spawn()?;
+        let mut child = self.spawn(Stdio::null())?;
         let mut group = Group::of(&child);
         let mut cancel = pin!(cancel);
 
@@ -245,7 +247,7 @@ impl Command {
         Ok(Finished { end, stdout: head.kept, stdout_cut: head.cut, stderr: tail.text() })
     }
 
-    fn spawn(&self) -> Result<tokio::process::Child, CannotStart> {
+    fn spawn(&self, stdin: Stdio) -> Result<tokio::process::Child, CannotStart> {
         let error = |source| CannotStart { program: self.program.clone(), source };
         if !self.program.is_absolute() {
             return Err(error(std::io::Error::other("its path is not absolute")));
@@ -255,7 +257,7 @@ impl Command {
             .env_clear()
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .current_dir(&self.directory)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)

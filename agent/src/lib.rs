@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod network;
 pub mod nix;
 pub mod preflight;
+pub mod store;
 pub mod systemd;
 pub mod watch;
 pub mod web;

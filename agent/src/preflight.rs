@@ -1,11 +1,30 @@
-//! Whether a system may be activated on this host: looked at before anything is
-//! touched.
+//! Whether a system may be built and activated on this host: looked at before
+//! anything is touched.
+//!
+//! A refusal rests on something that was found. What cannot be found out, such
+//! as what a daemon that is away would say, refuses nothing: it is an error
+//! here and a warning in the log, and the build or the switch itself will say
+//! what is wrong.
 
+mod boot;
+mod room;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::Path;
 
-use crate::core::job::Refusal;
+use anyhow::Context as _;
+
+pub use self::room::{Need, room, room_for};
+use crate::core::job::{Refusal, RefusalCause};
 use crate::core::types::StorePath;
 use crate::nix::{Nix, StoreRoot};
+use crate::store::Store;
+
+/// The unit without which nothing would follow the branch any more.
+const AGENT: &str = "etc/systemd/system/fort-agent.service";
+/// So many paths that are not there are named.
+const MOST_NAMED: usize = 10;
 
 /// What is to be activated, and where.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +45,107 @@ pub struct Candidate<'a> {
 
 /// Why it may not be activated, if so.
 pub async fn before_switch(candidate: &Candidate<'_>) -> anyhow::Result<Result<(), Refusal>> {
-    let _ = candidate;
-    Ok(Ok(()))
+    let looks = [
+        // First: what is not there at all has neither unit nor kernel.
+        closure_complete(candidate).await,
+        if candidate.needs_agent { has_agent(candidate) } else { Ok(Ok(())) },
+        boot_room(candidate),
+    ];
+    // One look that fails hides nothing that the others found.
+    let mut unknown = None;
+    for look in looks {
+        match look {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => return Ok(Err(refusal)),
+            Err(error) => unknown = Some(unknown.unwrap_or(error)),
+        }
+    }
+    unknown.map_or(Ok(Ok(())), Err)
+}
+
+/// Whether there is room for the kernel and initrd where the boot loader reads
+/// them. Fine where that is no file system of its own.
+pub fn boot_room(candidate: &Candidate<'_>) -> anyhow::Result<Result<(), Refusal>> {
+    boot::room(candidate).context("cannot look for room where the boot loader reads")
+}
+
+/// Whether the system has the agent's unit, enabled.
+pub fn has_agent(candidate: &Candidate<'_>) -> anyhow::Result<Result<(), Refusal>> {
+    let system = candidate.system;
+    let unit = Path::new(system.as_str()).join(AGENT);
+    let found = match candidate.store.resolve(&unit) {
+        // NixOS links a unit that is not enabled to /dev/null.
+        Ok(file) => file.metadata().map(|data| data.is_file()),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(true) => Ok(Ok(())),
+        Err(error) if !matches!(error.kind(), NotFound | NotADirectory) => {
+            Err(error).with_context(|| format!("cannot look for {}", unit.display()))
+        }
+        Ok(false) | Err(_) => Ok(Err(Refusal {
+            cause: RefusalCause::NoAgent,
+            detail: format!(
+                "{} has no enabled fort-agent.service: nothing would follow the branch any more",
+                system.base_name()
+            ),
+            evidence: evidence([("system", system.to_string()), ("unit", AGENT.into())]),
+        })),
+    }
+}
+
+/// Whether everything that the system refers to is there: in the store's own
+/// books, and on disk.
+///
+/// Of each path only the top is looked for. What was deleted or lost by hand
+/// is found so, and by nobody else: the store believes its books.
+pub async fn closure_complete(candidate: &Candidate<'_>) -> anyhow::Result<Result<(), Refusal>> {
+    let system = candidate.system;
+    let asked = Store::of(candidate.nix).closure(std::slice::from_ref(system)).await;
+    let closure = asked.with_context(|| format!("cannot ask what {system} refers to"))?;
+    let many = closure.paths.len() + closure.missing.len();
+    let root = candidate.store.clone();
+    // Some thousand looks at a disk that may be slow, or asleep.
+    let look = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<StorePath>> {
+        let mut lost: Vec<StorePath> = closure.missing.into_iter().collect();
+        for path in closure.paths.into_keys() {
+            match root.physical(&path).symlink_metadata() {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), NotFound | NotADirectory) => lost.push(path),
+                Err(error) => return Err(error).with_context(|| format!("cannot look for {path}")),
+            }
+        }
+        Ok(lost)
+    });
+    let lost = look.await.context("the look was broken off")??;
+    if lost.is_empty() {
+        return Ok(Ok(()));
+    }
+    let named: Vec<&str> = lost.iter().take(MOST_NAMED).map(StorePath::as_str).collect();
+    Ok(Err(Refusal {
+        cause: RefusalCause::IncompleteClosure,
+        detail: format!(
+            "{} of the {many} store paths that {} consists of are not there, such as {}",
+            lost.len(),
+            system.base_name(),
+            lost[0].base_name()
+        ),
+        evidence: evidence([
+            ("system", system.to_string()),
+            ("paths", many.to_string()),
+            ("lost", lost.len().to_string()),
+            ("such_as", named.join(" ")),
+        ]),
+    }))
+}
+
+fn evidence<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Bytes, for people.
+fn size(bytes: u64) -> String {
+    const MIB: f64 = 1_048_576.0;
+    let mib = bytes as f64 / MIB;
+    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
 }

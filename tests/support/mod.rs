@@ -3,6 +3,7 @@
 pub(crate) mod forge;
 pub(crate) mod grown;
 pub(crate) mod measure;
+pub mod mounts;
 pub mod nix;
 pub(crate) mod rig;
 pub(crate) mod site;

@@ -58,10 +58,16 @@ impl ScratchStore {
 
     /// The agent's Nix on a store of that name.
     pub fn nix_on(&self, store: String) -> Nix {
+        self.nix_with(store, &[])
+    }
+
+    /// The same, told more options.
+    pub fn nix_with(&self, store: String, options: &[(&str, &str)]) -> Nix {
+        let more = options.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let settings = Settings {
             bin_dir: None,
             store,
-            options: Self::options(),
+            options: Self::options().into_iter().chain(more).collect(),
             home: self.dir().join("home"),
             cache: self.dir().join("cache"),
         };
@@ -92,8 +98,13 @@ impl ScratchStore {
     /// A Nix program as somebody else on the host would run it: what it
     /// printed. Panics if it fails.
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        self.run_on(&self.nix(), program, arguments)
+    }
+
+    /// The same on the store of another Nix.
+    pub fn run_on(&self, nix: &Nix, program: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().envs(self.nix().environment());
+        command.args(arguments).env_clear().envs(nix.environment());
         if program == "nix" {
             command.args(["--extra-experimental-features", "nix-command flakes"]);
         }

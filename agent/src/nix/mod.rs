@@ -153,6 +153,23 @@ impl Nix {
         variables
     }
 
+    /// What `--store` takes; `auto` leaves it to Nix.
+    pub fn store(&self) -> &str {
+        &self.store
+    }
+
+    /// `--option NAME VALUE` for every call.
+    pub fn options(&self) -> &[(String, String)] {
+        &self.options
+    }
+
+    /// A daemon for this store that speaks its protocol over its stdin and
+    /// stdout, for where none listens.
+    pub fn daemon_on_pipes(&self) -> Command {
+        // NIX_REMOTE says which store, as it does for every program.
+        self.program("nix-daemon").arg("--stdio")
+    }
+
     /// Where the store that it writes really is.
     pub fn store_root(&self) -> StoreRoot {
         StoreRoot::of(&self.store)

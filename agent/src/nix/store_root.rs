@@ -41,6 +41,11 @@ impl StoreRoot {
         Self { store_dir }
     }
 
+    /// The directory that the store's paths really are in.
+    pub fn directory(&self) -> &Path {
+        &self.store_dir
+    }
+
     /// Where a store path really is.
     pub fn physical(&self, path: &StorePath) -> PathBuf {
         self.store_dir.join(path.base_name())

@@ -1,0 +1,169 @@
+//! Whether what is to be fetched and built fits the store.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::{evidence, size};
+use crate::core::job::{Refusal, RefusalCause};
+use crate::nix::{Nix, Progress, StoreRoot};
+use crate::store::{Missing, Store, Wanted};
+
+/// What is kept free, at most: what builds make is not known before, but of a
+/// system it is mostly configuration, some MiB; and a file system that is full
+/// to the last block stops the services that write to it, and what Nix itself
+/// has to write down. A share of the disk alone would keep 50 GB of a terabyte
+/// free, and refuse a host that is well.
+const RESERVE: u64 = 512 << 20;
+/// What is kept free, at most, as a part of the whole: small disks stay usable.
+const RESERVE_PART: u64 = 20;
+
+/// What is to be got.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes to be fetched, unpacked.
+    pub fetch: u64,
+    /// Whether something is to be built or fetched at all.
+    pub work: bool,
+}
+
+/// How much room a file system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Space {
+    /// Bytes that can be used.
+    pub(super) free: u64,
+    /// Bytes in all.
+    pub(super) size: u64,
+    /// What files are rounded up to.
+    pub(super) block: u64,
+}
+
+/// Whether there is room on the store's file system.
+///
+/// Sizes are those of files as they are: a file system that compresses may have
+/// room for more than this says. Neither inodes nor what a collection of
+/// garbage would free are counted.
+pub fn room(store: &StoreRoot, need: Need) -> anyhow::Result<Result<(), Refusal>> {
+    if !need.work {
+        return Ok(Ok(()));
+    }
+    // Before the first path there may be no store yet.
+    let directory = store.directory();
+    let existing = directory.ancestors().find(|directory| directory.is_dir()).unwrap_or(directory);
+    let space = Space::at(existing)
+        .with_context(|| format!("cannot look for room at {}", existing.display()))?;
+    Ok(judge(directory, need, space))
+}
+
+/// The same, asking the store what it lacks of what is wanted.
+pub async fn room_for(nix: &Nix, wanted: &[Wanted]) -> anyhow::Result<Result<(), Refusal>> {
+    let asked = Store::of(nix).missing(wanted).await;
+    let missing = asked.context("cannot ask what is to be fetched and built")?;
+    room(&nix.store_root(), Need::of_missing(&missing))
+}
+
+fn judge(directory: &Path, need: Need, space: Space) -> Result<(), Refusal> {
+    let reserve = RESERVE.min(space.size / RESERVE_PART);
+    if space.free >= need.fetch.saturating_add(reserve) {
+        return Ok(());
+    }
+    let what = match need.fetch {
+        0 => "something is to be built".to_owned(),
+        fetch => format!("{} are to be fetched", size(fetch)),
+    };
+    Err(Refusal {
+        cause: RefusalCause::DiskSpace,
+        detail: format!(
+            "{} has {} free; {what}, and {} are to stay free",
+            directory.display(),
+            size(space.free),
+            size(reserve)
+        ),
+        evidence: evidence([
+            ("directory", directory.display().to_string()),
+            ("free", space.free.to_string()),
+            ("fetch", need.fetch.to_string()),
+            ("reserve", reserve.to_string()),
+        ]),
+    })
+}
+
+impl Need {
+    /// For what the store lacks.
+    pub fn of_missing(missing: &Missing) -> Self {
+        let work = !missing.build.is_empty() || !missing.fetch.is_empty();
+        Self { fetch: missing.nar_size, work }
+    }
+
+    /// For what Nix has still to do, as far as it has announced that.
+    pub fn of_progress(progress: &Progress) -> Self {
+        let fetch = progress.bytes_expected.saturating_sub(progress.bytes_done);
+        // What was asked for is counted as to be built even where it is there
+        // already. It is not, if anything else is, or anything is being done.
+        let to_build = progress.to_build.saturating_sub(progress.built);
+        let work = to_build > 1 || to_build == 1 && progress.current.is_some();
+        Self { fetch, work: work || fetch > 0 }
+    }
+}
+
+impl Space {
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let space = rustix::fs::statvfs(path)?;
+        // What is reserved for root stays so: the daemon's builders are not.
+        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+        let (free, size) = (bytes(space.f_bavail), bytes(space.f_blocks));
+        Ok(Self { free, size, block: space.f_frsize.max(1) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
+    fn fits(free: u64, size: u64, fetch: u64) -> bool {
+        let space = Space { free, size, block: 4096 };
+        judge(Path::new("/nix/store"), Need { fetch, work: true }, space).is_ok()
+    }
+
+    #[test]
+    fn what_is_kept_free_is_a_part_of_small_disks_and_bounded_on_large_ones() {
+        assert!(fits(512 * MIB, 1000 * GIB, 0) && !fits(512 * MIB - 1, 1000 * GIB, 0));
+        assert!(fits(512 * MIB + 7, 1000 * GIB, 7) && !fits(512 * MIB + 6, 1000 * GIB, 7));
+        assert!(fits(MIB, 20 * MIB, 0) && !fits(MIB, 20 * MIB, 1));
+        assert!(!fits(u64::MAX, u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn a_refusal_has_the_figures() {
+        let space = Space { free: 12 * MIB, size: 16 * MIB, block: 4096 };
+        let need = Need { fetch: 3 * GIB, work: true };
+        let refusal = judge(Path::new("/nix/store"), need, space).unwrap_err();
+        assert_eq!(
+            refusal.detail,
+            "/nix/store has 12.0 MiB free; 3.0 GiB are to be fetched, and 0.8 MiB are to stay free"
+        );
+        assert_eq!(refusal.evidence["free"], (12 * MIB).to_string());
+    }
+
+    #[test]
+    fn nothing_to_do_is_told_from_something() {
+        let need = |to_build, built, current: Option<&str>, bytes_expected, bytes_done| {
+            let current = current.map(str::to_owned);
+            let all = Progress::default();
+            let progress = Progress { to_build, built, current, bytes_expected, bytes_done, ..all };
+            Need::of_progress(&progress)
+        };
+        let nothing = Need { fetch: 0, work: false };
+        assert_eq!(need(0, 0, None, 0, 0), nothing);
+        // A tree that the evaluation itself fetches.
+        assert_eq!(need(0, 0, Some("tree"), 0, 0), nothing);
+        assert_eq!(need(1, 0, None, 0, 0), nothing);
+        assert_eq!(need(7, 6, None, 0, 0), nothing);
+        assert!(need(1, 0, Some("system"), 0, 0).work && need(2, 0, None, 0, 0).work);
+        assert_eq!(need(1, 0, None, 70, 20), Need { fetch: 50, work: true });
+    }
+}
