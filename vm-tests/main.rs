@@ -6,5 +6,6 @@
 mod boot;
 mod deploy;
 mod follow;
+mod power;
 mod private_socket;
 mod support;
