@@ -10,7 +10,7 @@ use Moment::{
     Judged, Mark, Moved, Ordered, ProfileSet, PuttingBack, RealiseBegun, RealiseOrdered, Removed,
 };
 
-use crate::support::{Cluster, Host, Image, MARKS, Machine, Moment, Pace, on};
+use crate::support::{Cluster, Host, Image, MARKS, Moment, Pace, on};
 
 /// Whether the system that is to come works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ fn cut_at(cluster: &Cluster, moments: &[(Moment, Comes)]) {
                 assert!(joker.verdicts(commit).iter().all(|verdict| verdict != "good"));
             }
         }
-        assert_stands(&joker, &good);
+        joker.assert_stands(&good);
         joker.assert_endings(&seen);
     }
     // Whatever was missed was cut a moment later: still a moment.
@@ -139,7 +139,9 @@ fn cut_at(cluster: &Cluster, moments: &[(Moment, Comes)]) {
 fn host(host: &Host, moment: Moment, comes: Comes) -> Host {
     let mut host = match comes {
         Good => host.clone(),
-        Bad => host.clone().unit("broken.service", FAILS),
+        // Found by the checks, after some time; or at once, by its activation.
+        Bad if moment < PuttingBack => host.clone().unit("broken.service", FAILS),
+        Bad => host.clone().activation(&format!("{MARKS}false\n")),
     };
     if moment == RealiseBegun {
         host.knobs.build_seconds = 1;
@@ -149,14 +151,4 @@ fn host(host: &Host, moment: Moment, comes: Comes) -> Host {
         host.knobs.switch.hang.insert("boot", 1);
     }
     host
-}
-
-/// That version runs whole and is what boots.
-#[track_caller]
-fn assert_stands(joker: &Machine, version: &str) {
-    let stands = (joker.version(), joker.default_version(), joker.failed_units());
-    assert_eq!(stands, (version.to_owned(), version.to_owned(), String::new()));
-    assert_eq!(joker.unit("web.service", "Description"), format!("The web, {version}"));
-    assert!(joker.is_active("web.service") && joker.is_active("fort-agent.service"));
-    joker.assert_tidy();
 }

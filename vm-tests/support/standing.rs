@@ -97,6 +97,16 @@ impl Machine {
         }
     }
 
+    /// That version runs whole, is what boots, and nothing else is going on.
+    #[track_caller]
+    pub(crate) fn assert_stands(&self, version: &str) {
+        let stands = (self.version(), self.default_version());
+        assert_eq!(stands, (version.to_owned(), version.to_owned()));
+        assert_eq!(self.unit("web.service", "Description"), format!("The web, {version}"));
+        assert!(self.is_active("web.service") && self.is_active("fort-agent.service"));
+        self.assert_tidy();
+    }
+
     /// Nothing of any deployment is left over.
     #[track_caller]
     pub(crate) fn assert_tidy(&self) {
