@@ -520,6 +520,8 @@ impl Machine {
         let _ = writeln!(out, "--- console of {}\n{}", self.name, self.console_text());
         if self.leader().is_some() {
             let _ = writeln!(out, "--- journal of {}\n{}", self.name, self.journal(&["-n", "200"]));
+            let status = self.tell(&["/run/current-system/sw/bin/fort-agent", "status", "--json"]);
+            let _ = writeln!(out, "--- status of {}\n{status}", self.name);
         }
     }
 }
