@@ -581,8 +581,9 @@ fn learn_failure(
     cause: &str,
     now: Now,
 ) {
-    let before = memory.trouble_with(&subject).map_or(0, |trouble| trouble.failures);
-    let failures = before.saturating_add(1);
+    let before = memory.trouble_with(&subject);
+    let failures = before.map_or(0, |trouble| trouble.failures).saturating_add(1);
+    let excused = before.map_or(0, |trouble| trouble.excused);
     let pause = backoff::pause(policy.retry_first, policy.retry_max, failures, seen.luck);
     let stuck = match &subject {
         Subject::System { .. } if failures >= policy.activations => Some(Stuck::Quarantined),
@@ -596,7 +597,7 @@ fn learn_failure(
         stuck,
         cause: cause.to_owned(),
         refusal: None,
-        excused: 0,
+        excused,
     });
 }
 

@@ -159,7 +159,7 @@ impl World {
             agent: None,
             incarnation: 0,
             faults: Faults::default(),
-            counts_boots: story.seed % 3 == 0,
+            counts_boots: story.seed.is_multiple_of(3),
             truth: Truth::default(),
             telling: None,
             events: story.events.clone().into(),

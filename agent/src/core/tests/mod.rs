@@ -1,9 +1,12 @@
 //! What the core decides, as facts and as tables that a person can read. What
 //! it must never do, whatever happens, is in `simulation`.
 
+mod boots;
 mod decisions;
 mod fixture;
 mod hands;
+mod ladder;
+mod looks;
 mod purity;
 mod requests;
 mod retries;

@@ -36,10 +36,10 @@ fn at(seconds: u64) -> Mono {
 }
 
 /// System 2 is activated on a host that runs system 1.
-struct Switch {
-    order: SwitchOrder,
-    progress: Progress,
-    sight: Sight,
+pub(super) struct Switch {
+    pub(super) order: SwitchOrder,
+    pub(super) progress: Progress,
+    pub(super) sight: Sight,
 }
 
 impl Switch {
@@ -71,7 +71,7 @@ impl Switch {
         switch
     }
 
-    fn putting_back() -> Self {
+    pub(super) fn putting_back() -> Self {
         let mut switch = Self::new(
             Operation::Switch,
             Phase::PuttingBack {
@@ -91,7 +91,7 @@ impl Switch {
     }
 
     /// Goes through what is written down until something is done.
-    fn next(&mut self) -> Act {
+    pub(super) fn next(&mut self) -> Act {
         for _ in 0..9 {
             let act = self.act();
             let Act::Note(progress) = act else { return act };

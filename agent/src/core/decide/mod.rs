@@ -4,20 +4,25 @@
 //! is called again and again, compares what is with what should be, and never
 //! trusts that an earlier step was carried out.
 
+mod before;
+mod boot;
+mod roots;
+mod tend;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff;
-use super::guardian::Phase;
-use super::job::{
+use crate::core::backoff;
+use crate::core::guardian::Phase;
+use crate::core::job::{
     DeploymentId, How, JobId, Kind, Order, Realised, Refusal, SwitchOrder, Target, Verdict,
 };
-use super::memory::{Deployment, Experiment, Memory, Stuck, Subject, Trouble};
-use super::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
-use super::seen::{Job, Life, Purpose, Remote, Seen, Work};
-use super::select::{Selection, Standing, select};
-use super::types::{Commit, Mono, Now, StorePath, Wall};
+use crate::core::memory::{Deployment, Experiment, Memory, Stuck, Subject, Trouble};
+use crate::core::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
+use crate::core::seen::{Job, Life, Purpose, Remote, Seen, Work};
+use crate::core::select::{Selection, Standing, select};
+use crate::core::types::{Commit, Mono, Now, StorePath, Wall};
 
 /// What to do next. Nothing here takes long: it starts, stops or writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,27 +205,10 @@ pub enum Outlook {
     Due(Box<Step>),
 }
 
-/// The pause between two rounds of checks.
-const ROUND_PAUSE: Duration = Duration::from_secs(1);
-/// The pause before a killed switch job is started again, after the first.
-const RESUME_PAUSE: Duration = Duration::from_secs(10);
 /// A remote that does not answer is asked at least this often.
 const POLL_MAX: Duration = Duration::from_secs(300);
 /// Polls in a row that failed, after which a remote counts as unreachable.
 pub const UNREACHABLE: u32 = 3;
-/// A preflight or a look that is older says nothing about now.
-const FRESH: Duration = Duration::from_secs(60);
-/// The pause before a system that was refused is looked at again.
-const PREFLIGHT_PAUSE: Duration = Duration::from_secs(60);
-/// The pause between two looks for a remote.
-const LOOK_PAUSE: Duration = Duration::from_secs(5);
-/// The pause before it is asked again whether anybody is against a reboot.
-const AGAINST_PAUSE: Duration = Duration::from_secs(60);
-/// The pause before a reboot that did not come is asked for again.
-const REBOOT_PAUSE: Duration = Duration::from_secs(600);
-/// The first look is taken while the system is being got, if that has only
-/// just begun: usually it does not take long.
-const SOON: Duration = Duration::from_secs(5);
 
 /// The next step. `memory` has been folded.
 pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decision {
@@ -265,94 +253,6 @@ struct Decider<'a> {
 }
 
 impl Decider<'_> {
-    /// What jobs need: to be resumed, judged, stopped or removed.
-    fn tend_jobs(&self, wake: &mut Wake) -> Option<Step> {
-        self.seen.jobs.iter().find_map(|job| match &job.work {
-            Work::Switch { outcome: Some(_), .. } | Work::Unreadable => {
-                (job.life == Life::Ended).then(|| Step::RemoveJob(job.id.clone()))
-            }
-            Work::Switch { outcome: None, .. } if job.life == Life::Ended => self.resume(job, wake),
-            Work::Switch { order, progress, verdict: None, .. } => {
-                let phase = progress.as_ref().map(|progress| &progress.phase);
-                let Some(Phase::Activated { at }) = phase else { return None };
-                // After a reboot it is over, and `at` means nothing.
-                if order.order.boot_id != self.seen.boot_id {
-                    return None;
-                }
-                self.verify(job, order, *at, wake)
-            }
-            Work::Switch { verdict: Some(_), .. } => None,
-            Work::Realise { outcome, .. } => self.tend_realise(job, outcome.is_some()),
-        })
-    }
-
-    fn resume(&self, job: &Job, wake: &mut Wake) -> Option<Step> {
-        let due = job.resumed.map(|resumed| resumed.plus(RESUME_PAUSE));
-        match due {
-            Some(due) if due > self.now.mono => {
-                wake.at(due);
-                None
-            }
-            Some(_) | None => Some(Step::ResumeSwitch(job.id.clone())),
-        }
-    }
-
-    fn tend_realise(&self, job: &Job, has_outcome: bool) -> Option<Step> {
-        let wanted =
-            self.memory.deployment.as_ref().is_some_and(|d| d.job.as_ref() == Some(&job.id));
-        if wanted {
-            return None;
-        }
-        match job.life {
-            Life::Starting | Life::Running if has_outcome => None,
-            Life::Starting => None,
-            Life::Running => (!job.stopping).then(|| Step::StopJob(job.id.clone())),
-            // Its directory holds the link that keeps the system in the store.
-            Life::Ended if self.seen.rooting || self.roots_to_keep().is_some() => None,
-            Life::Ended => Some(Step::RemoveJob(job.id.clone())),
-        }
-    }
-
-    /// Checks are repeated until they pass or the time for them is over.
-    fn verify(&self, job: &Job, order: &SwitchOrder, at: Mono, wake: &mut Wake) -> Option<Step> {
-        let timeout = order.health_timeout;
-        // The guardian puts back at the very end: the agent speaks before it,
-        // since it knows why.
-        let last_word = at.plus(timeout - (timeout / 10).min(Duration::from_secs(1)));
-        let round = self.seen.checks.as_ref().filter(|round| round.job == job.id);
-        let failed = round.and_then(|round| round.checks.iter().find(|c| c.required && !c.ok));
-        let passed = round.is_some() && failed.is_none();
-        let verdict = |good: bool, cause: Option<String>| {
-            let checks = round.map(|round| round.checks.clone()).unwrap_or_default();
-            let verdict = Verdict { good, cause, checks };
-            Some(Step::WriteVerdict { job: job.id.clone(), verdict })
-        };
-        if passed {
-            return verdict(true, None);
-        }
-        if self.now.mono >= last_word {
-            let found = failed.map_or("the checks did not finish in time".into(), |check| {
-                format!("check {}: {}", check.name, check.detail)
-            });
-            return match self.policy.on_failure {
-                OnFailure::Rollback => verdict(false, Some(found)),
-                OnFailure::Report => {
-                    verdict(true, Some(format!("kept as configured, although {found}")))
-                }
-            };
-        }
-        wake.at(last_word);
-        if self.seen.checking {
-            return None;
-        }
-        let due = round.map_or(at.plus(self.policy.grace), |round| round.ended.plus(ROUND_PAUSE));
-        if self.now.mono >= due {
-            return Some(Step::RunChecks(job.id.clone()));
-        }
-        wake.at(due);
-        None
-    }
-
     /// Whom to ask now, and when somebody is asked next.
     fn poll(&self, selection: &Selection) -> (Option<Step>, Option<Mono>) {
         let mut next: Option<Mono> = None;
@@ -433,66 +333,6 @@ impl Decider<'_> {
         (!(too_early && self.seen.rooting)).then(|| (**step).clone())
     }
 
-    /// Whether a system is safe from the garbage collector: by a root, or by
-    /// the link that its realise job left.
-    fn is_kept(&self, system: &StorePath) -> bool {
-        let built = |job: &Job| match &job.work {
-            Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
-                Realised::Built { system: built } => built == system,
-                Realised::NoSuchHost { .. }
-                | Realised::Failed { .. }
-                | Realised::Damaged { .. }
-                | Realised::Refused { .. }
-                | Realised::Cancelled => false,
-            },
-            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => false,
-        };
-        self.seen.roots.values().any(|root| root == system) || self.seen.jobs.iter().any(built)
-    }
-
-    fn keep_roots(&self) -> Option<Step> {
-        let wanted = self.roots_to_keep().filter(|_| !self.seen.rooting)?;
-        Some(Step::KeepRoots(wanted))
-    }
-
-    /// The systems to keep, if others are kept.
-    fn roots_to_keep(&self) -> Option<BTreeMap<Purpose, StorePath>> {
-        let memory = self.memory;
-        let target = memory.target.as_ref();
-        let candidate = memory
-            .deployment
-            .as_ref()
-            .and_then(|deployment| deployment.system.clone())
-            .or_else(|| memory.system_of(target?.commit, &self.policy.recipe).cloned())
-            .filter(|system| self.seen.has(system));
-        // While a switch is under way the candidate keeps itself by running;
-        // what is put back if it fails does not run any more.
-        let old = self.seen.jobs.iter().find_map(|job| match &job.work {
-            Work::Switch { order, outcome: None, .. } => order.old.as_ref(),
-            Work::Switch { .. } | Work::Realise { .. } | Work::Unreadable => None,
-        });
-        let wanted: BTreeMap<_, _> = [
-            (Purpose::Candidate, candidate.as_ref()),
-            (Purpose::Running, old.or(self.seen.running.as_ref())),
-            (Purpose::LastGood, memory.last_good.as_ref().map(|good| &good.system)),
-            (Purpose::GoodBefore, memory.good_before.as_ref().map(|good| &good.system)),
-            (Purpose::Booted, self.seen.booted.as_ref()),
-            (Purpose::Default, self.seen.profile.as_ref().map(|generation| &generation.system)),
-        ]
-        .into_iter()
-        .filter_map(|(purpose, system)| {
-            // One that is gone cannot be kept.
-            let kept = |system: &&StorePath| {
-                let rooted = old == Some(*system) && self.seen.roots.values().any(|r| r == *system);
-                rooted || self.seen.has(system)
-            };
-            let system = system.filter(kept)?;
-            Some((purpose, system.clone()))
-        })
-        .collect();
-        (wanted != self.seen.roots).then_some(wanted)
-    }
-
     fn outlook(&self) -> Outlook {
         if let Some(switching) = self.switching() {
             return switching;
@@ -548,129 +388,6 @@ impl Decider<'_> {
             Work::Switch { outcome: Some(_), .. } => Some(Outlook::Clearing),
             Work::Realise { .. } | Work::Unreadable => None,
         })
-    }
-
-    /// A system that was deferred to a boot is verified after it, before
-    /// anything newer is begun: it is the default already.
-    fn awaiting(&self, target: &Target) -> Option<Outlook> {
-        let awaiting = self.memory.awaiting.as_ref()?;
-        let deployment = &awaiting.deployment;
-        if awaiting.boot_id == self.seen.boot_id {
-            let why = awaiting.why.clone();
-            return deployment.target.same_as(target).then_some(Outlook::AwaitsBoot { why });
-        }
-        let subject = Subject::System { system: awaiting.system.clone() };
-        let trouble = self.memory.trouble_with(&subject);
-        if let Some(pause @ Outlook::BackingOff(_)) = trouble.and_then(|t| self.stopped_by(t)) {
-            return Some(pause);
-        }
-        if !self.remote_answers() && !self.unreachable() && self.policy.health_remote {
-            return Some(Outlook::AwaitsRemote);
-        }
-        let taken = self.memory.has_ended(&deployment.id);
-        let (id, started) = if taken {
-            (self.fresh_id(deployment.target.commit, deployment.attempt), self.now.wall)
-        } else {
-            (deployment.id.clone(), deployment.started)
-        };
-        let order = self.order(id, &deployment.target, deployment.attempt, started);
-        let old = self.last_good();
-        Some(self.due(self.switch(order, &awaiting.system, How::Verify, old)))
-    }
-
-    /// The boot loader gave the default up: what it booted becomes the default.
-    fn fallen_back(&self, target: &Target) -> Option<Outlook> {
-        let default = &self.seen.profile.as_ref()?.system;
-        let running = self.seen.running.as_ref().filter(|running| *running != default)?;
-        if !self.seen.gave_up || self.other_job_lives() {
-            return None;
-        }
-        let awaiting = self.memory.awaiting.as_ref().filter(|a| a.system == *default);
-        let deployment = awaiting.map(|awaiting| &awaiting.deployment);
-        let deployment = deployment.filter(|known| !self.memory.has_ended(&known.id));
-        let order = match deployment {
-            Some(known) => {
-                self.order(known.id.clone(), &known.target, known.attempt, known.started)
-            }
-            None => {
-                let commit = self.memory.commit_of(default).unwrap_or(target.commit);
-                // Whatever is wanted now: this is about what boots.
-                let target = Target { commit, operation: Operation::Switch, ..target.clone() };
-                self.order(self.fresh_id(commit, 1), &target, 1, self.now.wall)
-            }
-        };
-        let old = Some(running.clone());
-        Some(self.due(self.switch(order, default, How::Restore, old)))
-    }
-
-    /// What the default needs a reboot for is given one, if it may be.
-    fn reboot(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
-        let pending = self.reboot_pending(outlook)?;
-        let (seen, now) = (self.seen, self.now);
-        if !seen.reboot_window.open {
-            if let Some(opens) = seen.reboot_window.changes {
-                wake.at(now.mono.plus(now.wall.until(opens)));
-            }
-            return None;
-        }
-        if seen.rebooting {
-            return None;
-        }
-        let asked = self.memory.rebooted.as_ref().filter(|asked| asked.boot_id == seen.boot_id);
-        let again = [
-            asked.map(|asked| asked.at.plus(REBOOT_PAUSE)),
-            seen.against
-                .as_ref()
-                .filter(|against| !against.whom.is_empty())
-                .map(|against| against.ended.plus(AGAINST_PAUSE)),
-        ];
-        if let Some(again) = again.into_iter().flatten().max().filter(|again| *again > now.mono) {
-            wake.at(again);
-            return None;
-        }
-        let fresh = |at: Mono| now.mono.since(at) < AGAINST_PAUSE;
-        match &seen.against {
-            Some(against) if against.whom.is_empty() && fresh(against.ended) => {
-                Some(Step::Reboot { system: pending.clone() })
-            }
-            Some(_) | None => Some(Step::LookAgainstReboot),
-        }
-    }
-
-    /// The default that the agent is to reboot the host for. Once: one that
-    /// still needs a reboot after it would need the next one too.
-    fn reboot_pending(&self, outlook: &Outlook) -> Option<&StorePath> {
-        let default = &self.seen.profile.as_ref()?.system;
-        let needed = matches!(outlook, Outlook::AwaitsBoot { .. })
-            || matches!(outlook, Outlook::InSync) && self.seen.reboot_why.is_some();
-        let before =
-            self.memory.rebooted.as_ref().is_some_and(|asked| {
-                asked.system == *default && asked.boot_id != self.seen.boot_id
-            });
-        (self.policy.reboots && needed && !before && self.seen.jobs.is_empty()).then_some(default)
-    }
-
-    /// A system that needed a reboot and has had it is verified again.
-    fn unproven(&self) -> Option<Outlook> {
-        let unproven = self.memory.unproven.as_ref()?;
-        let here = self.seen.running.as_ref() == Some(&unproven.system);
-        if unproven.boot_id == self.seen.boot_id || !here {
-            return None;
-        }
-        let subject = Subject::System { system: unproven.system.clone() };
-        let trouble = self.memory.trouble_with(&subject);
-        if let Some(pause @ Outlook::BackingOff(_)) = trouble.and_then(|t| self.stopped_by(t)) {
-            return Some(pause);
-        }
-        if !self.remote_answers() && !self.unreachable() && self.policy.health_remote {
-            return Some(Outlook::AwaitsRemote);
-        }
-        let attempt = trouble.map_or(0, |trouble| trouble.failures).saturating_add(1);
-        let id = self.fresh_id(unproven.target.commit, attempt);
-        let order = self.order(id, &unproven.target, attempt, self.now.wall);
-        let old = self.memory.good_before.as_ref().map(|good| good.system.clone());
-        let old = old.filter(|old| self.seen.has(old)).or_else(|| self.last_good());
-        Some(self.due(self.switch(order, &unproven.system, How::Verify, old)))
     }
 
     /// What the target's system still lacks.
@@ -746,109 +463,6 @@ impl Decider<'_> {
         self.due(step)
     }
 
-    /// What a preflight has still to find, or has found against it.
-    fn before_activation(&self, target: &Target, system: &StorePath) -> Option<Outlook> {
-        let needs_agent = self.needs_agent(target);
-        let found = self
-            .seen
-            .preflight
-            .as_ref()
-            .filter(|found| found.system == *system && found.needs_agent == needs_agent);
-        let Some(found) = found else { return Some(Outlook::Preflight(system.clone())) };
-        match &found.refusal {
-            Some(refusal) => {
-                let again = found.ended.plus(PREFLIGHT_PAUSE);
-                Some(Outlook::Refused { refusal: refusal.clone(), again })
-            }
-            None if self.now.mono.since(found.ended) >= FRESH => {
-                Some(Outlook::Preflight(system.clone()))
-            }
-            None => None,
-        }
-    }
-
-    /// The first of three looks: a remote that does not answer before cannot
-    /// be lost.
-    fn before_losing_remotes(&self, system: &StorePath) -> Option<Outlook> {
-        match &self.seen.look {
-            Some(look) if look.reached && self.now.mono.since(look.ended) < FRESH => None,
-            Some(look) if !look.reached => Some(Outlook::AwaitsRemote),
-            Some(_) | None => Some(Outlook::Preflight(system.clone())),
-        }
-    }
-
-    /// Why the preflight says that it can only be booted.
-    fn deferral(&self, system: &StorePath) -> Option<String> {
-        let found = self.seen.preflight.as_ref().filter(|found| found.system == *system)?;
-        found.deferral.clone()
-    }
-
-    fn needs_agent(&self, target: &Target) -> bool {
-        self.policy.units && self.memory.without_agent != Some(target.commit)
-    }
-
-    fn preflight(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
-        if self.seen.preflighting {
-            return None;
-        }
-        let target = self.memory.target.as_ref()?;
-        let system = if let Outlook::Preflight(system) = outlook {
-            // It may be the look that is wanted.
-            let passed = self.before_activation(target, system).is_none();
-            (!passed).then_some(system)
-        } else if let Outlook::Refused { again, .. } = outlook {
-            let due = *again <= self.now.mono;
-            if !due {
-                wake.at(*again);
-            }
-            self.seen.preflight.as_ref().map(|found| &found.system).filter(|_| due)
-        } else {
-            None
-        }?;
-        Some(Step::Preflight {
-            system: system.clone(),
-            default: self.seen.profile.as_ref().map(|generation| generation.system.clone()),
-            needs_agent: self.needs_agent(target),
-        })
-    }
-
-    /// The looks before and after an activation. The one in between is a check.
-    fn look(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
-        let last = self.seen.look.as_ref();
-        let remote = self.policy.health_remote;
-        let older_than = |age| last.is_none_or(|look| self.now.mono.since(look.ended) >= age);
-        let wanted = if let Outlook::Realising(job) = outlook {
-            remote && self.began_just_now(job) && older_than(FRESH / 2)
-        } else if let Outlook::Preflight(_) = outlook {
-            remote && (older_than(FRESH) || last.is_some_and(|look| !look.reached))
-        } else if let Outlook::AwaitsRemote = outlook {
-            // While polls fail, they tell when one answers.
-            self.remote_answers()
-        } else {
-            matches!(outlook, Outlook::Experiment(_))
-        };
-        if !wanted || self.seen.looking {
-            return None;
-        }
-        let again = last.filter(|look| !look.reached).map(|look| look.ended.plus(LOOK_PAUSE));
-        match again {
-            Some(again) if again > self.now.mono => {
-                wake.at(again);
-                None
-            }
-            Some(_) | None => Some(Step::Look),
-        }
-    }
-
-    fn began_just_now(&self, job: &JobId) -> bool {
-        self.seen.jobs.iter().any(|seen| match &seen.work {
-            Work::Realise { order, .. } => {
-                seen.id == *job && self.now.mono.since(order.ordered) < SOON
-            }
-            Work::Switch { .. } | Work::Unreadable => false,
-        })
-    }
-
     fn realisation(&self, target: &Target) -> Outlook {
         if let Some(job) = self.memory.deployment.as_ref().and_then(|d| d.job.clone()) {
             return Outlook::Realising(job);
@@ -867,15 +481,15 @@ impl Decider<'_> {
         self.due(Step::StartRealise(self.order(id, target, attempt, self.now.wall)))
     }
 
-    fn last_good(&self) -> Option<StorePath> {
+    pub(super) fn last_good(&self) -> Option<StorePath> {
         self.memory.last_good.as_ref().map(|good| good.system.clone())
     }
 
-    fn due(&self, step: Step) -> Outlook {
+    pub(super) fn due(&self, step: Step) -> Outlook {
         Outlook::Due(Box::new(step))
     }
 
-    fn stopped_by(&self, trouble: &Trouble) -> Option<Outlook> {
+    pub(super) fn stopped_by(&self, trouble: &Trouble) -> Option<Outlook> {
         if let Some(Stuck::Quarantined | Stuck::NoSuchHost { .. }) = trouble.stuck {
             return Some(Outlook::Stuck(trouble.clone()));
         }
@@ -890,7 +504,13 @@ impl Decider<'_> {
         })
     }
 
-    fn order(&self, id: DeploymentId, target: &Target, attempt: u32, started: Wall) -> Order {
+    pub(super) fn order(
+        &self,
+        id: DeploymentId,
+        target: &Target,
+        attempt: u32,
+        started: Wall,
+    ) -> Order {
         Order {
             deployment: id,
             target: target.clone(),
@@ -902,7 +522,7 @@ impl Decider<'_> {
         }
     }
 
-    fn switch(
+    pub(super) fn switch(
         &self,
         order: Order,
         candidate: &StorePath,
@@ -926,7 +546,7 @@ impl Decider<'_> {
     }
 
     /// An id that no deployment has had: two attempts may begin in one second.
-    fn fresh_id(&self, commit: Commit, attempt: u32) -> DeploymentId {
+    pub(super) fn fresh_id(&self, commit: Commit, attempt: u32) -> DeploymentId {
         let taken = |id: &DeploymentId| {
             self.memory.has_ended(id) || self.seen.jobs.iter().any(|job| job.id.deployment == *id)
         };
@@ -937,15 +557,15 @@ impl Decider<'_> {
             .expect("there are more seconds than deployments remembered")
     }
 
-    fn other_job_lives(&self) -> bool {
+    pub(super) fn other_job_lives(&self) -> bool {
         self.seen.jobs.iter().any(|job| job.life != Life::Ended)
     }
 
-    fn remote_answers(&self) -> bool {
+    pub(super) fn remote_answers(&self) -> bool {
         self.seen.remotes.iter().any(Remote::answers)
     }
 
-    fn unreachable(&self) -> bool {
+    pub(super) fn unreachable(&self) -> bool {
         unreachable(self.seen)
     }
 }

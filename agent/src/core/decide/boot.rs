@@ -1,0 +1,134 @@
+//! What comes after a boot, and before one: systems that awaited it are judged,
+//! one that did not boot is given up, and one that needs a reboot is given it.
+
+use super::*;
+
+/// The pause before it is asked again whether anybody is against a reboot.
+const AGAINST_PAUSE: Duration = Duration::from_secs(60);
+/// The pause before a reboot that did not come is asked for again.
+const REBOOT_PAUSE: Duration = Duration::from_secs(600);
+
+impl Decider<'_> {
+    /// The boot loader gave the default up: what it booted becomes the default.
+    pub(super) fn fallen_back(&self, target: &Target) -> Option<Outlook> {
+        let default = &self.seen.profile.as_ref()?.system;
+        let running = self.seen.running.as_ref().filter(|running| *running != default)?;
+        if !self.seen.gave_up || self.other_job_lives() {
+            return None;
+        }
+        let awaiting = self.memory.awaiting.as_ref().filter(|a| a.system == *default);
+        let deployment = awaiting.map(|awaiting| &awaiting.deployment);
+        let deployment = deployment.filter(|known| !self.memory.has_ended(&known.id));
+        let order = match deployment {
+            Some(known) => {
+                self.order(known.id.clone(), &known.target, known.attempt, known.started)
+            }
+            None => {
+                let commit = self.memory.commit_of(default).unwrap_or(target.commit);
+                // Whatever is wanted now: this is about what boots.
+                let target = Target { commit, operation: Operation::Switch, ..target.clone() };
+                self.order(self.fresh_id(commit, 1), &target, 1, self.now.wall)
+            }
+        };
+        let old = Some(running.clone());
+        Some(self.due(self.switch(order, default, How::Restore, old)))
+    }
+
+    /// A system that needed a reboot and has had it is verified again.
+    pub(super) fn unproven(&self) -> Option<Outlook> {
+        let unproven = self.memory.unproven.as_ref()?;
+        let here = self.seen.running.as_ref() == Some(&unproven.system);
+        if unproven.boot_id == self.seen.boot_id || !here {
+            return None;
+        }
+        let subject = Subject::System { system: unproven.system.clone() };
+        let trouble = self.memory.trouble_with(&subject);
+        if let Some(pause @ Outlook::BackingOff(_)) = trouble.and_then(|t| self.stopped_by(t)) {
+            return Some(pause);
+        }
+        if !self.remote_answers() && !self.unreachable() && self.policy.health_remote {
+            return Some(Outlook::AwaitsRemote);
+        }
+        let attempt = trouble.map_or(0, |trouble| trouble.failures).saturating_add(1);
+        let id = self.fresh_id(unproven.target.commit, attempt);
+        let order = self.order(id, &unproven.target, attempt, self.now.wall);
+        let old = self.memory.good_before.as_ref().map(|good| good.system.clone());
+        let old = old.filter(|old| self.seen.has(old)).or_else(|| self.last_good());
+        Some(self.due(self.switch(order, &unproven.system, How::Verify, old)))
+    }
+
+    /// A system that was deferred to a boot is verified after it, before
+    /// anything newer is begun: it is the default already.
+    pub(super) fn awaiting(&self, target: &Target) -> Option<Outlook> {
+        let awaiting = self.memory.awaiting.as_ref()?;
+        let deployment = &awaiting.deployment;
+        if awaiting.boot_id == self.seen.boot_id {
+            let why = awaiting.why.clone();
+            return deployment.target.same_as(target).then_some(Outlook::AwaitsBoot { why });
+        }
+        let subject = Subject::System { system: awaiting.system.clone() };
+        let trouble = self.memory.trouble_with(&subject);
+        if let Some(pause @ Outlook::BackingOff(_)) = trouble.and_then(|t| self.stopped_by(t)) {
+            return Some(pause);
+        }
+        if !self.remote_answers() && !self.unreachable() && self.policy.health_remote {
+            return Some(Outlook::AwaitsRemote);
+        }
+        let taken = self.memory.has_ended(&deployment.id);
+        let (id, started) = if taken {
+            (self.fresh_id(deployment.target.commit, deployment.attempt), self.now.wall)
+        } else {
+            (deployment.id.clone(), deployment.started)
+        };
+        let order = self.order(id, &deployment.target, deployment.attempt, started);
+        let old = self.last_good();
+        Some(self.due(self.switch(order, &awaiting.system, How::Verify, old)))
+    }
+
+    /// What the default needs a reboot for is given one, if it may be.
+    pub(super) fn reboot(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
+        let pending = self.reboot_pending(outlook)?;
+        let (seen, now) = (self.seen, self.now);
+        if !seen.reboot_window.open {
+            if let Some(opens) = seen.reboot_window.changes {
+                wake.at(now.mono.plus(now.wall.until(opens)));
+            }
+            return None;
+        }
+        if seen.rebooting {
+            return None;
+        }
+        let asked = self.memory.rebooted.as_ref().filter(|asked| asked.boot_id == seen.boot_id);
+        let again = [
+            asked.map(|asked| asked.at.plus(REBOOT_PAUSE)),
+            seen.against
+                .as_ref()
+                .filter(|against| !against.whom.is_empty())
+                .map(|against| against.ended.plus(AGAINST_PAUSE)),
+        ];
+        if let Some(again) = again.into_iter().flatten().max().filter(|again| *again > now.mono) {
+            wake.at(again);
+            return None;
+        }
+        let fresh = |at: Mono| now.mono.since(at) < AGAINST_PAUSE;
+        match &seen.against {
+            Some(against) if against.whom.is_empty() && fresh(against.ended) => {
+                Some(Step::Reboot { system: pending.clone() })
+            }
+            Some(_) | None => Some(Step::LookAgainstReboot),
+        }
+    }
+
+    /// The default that the agent is to reboot the host for. Once: one that
+    /// still needs a reboot after it would need the next one too.
+    pub(super) fn reboot_pending(&self, outlook: &Outlook) -> Option<&StorePath> {
+        let default = &self.seen.profile.as_ref()?.system;
+        let needed = matches!(outlook, Outlook::AwaitsBoot { .. })
+            || matches!(outlook, Outlook::InSync) && self.seen.reboot_why.is_some();
+        let before =
+            self.memory.rebooted.as_ref().is_some_and(|asked| {
+                asked.system == *default && asked.boot_id != self.seen.boot_id
+            });
+        (self.policy.reboots && needed && !before && self.seen.jobs.is_empty()).then_some(default)
+    }
+}

@@ -1,0 +1,104 @@
+//! What jobs need: to be resumed, judged, stopped or removed.
+
+use super::*;
+
+/// The pause between two rounds of checks.
+const ROUND_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a killed switch job is started again, after the first.
+const RESUME_PAUSE: Duration = Duration::from_secs(10);
+
+impl Decider<'_> {
+    /// What jobs need: to be resumed, judged, stopped or removed.
+    pub(super) fn tend_jobs(&self, wake: &mut Wake) -> Option<Step> {
+        self.seen.jobs.iter().find_map(|job| match &job.work {
+            Work::Switch { outcome: Some(_), .. } | Work::Unreadable => {
+                (job.life == Life::Ended).then(|| Step::RemoveJob(job.id.clone()))
+            }
+            Work::Switch { outcome: None, .. } if job.life == Life::Ended => self.resume(job, wake),
+            Work::Switch { order, progress, verdict: None, .. } => {
+                let phase = progress.as_ref().map(|progress| &progress.phase);
+                let Some(Phase::Activated { at }) = phase else { return None };
+                // After a reboot it is over, and `at` means nothing.
+                if order.order.boot_id != self.seen.boot_id {
+                    return None;
+                }
+                self.verify(job, order, *at, wake)
+            }
+            Work::Switch { verdict: Some(_), .. } => None,
+            Work::Realise { outcome, .. } => self.tend_realise(job, outcome.is_some()),
+        })
+    }
+
+    pub(super) fn resume(&self, job: &Job, wake: &mut Wake) -> Option<Step> {
+        let due = job.resumed.map(|resumed| resumed.plus(RESUME_PAUSE));
+        match due {
+            Some(due) if due > self.now.mono => {
+                wake.at(due);
+                None
+            }
+            Some(_) | None => Some(Step::ResumeSwitch(job.id.clone())),
+        }
+    }
+
+    pub(super) fn tend_realise(&self, job: &Job, has_outcome: bool) -> Option<Step> {
+        let wanted =
+            self.memory.deployment.as_ref().is_some_and(|d| d.job.as_ref() == Some(&job.id));
+        if wanted {
+            return None;
+        }
+        match job.life {
+            Life::Starting | Life::Running if has_outcome => None,
+            Life::Starting => None,
+            Life::Running => (!job.stopping).then(|| Step::StopJob(job.id.clone())),
+            // Its directory holds the link that keeps the system in the store.
+            Life::Ended if self.seen.rooting || self.roots_to_keep().is_some() => None,
+            Life::Ended => Some(Step::RemoveJob(job.id.clone())),
+        }
+    }
+
+    /// Checks are repeated until they pass or the time for them is over.
+    pub(super) fn verify(
+        &self,
+        job: &Job,
+        order: &SwitchOrder,
+        at: Mono,
+        wake: &mut Wake,
+    ) -> Option<Step> {
+        let timeout = order.health_timeout;
+        // The guardian puts back at the very end: the agent speaks before it,
+        // since it knows why.
+        let last_word = at.plus(timeout - (timeout / 10).min(Duration::from_secs(1)));
+        let round = self.seen.checks.as_ref().filter(|round| round.job == job.id);
+        let failed = round.and_then(|round| round.checks.iter().find(|c| c.required && !c.ok));
+        let passed = round.is_some() && failed.is_none();
+        let verdict = |good: bool, cause: Option<String>| {
+            let checks = round.map(|round| round.checks.clone()).unwrap_or_default();
+            let verdict = Verdict { good, cause, checks };
+            Some(Step::WriteVerdict { job: job.id.clone(), verdict })
+        };
+        if passed {
+            return verdict(true, None);
+        }
+        if self.now.mono >= last_word {
+            let found = failed.map_or("the checks did not finish in time".into(), |check| {
+                format!("check {}: {}", check.name, check.detail)
+            });
+            return match self.policy.on_failure {
+                OnFailure::Rollback => verdict(false, Some(found)),
+                OnFailure::Report => {
+                    verdict(true, Some(format!("kept as configured, although {found}")))
+                }
+            };
+        }
+        wake.at(last_word);
+        if self.seen.checking {
+            return None;
+        }
+        let due = round.map_or(at.plus(self.policy.grace), |round| round.ended.plus(ROUND_PAUSE));
+        if self.now.mono >= due {
+            return Some(Step::RunChecks(job.id.clone()));
+        }
+        wake.at(due);
+        None
+    }
+}
