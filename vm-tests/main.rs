@@ -6,5 +6,7 @@
 mod boot;
 mod deploy;
 mod follow;
+mod kills;
+mod power;
 mod private_socket;
 mod support;

@@ -13,8 +13,10 @@ use super::shared::system::Repository;
 use super::systems::{self, Agent, Host};
 use super::world::{PLACE, run};
 
-/// Where the forge is; also the hosts' default gateway.
+/// The hosts' default gateway.
 pub(crate) const GATEWAY: &str = "10.83.0.1";
+/// Where the forge is: behind the gateway, so that a route is needed.
+pub(crate) const FORGE: &str = "192.0.2.1";
 const BRIDGE: &str = "hosts";
 
 /// Who may talk to the agent over the system bus.
@@ -32,12 +34,34 @@ pub(crate) struct Cluster {
     hosts: Cell<u8>,
 }
 
+/// What an agent waits for, and how often it tries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// `retry.activations`
+    pub(crate) activations: u32,
+    /// `retry.first`
+    pub(crate) first: &'static str,
+    /// `health.grace`
+    pub(crate) grace: &'static str,
+    /// `health.timeout`
+    pub(crate) health: &'static str,
+    /// `activation.timeout`
+    pub(crate) activation: &'static str,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { activations: 3, first: "1s", grace: "1s", health: "20s", activation: "15m" }
+    }
+}
+
 impl Cluster {
     pub(super) fn new(image: Image, root: Root, cgroup: PathBuf) -> Self {
         let _ = std::fs::remove_dir_all(PLACE);
         std::fs::create_dir_all(PLACE).unwrap();
         run("ip", &["link", "add", BRIDGE, "type", "bridge", "forward_delay", "0"]);
         run("ip", &["address", "add", &format!("{GATEWAY}/24"), "dev", BRIDGE]);
+        run("ip", &["address", "add", &format!("{FORGE}/32"), "dev", BRIDGE]);
         run("ip", &["link", "set", BRIDGE, "up"]);
         let tree = systems::repository(&Path::new(PLACE).join("tree"));
         let agent = Agent::create(&Path::new(PLACE).join("agent"), "");
@@ -107,7 +131,7 @@ impl Cluster {
     fn with_forge(&self) -> &(Forge, Repo) {
         self.forge.get_or_init(|| {
             let dir = Path::new(PLACE).join("forge");
-            let forge = Forge::start_at(&dir, "forge", &format!("{GATEWAY}:3000"));
+            let forge = Forge::start_at(&dir, "forge", &format!("{FORGE}:3000"));
             let repo = forge.repo("nixos");
             (forge, repo)
         })
@@ -117,13 +141,20 @@ impl Cluster {
     /// are whole sections; `[branch]`, `[poll]`, `[retry]`, `[health]` and
     /// `[activation]` are taken.
     pub(crate) fn agent_config(&self, more: &str) -> String {
+        self.agent_config_at(&Pace::default(), more)
+    }
+
+    /// The same at another pace.
+    pub(crate) fn agent_config_at(&self, pace: &Pace, more: &str) -> String {
+        let Pace { activations, first, grace, health, activation } = pace;
         format!(
             "[[remote]]\nname = \"origin\"\nurl = \"{}\"\nusername = \"fort-agent\"\n\
              token_file = \"/etc/forge-token\"\nca_file = \"/etc/ssl/forge.pem\"\n\
              [poll]\ninterval = \"200ms\"\njitter = \"0s\"\n\
              [nix]\nstore = \"daemon\"\n\
-             [retry]\nfirst = \"1s\"\nmax = \"4s\"\n\
-             [health]\ngrace = \"1s\"\ntimeout = \"20s\"\n{more}",
+             [activation]\ntimeout = \"{activation}\"\n\
+             [retry]\nfirst = \"{first}\"\nmax = \"4s\"\nactivations = {activations}\n\
+             [health]\ngrace = \"{grace}\"\ntimeout = \"{health}\"\n{more}",
             self.repo().url
         )
     }

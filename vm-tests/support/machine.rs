@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use fort_agent::core::types::Commit;
 use serde_json::Value;
 
-use super::cluster::GATEWAY;
+use super::cluster::{FORGE, GATEWAY};
 use super::shared::system::Repository;
 use super::systems::Agent;
 use super::world::{CGROUPS, PLACE, cgroup_of, remove_groups, run};
@@ -91,7 +91,7 @@ impl Machine {
         let id = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().replace('-', "");
         self.write("/etc/machine-id", id.as_bytes());
         self.write("/etc/hostname", format!("{}\n", self.name).as_bytes());
-        let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {}\n{GATEWAY} forge\n", self.name);
+        let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {}\n{FORGE} forge\n", self.name);
         self.write("/etc/hosts", hosts.as_bytes());
         self.write("/etc/resolv.conf", format!("nameserver {GATEWAY}\n").as_bytes());
         let network = format!(
@@ -494,6 +494,17 @@ impl Machine {
         search(&self.cgroup.join("host"))
     }
 
+    /// Kills every process of a unit at once, as `systemctl kill` does but
+    /// without asking anybody: whether it was there.
+    pub(crate) fn kill_unit(&self, unit: &str) -> bool {
+        let slice = self.leader().and_then(|leader| {
+            // init.scope, beside system.slice.
+            let group = Path::new(CGROUPS).join(cgroup_of(&leader.to_string()));
+            Some(group.parent()?.join("system.slice"))
+        });
+        slice.is_some_and(|slice| fs::write(slice.join(unit).join("cgroup.kill"), "1").is_ok())
+    }
+
     fn console(&self) -> PathBuf {
         self.dir.join("console")
     }
@@ -509,6 +520,8 @@ impl Machine {
         let _ = writeln!(out, "--- console of {}\n{}", self.name, self.console_text());
         if self.leader().is_some() {
             let _ = writeln!(out, "--- journal of {}\n{}", self.name, self.journal(&["-n", "200"]));
+            let status = self.tell(&["/run/current-system/sw/bin/fort-agent", "status", "--json"]);
+            let _ = writeln!(out, "--- status of {}\n{status}", self.name);
         }
     }
 }

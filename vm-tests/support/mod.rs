@@ -8,13 +8,16 @@
 pub(crate) mod cluster;
 pub(crate) mod image;
 pub(crate) mod machine;
+pub(crate) mod moment;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod shared;
+pub(crate) mod standing;
 pub(crate) mod systems;
 pub(crate) mod world;
 
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, Pace};
 pub(crate) use image::Image;
 pub(crate) use machine::Machine;
+pub(crate) use moment::{MARKS, Moment};
 pub(crate) use systems::{Host, service};
 pub(crate) use world::{on, on_each};

@@ -67,6 +67,11 @@ impl Host {
         self.file("fixture/activate", script)
     }
 
+    /// With a pre-switch check, run with `sh -eu`: it refuses if that fails.
+    pub(crate) fn check(self, script: &str) -> Self {
+        self.file("fixture/check", script)
+    }
+
     /// With the agent, under this configuration. Its unit says which, so that
     /// it is restarted when that changes.
     pub(crate) fn agent(self, config: &str) -> Self {

@@ -73,6 +73,13 @@ pub enum Step {
     },
     /// Look whether a remote answers, on a new connection.
     Look,
+    /// Look whether anybody is against a reboot.
+    LookAgainstReboot,
+    /// Reboot the host, unless somebody is against it after all.
+    Reboot {
+        /// The system that is to be booted.
+        system: StorePath,
+    },
     /// Tell a switch job what the checks found.
     WriteVerdict {
         /// The job.
@@ -118,6 +125,8 @@ impl Step {
             | Self::RunChecks(_)
             | Self::Preflight { .. }
             | Self::Look
+            | Self::LookAgainstReboot
+            | Self::Reboot { .. }
             | Self::WriteVerdict { .. }
             | Self::Settle { .. }
             | Self::GiveUp { .. } => None,
@@ -205,6 +214,10 @@ const FRESH: Duration = Duration::from_secs(60);
 const PREFLIGHT_PAUSE: Duration = Duration::from_secs(60);
 /// The pause between two looks for a remote.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before it is asked again whether anybody is against a reboot.
+const AGAINST_PAUSE: Duration = Duration::from_secs(60);
+/// The pause before a reboot that did not come is asked for again.
+const REBOOT_PAUSE: Duration = Duration::from_secs(600);
 /// The first look is taken while the system is being got, if that has only
 /// just begun: usually it does not take long.
 const SOON: Duration = Duration::from_secs(5);
@@ -225,6 +238,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decisi
         .or_else(|| d.preflight(&outlook, &mut wake))
         .or_else(|| d.look(&outlook, &mut wake))
         .or_else(|| d.due_step(&outlook))
+        .or_else(|| d.reboot(&outlook, &mut wake))
         .unwrap_or_else(|| {
             if let Outlook::BackingOff(trouble) = &outlook {
                 wake.at(now.mono.plus(now.wall.until(trouble.not_before)));
@@ -410,6 +424,8 @@ impl Decider<'_> {
             | Step::RunChecks(_)
             | Step::Preflight { .. }
             | Step::Look
+            | Step::LookAgainstReboot
+            | Step::Reboot { .. }
             | Step::WriteVerdict { .. }
             | Step::Settle { .. }
             | Step::GiveUp { .. } => false,
@@ -489,6 +505,9 @@ impl Decider<'_> {
             return Outlook::Experiment(experiment.clone());
         }
         let Some(target) = &self.memory.target else { return Outlook::NothingKnown };
+        if let Some(restore) = self.fallen_back(target) {
+            return restore;
+        }
         if let Some(unproven) = self.unproven() {
             return unproven;
         }
@@ -559,6 +578,78 @@ impl Decider<'_> {
         Some(self.due(self.switch(order, &awaiting.system, How::Verify, old)))
     }
 
+    /// The boot loader gave the default up: what it booted becomes the default.
+    fn fallen_back(&self, target: &Target) -> Option<Outlook> {
+        let default = &self.seen.profile.as_ref()?.system;
+        let running = self.seen.running.as_ref().filter(|running| *running != default)?;
+        if !self.seen.gave_up || self.other_job_lives() {
+            return None;
+        }
+        let awaiting = self.memory.awaiting.as_ref().filter(|a| a.system == *default);
+        let deployment = awaiting.map(|awaiting| &awaiting.deployment);
+        let deployment = deployment.filter(|known| !self.memory.has_ended(&known.id));
+        let order = match deployment {
+            Some(known) => {
+                self.order(known.id.clone(), &known.target, known.attempt, known.started)
+            }
+            None => {
+                let commit = self.memory.commit_of(default).unwrap_or(target.commit);
+                // Whatever is wanted now: this is about what boots.
+                let target = Target { commit, operation: Operation::Switch, ..target.clone() };
+                self.order(self.fresh_id(commit, 1), &target, 1, self.now.wall)
+            }
+        };
+        let old = Some(running.clone());
+        Some(self.due(self.switch(order, default, How::Restore, old)))
+    }
+
+    /// What the default needs a reboot for is given one, if it may be.
+    fn reboot(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
+        let pending = self.reboot_pending(outlook)?;
+        let (seen, now) = (self.seen, self.now);
+        if !seen.reboot_window.open {
+            if let Some(opens) = seen.reboot_window.changes {
+                wake.at(now.mono.plus(now.wall.until(opens)));
+            }
+            return None;
+        }
+        if seen.rebooting {
+            return None;
+        }
+        let asked = self.memory.rebooted.as_ref().filter(|asked| asked.boot_id == seen.boot_id);
+        let again = [
+            asked.map(|asked| asked.at.plus(REBOOT_PAUSE)),
+            seen.against
+                .as_ref()
+                .filter(|against| !against.whom.is_empty())
+                .map(|against| against.ended.plus(AGAINST_PAUSE)),
+        ];
+        if let Some(again) = again.into_iter().flatten().max().filter(|again| *again > now.mono) {
+            wake.at(again);
+            return None;
+        }
+        let fresh = |at: Mono| now.mono.since(at) < AGAINST_PAUSE;
+        match &seen.against {
+            Some(against) if against.whom.is_empty() && fresh(against.ended) => {
+                Some(Step::Reboot { system: pending.clone() })
+            }
+            Some(_) | None => Some(Step::LookAgainstReboot),
+        }
+    }
+
+    /// The default that the agent is to reboot the host for. Once: one that
+    /// still needs a reboot after it would need the next one too.
+    fn reboot_pending(&self, outlook: &Outlook) -> Option<&StorePath> {
+        let default = &self.seen.profile.as_ref()?.system;
+        let needed = matches!(outlook, Outlook::AwaitsBoot { .. })
+            || matches!(outlook, Outlook::InSync) && self.seen.reboot_why.is_some();
+        let before =
+            self.memory.rebooted.as_ref().is_some_and(|asked| {
+                asked.system == *default && asked.boot_id != self.seen.boot_id
+            });
+        (self.policy.reboots && needed && !before && self.seen.jobs.is_empty()).then_some(default)
+    }
+
     /// A system that needed a reboot and has had it is verified again.
     fn unproven(&self) -> Option<Outlook> {
         let unproven = self.memory.unproven.as_ref()?;
@@ -621,8 +712,10 @@ impl Decider<'_> {
         }
         // What this agent has neither put there nor verified may be half-done.
         let whole = verified || self.memory.put.as_ref() == Some(system);
+        let deferral = self.deferral(system);
         let how = match target.operation {
             _ if running && whole => How::Verify,
+            Operation::Switch if deferral.is_some() => How::Boot,
             Operation::Switch | Operation::Test => How::Activate,
             Operation::Boot => How::Boot,
         };
@@ -644,9 +737,13 @@ impl Decider<'_> {
             // What runs is judged: if it fails, the last good one comes back.
             How::Verify => self.last_good(),
             How::Activate if running => self.last_good(),
-            How::Activate | How::Boot => self.seen.running.clone(),
+            How::Activate | How::Boot | How::Restore => self.seen.running.clone(),
         };
-        self.due(self.switch(order, system, how, old))
+        let mut step = self.switch(order, system, how, old);
+        if let (Step::StartSwitch(switch), How::Boot) = (&mut step, how) {
+            switch.deferral = deferral.or_else(|| Some("operation = \"boot\"".into()));
+        }
+        self.due(step)
     }
 
     /// What a preflight has still to find, or has found against it.
@@ -678,6 +775,12 @@ impl Decider<'_> {
             Some(look) if !look.reached => Some(Outlook::AwaitsRemote),
             Some(_) | None => Some(Outlook::Preflight(system.clone())),
         }
+    }
+
+    /// Why the preflight says that it can only be booted.
+    fn deferral(&self, system: &StorePath) -> Option<String> {
+        let found = self.seen.preflight.as_ref().filter(|found| found.system == *system)?;
+        found.deferral.clone()
     }
 
     fn needs_agent(&self, target: &Target) -> bool {
@@ -816,6 +919,7 @@ impl Decider<'_> {
             activation_timeout: self.policy.activation_timeout,
             health_timeout: self.policy.health_timeout,
             remote_before: self.remote_answers(),
+            deferral: None,
             units: self.policy.units,
             reboot_if_stuck: self.policy.on_rollback_failure == OnRollbackFailure::Reboot,
         })

@@ -195,7 +195,15 @@ impl Guardian<'_> {
         match self.order.how {
             How::Activate => self.note(Phase::Activating { since: self.now }),
             How::Verify => self.note(Phase::Activated { at: self.now }),
-            How::Boot => self.defer("operation = \"boot\""),
+            How::Boot => self.defer(self.order.deferral.as_deref().unwrap_or("it is to be booted")),
+            How::Restore => {
+                let cause = "the boot loader gave it up, and has booted another system";
+                let (cause, ending) = (cause.to_owned(), Ending::RolledBack);
+                let (activated, tries, error) = (true, 0, None);
+                let phase = Phase::PuttingBack { cause, ending, activated, tries, error };
+                let (since, stages) = (self.now, self.stages_until_now());
+                Act::Note(Progress { phase, since, default_touched: true, stages })
+            }
         }
     }
 
@@ -364,6 +372,11 @@ impl Guardian<'_> {
             || running == self.order.running.as_ref()
             || running.is_none()
             || (self.rebooted() && running == booted);
+        if !ours && self.rebooted() {
+            // By its boot loader, or a person in front of it.
+            let cause = format!("{cause}; then the host was rebooted into another system");
+            return self.finish(Ending::Interrupted, &cause, true);
+        }
         if !ours {
             return self.superseded();
         }

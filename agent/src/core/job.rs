@@ -167,6 +167,9 @@ pub enum How {
     Verify,
     /// Nothing, and no verdict yet: it becomes the default for the next boot.
     Boot,
+    /// Nothing: the boot loader gave it up, and what was booted instead becomes
+    /// the default.
+    Restore,
 }
 
 /// The order of a switch job.
@@ -193,6 +196,9 @@ pub struct SwitchOrder {
     pub health_timeout: Duration,
     /// Whether a remote answered before: if none did, none needs to after.
     pub remote_before: bool,
+    /// Why it is left to the next boot, if it is.
+    #[serde(default)]
+    pub deferral: Option<String>,
     /// Whether the host's units are looked after, which takes systemd.
     #[serde(default)]
     pub units: bool,

@@ -70,6 +70,9 @@ pub struct Memory {
     /// A system that was verified, but not in a boot of its own kernel.
     #[serde(default)]
     pub unproven: Option<Unproven>,
+    /// The last reboot that was asked for.
+    #[serde(default)]
+    pub rebooted: Option<Rebooted>,
     /// The boot in which this was last written.
     #[serde(default)]
     pub boot_id: Option<BootId>,
@@ -183,6 +186,17 @@ pub struct Experiment {
     pub boot_id: BootId,
     /// When that was learned.
     pub since: Mono,
+}
+
+/// A reboot that the agent asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebooted {
+    /// The default that was to be booted.
+    pub system: StorePath,
+    /// In which boot.
+    pub boot_id: BootId,
+    /// When.
+    pub at: Mono,
 }
 
 /// A verified system that needs a reboot, and is verified again after it.
@@ -312,6 +326,7 @@ impl Memory {
             tested: None,
             experiment: None,
             unproven: None,
+            rebooted: None,
             boot_id: None,
             systems: Vec::new(),
             troubles: Vec::new(),
@@ -383,6 +398,19 @@ impl Memory {
             self.last_good = self.good_before.take();
             self.settled.take_if(|settled| settled.system == *system);
         }
+    }
+
+    /// A default that does not boot, whatever was thought of it; the other one
+    /// does.
+    pub(super) fn lose_default(&mut self, system: &StorePath, booted: Option<&StorePath>) {
+        self.awaiting.take_if(|awaiting| awaiting.system == *system);
+        self.settled.take_if(|settled| settled.system == *system);
+        self.unproven.take_if(|unproven| unproven.system == *system);
+        self.good_before.take_if(|good| good.system == *system);
+        if self.last_good.as_ref().is_some_and(|good| good.system == *system) {
+            self.last_good = booted.map(|booted| Good { system: booted.clone() });
+        }
+        self.put = booted.cloned();
     }
 
     /// Forgets the failures of a commit or system.

@@ -6,11 +6,11 @@
 use super::backoff;
 use super::decide::Step;
 use super::job::{
-    DeploymentId, Ending, Kind, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Target,
+    DeploymentId, Ending, How, Kind, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Target,
 };
 use super::memory::{
-    Accepted, Awaiting, Deployment, Entry, Experiment, KnownSystem, Memory, Running, Settled,
-    Stuck, Subject, Tested, Trouble, Unproven,
+    Accepted, Awaiting, Deployment, Entry, Experiment, KnownSystem, Memory, Rebooted, Running,
+    Settled, Stuck, Subject, Tested, Trouble, Unproven,
 };
 use super::policy::{Operation, Policy};
 use super::seen::{Job, Life, Seen, Work};
@@ -65,7 +65,12 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
         | Step::RunChecks(_)
         | Step::Preflight { .. }
         | Step::Look
+        | Step::LookAgainstReboot
         | Step::WriteVerdict { .. } => {}
+        Step::Reboot { system } => {
+            let (system, boot_id) = (system.clone(), seen.boot_id.clone());
+            memory.rebooted = Some(Rebooted { system, boot_id, at: now.mono });
+        }
         Step::Follow { target, release } => {
             if let Some((commit, remote)) = release {
                 memory.accepted = Some(Accepted { commit: *commit, remote: remote.clone() });
@@ -311,6 +316,15 @@ fn fold_switch(
                 memory.awaiting = memory.awaiting.take().filter(|a| a.system != order.candidate);
             }
             let cause = outcome.cause.as_deref().unwrap_or("no cause was given");
+            if order.how == How::Restore && ending == Ending::RolledBack {
+                // One boot after the other has shown it.
+                memory.lose_default(&order.candidate, order.old.as_ref());
+                learn_failure(policy, memory, seen, subject.clone(), cause, now);
+                if let Some(trouble) = memory.trouble_mut(&subject) {
+                    trouble.stuck = Some(Stuck::Quarantined);
+                }
+                return;
+            }
             if ending == Ending::RolledBack && outcome.counts && lost_the_remotes(outcome) {
                 memory.experiment = Some(Experiment {
                     system: order.candidate.clone(),
@@ -386,7 +400,8 @@ fn fold_unproven(memory: &mut Memory, seen: &Seen) {
     let Some(good) = memory.last_good.as_ref().map(|good| &good.system) else { return };
     let default = seen.profile.as_ref().map(|generation| &generation.system);
     let in_force = seen.running.as_ref() == Some(good) && default == Some(good);
-    let lasts = target.operation.sets_default() && memory.has_settled(target);
+    let settled = memory.settled.as_ref().is_some_and(|s| s.system == *good && !s.left);
+    let lasts = target.operation.sets_default() && settled && memory.has_settled(target);
     if in_force && lasts && memory.unproven.is_none() {
         memory.unproven = Some(Unproven {
             system: good.clone(),
@@ -473,6 +488,10 @@ fn fold_boot(memory: &mut Memory, seen: &Seen) {
 /// or activated: the one that awaited its boot has nothing to wait for.
 fn fold_awaiting(memory: &mut Memory, seen: &Seen, now: Now) {
     let default = seen.profile.as_ref().map(|generation| &generation.system);
+    if seen.gave_up {
+        // It is ended together with putting the default back.
+        return;
+    }
     let elsewhere = |a: &mut Awaiting| {
         let there = if a.boot_id == seen.boot_id { default } else { seen.running.as_ref() };
         there != Some(&a.system)

@@ -54,6 +54,15 @@ pub struct Seen {
     pub look: Option<Look>,
     /// Whether one is under way.
     pub looking: bool,
+    /// Whether the boot loader tried the default until it gave it up, and has
+    /// booted something else.
+    pub gave_up: bool,
+    /// What was last found to be against a reboot.
+    pub against: Option<Against>,
+    /// Whether that is being found out, or a reboot was asked for.
+    pub rebooting: bool,
+    /// Whether the host may be rebooted at this time of day.
+    pub reboot_window: Window,
     /// By chance.
     pub luck: Luck,
 }
@@ -90,6 +99,31 @@ pub struct Preflight {
     pub ended: Mono,
     /// Why not.
     pub refusal: Option<Refusal>,
+    /// Why it can only be left to the next boot.
+    pub deferral: Option<String>,
+}
+
+/// What is against a reboot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Against {
+    /// When that was found.
+    pub ended: Mono,
+    /// Who or what, in words; nothing: nobody.
+    pub whom: Vec<String>,
+}
+
+/// A window of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Whether it is open.
+    pub open: bool,
+    /// When that changes; none: never.
+    pub changes: Option<Wall>,
+}
+
+impl Window {
+    /// Always open.
+    pub const ALWAYS: Self = Self { open: true, changes: None };
 }
 
 /// A look for a remote: on a new connection, with a new name lookup.

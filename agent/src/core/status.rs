@@ -343,6 +343,8 @@ impl Viewer<'_> {
                 | Step::RunChecks(_)
                 | Step::Preflight { .. }
                 | Step::Look
+                | Step::LookAgainstReboot
+                | Step::Reboot { .. }
                 | Step::WriteVerdict { .. }
                 | Step::GiveUp { .. } => State::Waiting,
             },
@@ -640,6 +642,9 @@ impl Viewer<'_> {
             let now = self.now;
             now.wall.plus(at.since(now.mono))
         };
+        if let Some(opens) = self.reboots_at() {
+            return Some(Next { action: "reboot".into(), at: opens });
+        }
         let (action, at) = match &self.decision.outlook {
             Outlook::BackingOff(trouble) => {
                 let action = match trouble.subject {
@@ -678,6 +683,15 @@ impl Viewer<'_> {
             }
         };
         Some(Next { action: action.into(), at })
+    }
+
+    /// When the agent reboots the host, if a window is waited for.
+    fn reboots_at(&self) -> Option<Wall> {
+        let outlook = &self.decision.outlook;
+        let needed = matches!(outlook, Outlook::AwaitsBoot { .. })
+            || matches!(outlook, Outlook::InSync) && self.seen.reboot_why.is_some();
+        let window = self.seen.reboot_window;
+        window.changes.filter(|_| needed && self.policy.reboots && !window.open)
     }
 
     fn desired(&self) -> Option<Desired> {
@@ -834,7 +848,12 @@ impl Viewer<'_> {
             }
             Testing::Absent | Testing::Followed(_) => None,
         };
-        rebuilt.chain(testing).collect()
+        let against = self.seen.against.as_ref().map(|against| against.whom.join(", "));
+        let needed = self.policy.reboots && self.boot().reboot_required;
+        let against = against
+            .filter(|whom| needed && !whom.is_empty())
+            .map(|whom| format!("not rebooted yet: {whom}"));
+        rebuilt.chain(testing).chain(against).collect()
     }
 
     fn undone(&self) -> Option<Commit> {

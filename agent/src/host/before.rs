@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::reboots::inhibited;
 use crate::core::seen::{Look, Preflight};
 use crate::core::types::StorePath;
 use crate::health::any_remote;
+use crate::machine::RebootCheck;
 use crate::nix::{Nix, StoreRoot};
 use crate::{clock, git, network, preflight};
 
@@ -54,6 +56,11 @@ pub(super) struct Asked {
     pub(super) system: StorePath,
     pub(super) default: Option<StorePath>,
     pub(super) needs_agent: bool,
+    /// What runs.
+    pub(super) running: Option<StorePath>,
+    /// What was booted, if a system with another kernel is left to the next
+    /// boot.
+    pub(super) booted: Option<StorePath>,
 }
 
 impl Asked {
@@ -78,8 +85,15 @@ impl Asked {
                 None
             }
         };
+        let deferral = self.deferral();
         let (system, needs_agent) = (self.system, self.needs_agent);
-        Preflight { system, needs_agent, ended: clock::mono(), refusal }
+        Preflight { system, needs_agent, ended: clock::mono(), refusal, deferral }
+    }
+
+    fn deferral(&self) -> Option<String> {
+        let (booted, system) = (self.booted.as_ref(), Some(&self.system));
+        let kernel = RebootCheck::default().why(&self.store, booted, system);
+        kernel.or_else(|| inhibited(&self.store, self.running.as_ref(), &self.system))
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 mod before;
 mod policy;
+mod reboots;
 mod remotes;
 mod say;
 mod service;
@@ -32,7 +33,7 @@ use crate::core::memory::{Entry, Memory};
 use crate::core::policy::Policy;
 use crate::core::record::{fold, note};
 use crate::core::request;
-use crate::core::seen::{Round, Seen};
+use crate::core::seen::{Against, Round, Seen};
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{Mono, Now};
 use crate::files::{self, Durability};
@@ -59,6 +60,7 @@ enum Event {
     Checked(Round),
     Rooted,
     Looked(before::Found),
+    Against(Option<Against>),
     JobEnded,
 }
 
@@ -265,7 +267,9 @@ impl Agent {
             | Step::KeepRoots(_)
             | Step::RunChecks(_)
             | Step::Preflight { .. }
-            | Step::Look => Turn::Beside,
+            | Step::Look
+            | Step::LookAgainstReboot
+            | Step::Reboot { .. } => Turn::Beside,
             Step::Follow { .. }
             | Step::StartRealise(_)
             | Step::StopJob(_)
@@ -323,6 +327,7 @@ impl Agent {
             Event::Checked(round) => self.host.checked(round),
             Event::Rooted => self.host.rooted(),
             Event::Looked(found) => self.host.looked(found),
+            Event::Against(against) => self.host.reboots.learn(against),
             Event::JobEnded => {}
         }
     }

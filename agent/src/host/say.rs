@@ -14,6 +14,8 @@ pub(super) fn step(step: &Step) {
         Step::KeepRoots(roots) => tracing::debug!(?roots, "keeping systems in the store"),
         Step::Preflight { system, .. } => tracing::debug!(%system, "may it be activated?"),
         Step::Look => tracing::debug!("does a remote answer?"),
+        Step::LookAgainstReboot => tracing::debug!("is anybody against a reboot?"),
+        Step::Reboot { system } => tracing::warn!(%system, "rebooting, as configured"),
         Step::RemoveJob(job) => tracing::debug!(%job, "its outcome is remembered"),
         Step::Follow { target, .. } => tracing::info!(
             commit = %target.commit,
@@ -82,6 +84,8 @@ pub(super) fn failed(step: &Step) -> String {
         | Step::RunChecks(_)
         | Step::Preflight { .. }
         | Step::Look
+        | Step::LookAgainstReboot
+        | Step::Reboot { .. }
         | Step::Settle { .. }
         | Step::GiveUp { .. } => "cannot take the next step".into(),
     }

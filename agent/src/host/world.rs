@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use super::before::{self, Before, Found};
+use super::reboots::Reboots;
 use super::remotes::{Remotes, git_remote};
 use super::{Event, luck};
 use crate::clock;
@@ -16,6 +17,7 @@ use crate::config::{Config, FailedUnits, Kind, Runner};
 use crate::core::decide::Step;
 use crate::core::job::{JobId, Kind as JobKind, Order, Realised, SwitchOrder};
 use crate::core::memory::Memory;
+use crate::core::policy::OnKernelChange;
 use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
 use crate::core::types::{BootId, Mono, Now, StorePath};
 use crate::files::Durability;
@@ -52,6 +54,7 @@ pub(super) struct Host {
     checking: bool,
     checks: Option<Round>,
     before: Before,
+    pub(super) reboots: Reboots,
     events: mpsc::UnboundedSender<Event>,
 }
 
@@ -92,6 +95,7 @@ impl Host {
             checking: false,
             checks: None,
             before: Before::default(),
+            reboots: Reboots::new(config),
             events,
         })
     }
@@ -110,6 +114,7 @@ impl Host {
         let profile = self.machine.profile()?;
         let default = profile.as_ref().map(|generation| &generation.system);
         let reboot_why = self.reboot.why(&self.store, booted.as_ref(), default);
+        let gave_up = self.reboots.gave_up(profile.as_ref(), booted.as_ref());
         let jobs = self.look_at_jobs(now.mono)?;
         let damaged = |job: &Job| match &job.work {
             Work::Realise { outcome: Some(outcome), .. } => match outcome.result {
@@ -145,6 +150,10 @@ impl Host {
             preflighting: self.before.preflighting,
             look: self.before.look.clone(),
             looking: self.before.looking,
+            gave_up,
+            against: self.reboots.against.clone(),
+            rebooting: self.reboots.rebooting,
+            reboot_window: self.reboots.window(now.wall),
             luck: luck(),
         })
     }
@@ -160,6 +169,7 @@ impl Host {
             checking: self.checking,
             preflighting: self.before.preflighting,
             looking: self.before.looking,
+            rebooting: self.reboots.rebooting,
             luck: luck(),
             ..last
         }
@@ -207,6 +217,8 @@ impl Host {
                 self.look_before(system.clone(), default.clone(), *needs_agent);
             }
             Step::Look => self.look_for_a_remote(),
+            Step::LookAgainstReboot => self.reboots.ask(self.events.clone()),
+            Step::Reboot { system: _ } => self.reboots.reboot(self.events.clone()),
             Step::WriteVerdict { job, verdict } => {
                 self.directory(job).write("verdict.json", verdict, Durability::Durable)?;
                 if verdict.good {
@@ -234,6 +246,11 @@ impl Host {
             root: self.config.root.clone(),
             store: self.store.clone(),
             nix: self.nix.clone(),
+            running: self.machine.running(),
+            booted: self
+                .machine
+                .booted()
+                .filter(|_| self.config.activation.on_kernel_change == OnKernelChange::Boot),
             system,
             default,
             needs_agent,

@@ -33,6 +33,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs the switch job of a directory to its end.
 pub async fn run(directory: &Path) -> anyhow::Result<()> {
     let dir = JobDir::at(directory);
+    if !directory.exists() {
+        // Killed after its outcome was written, which the agent has taken in
+        // since. To fail would be to be started again for ever.
+        tracing::info!("the job is over");
+        return Ok(());
+    }
     let Some(_lock) = dir.lock().context("cannot take the job's lock")? else {
         tracing::info!("another process is this job");
         return Ok(());

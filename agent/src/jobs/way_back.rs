@@ -29,7 +29,7 @@ pub(super) async fn restart_bus() {
     let Some(systemd) = connect().await else { return };
     for unit in BUS {
         if let Err(error) = systemd.restart_unit(unit, START).await {
-            tracing::warn!(unit, "could not be restarted: {error}");
+            tracing::warn!(unit, "could not be restarted: {}", words(&error));
         }
     }
 }
@@ -39,15 +39,15 @@ pub(super) async fn restart_bus() {
 pub(super) async fn revive(baseline: Option<&Baseline>) {
     let Some(systemd) = connect().await else { return };
     if let Err(error) = systemd.reload().await {
-        tracing::warn!("systemd could not read its units: {error}");
+        tracing::warn!("systemd could not read its units: {}", words(&error));
     }
     for unit in BUS {
         if let Err(error) = systemd.restart_unit(unit, START).await {
-            tracing::warn!(unit, "could not be restarted: {error}");
+            tracing::warn!(unit, "could not be restarted: {}", words(&error));
         }
     }
     if let Err(error) = systemd.start_unit("default.target", START).await {
-        tracing::warn!("default.target could not be started: {error}");
+        tracing::warn!("default.target could not be started: {}", words(&error));
     }
     start_again(&systemd, baseline).await;
 }
@@ -62,7 +62,7 @@ pub(super) async fn start_units(baseline: Option<&Baseline>) -> Vec<String> {
     tokio::time::sleep(SETTLE).await;
     match systemd.units().await {
         Ok(units) => newly_failed(baseline, &units),
-        Err(error) => vec![format!("systemd: {error}")],
+        Err(error) => vec![format!("systemd: {}", words(&error))],
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn start_units(baseline: Option<&Baseline>) -> Vec<String> {
 pub(super) async fn reboot() {
     let Some(systemd) = connect().await else { return };
     if let Err(error) = systemd.begin("reboot.target").await {
-        tracing::error!("the host could not be rebooted: {error}");
+        tracing::error!("the host could not be rebooted: {}", words(&error));
     }
 }
 
@@ -97,11 +97,17 @@ pub(super) fn end_leftovers() {
     }
 }
 
+/// An error and its sources, in one line.
+fn words(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |words, source| format!("{words}: {source}"))
+}
+
 async fn connect() -> Option<Systemd> {
     match Systemd::connect_private(Path::new("/")).await {
         Ok(systemd) => Some(systemd),
         Err(error) => {
-            tracing::error!("systemd does not answer: {error}");
+            tracing::error!("systemd does not answer: {}", words(&error));
             None
         }
     }
@@ -112,7 +118,7 @@ async fn start_again(systemd: &Systemd, baseline: Option<&Baseline>) {
     let units = match systemd.units().await {
         Ok(units) => units,
         Err(error) => {
-            tracing::warn!("the units could not be looked at: {error}");
+            tracing::warn!("the units could not be looked at: {}", words(&error));
             return;
         }
     };
@@ -121,7 +127,7 @@ async fn start_again(systemd: &Systemd, baseline: Option<&Baseline>) {
         for unit in &missing {
             tracing::info!(unit, "starting what ran before");
             if let Err(error) = systemd.start_unit(unit, START).await {
-                tracing::warn!(unit, "could not be started: {error}");
+                tracing::warn!(unit, "could not be started: {}", words(&error));
             }
         }
     };

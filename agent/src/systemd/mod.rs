@@ -12,7 +12,6 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, Variant};
@@ -20,6 +19,7 @@ use zbus::{Connection, OwnedObjectPath, Variant};
 pub mod baseline;
 mod finished;
 pub mod logind;
+mod private;
 mod proxy;
 pub mod units;
 
@@ -97,14 +97,8 @@ impl Systemd {
     /// Connects to systemd itself, with no bus between; for root only. `root`
     /// is the prefix of the host's paths.
     pub async fn connect_private(root: &Path) -> Result<Self, Failed> {
-        let what = "systemd's private socket";
-        let socket = root.join("run/systemd/private");
-        let connected = async {
-            let stream = UnixStream::connect(socket).await.and_then(UnixStream::into_std);
-            let stream = stream.map_err(zbus::Error::from)?;
-            zbus::connection::Builder::unix_stream(stream).p2p().build().await
-        };
-        Self::on(&limited(what, CALL, connected).await?).await
+        let connected = private::connect(root);
+        Self::on(&limited("systemd's private socket", CALL, connected).await?).await
     }
 
     async fn on(connection: &Connection) -> Result<Self, Failed> {

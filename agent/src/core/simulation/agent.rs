@@ -14,7 +14,8 @@ use crate::core::job::JobId;
 use crate::core::memory::Memory;
 use crate::core::record::{fold, note};
 use crate::core::seen::{
-    Job, Life, Look, Preflight, Purpose, Relation, Relations, Remote, Round, Seen, Work,
+    Against, Job, Life, Look, Preflight, Purpose, Relation, Relations, Remote, Round, Seen, Window,
+    Work,
 };
 use crate::core::types::{Commit, Mono, StorePath};
 
@@ -32,6 +33,8 @@ pub(super) struct Agent {
     pub(super) preflighting: bool,
     pub(super) look: Option<Look>,
     pub(super) looking: bool,
+    pub(super) against: Option<Against>,
+    pub(super) rebooting: bool,
     pub(super) began_checks: Mono,
     pub(super) resumed: BTreeMap<JobId, Mono>,
     /// Turns of before this one mean nothing.
@@ -84,6 +87,8 @@ impl World {
             preflighting: false,
             look: None,
             looking: false,
+            against: None,
+            rebooting: false,
             began_checks: self.mono(),
             resumed: BTreeMap::new(),
             turn: self.incarnation << 16,
@@ -224,6 +229,12 @@ impl World {
             preflighting: agent.preflighting,
             look: agent.look.clone(),
             looking: agent.looking,
+            gave_up: host.gave_up.is_some()
+                && host.gave_up == host.generation
+                && host.booted.as_ref() != host.profile_system(),
+            against: agent.against.clone(),
+            rebooting: agent.rebooting,
+            reboot_window: Window::ALWAYS,
             luck: Luck(self.chance.next() as u16),
         }
     }
@@ -298,6 +309,16 @@ impl World {
                 agent.looking = true;
                 self.schedule(latency, Tick::Looked(incarnation, mono));
             }
+            Step::LookAgainstReboot => {
+                agent.rebooting = true;
+                self.schedule(latency, Tick::Against(incarnation));
+            }
+            Step::Reboot { system } => {
+                agent.rebooting = true;
+                self.check_reboot(system)?;
+                let boot = self.boot;
+                self.schedule(latency * 10, Tick::Reboots(boot));
+            }
             Step::ResumeSwitch(job) => {
                 agent.resumed.insert(job.clone(), mono);
                 let locked = |dir: &Directory| dir.process.as_ref().is_some_and(|p| p.locked);
@@ -313,7 +334,7 @@ impl World {
             Step::StartSwitch(order) => {
                 let order = Box::new(order.clone());
                 let (progress, verdict, outcome) = (None, None, None);
-                let copy = Box::new(agent.memory.clone());
+                let copy = Box::new((agent.memory.clone(), self.truth.failures.clone()));
                 self.start_job(step, Task::Switch { order, copy, progress, verdict, outcome })?;
             }
             Step::StopJob(job) => {
@@ -392,6 +413,7 @@ impl Agent {
             && !self.checking
             && !self.preflighting
             && !self.looking
+            && !self.rebooting
     }
 
     pub(super) fn all_asked_since(&self, moment: Mono, all: bool) -> bool {

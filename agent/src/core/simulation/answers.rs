@@ -6,9 +6,9 @@ use super::host::Task;
 use super::world::{Tick, World, Wrong};
 use crate::core::backoff::Luck;
 use crate::core::job::{Check, JobId, Refusal, RefusalCause};
-use crate::core::policy::OnFailure;
+use crate::core::policy::{OnFailure, OnKernelChange};
 use crate::core::request::{Request, answer};
-use crate::core::seen::{Look, Preflight, Round};
+use crate::core::seen::{Against, Look, Preflight, Round};
 use crate::core::types::{Commit, Mono, StorePath};
 
 impl World {
@@ -88,10 +88,14 @@ impl World {
             let evidence = [("store".into(), "none".into())].into();
             Refusal { cause, detail: cause.as_str().into(), evidence }
         });
+        let kernel = |system: &StorePath| self.forge.system(system).kernel;
+        let other = self.host.booted.as_ref().is_some_and(|b| kernel(b) != kernel(&system));
+        let defers = self.policy.on_kernel_change == OnKernelChange::Boot && other;
+        let deferral = defers.then(|| "another kernel".into());
         let ended = self.mono();
         let Some(agent) = &mut self.agent else { return };
         agent.preflighting = false;
-        agent.preflight = Some(Preflight { system, needs_agent, ended, refusal });
+        agent.preflight = Some(Preflight { system, needs_agent, ended, refusal, deferral });
         self.stir();
     }
 
@@ -99,6 +103,16 @@ impl World {
     fn lacks_agent(&self, system: &StorePath) -> bool {
         let mute = self.forge.system(system).health == Health::NoAgent;
         mute && super::forge::system_index(system).is_multiple_of(2)
+    }
+
+    pub(super) fn asked_whom(&mut self) {
+        let against = self.t < self.host.against_until;
+        let whom = against.then(|| "somebody".to_owned()).into_iter().collect();
+        let ended = self.mono();
+        let Some(agent) = &mut self.agent else { return };
+        agent.rebooting = false;
+        agent.against = Some(Against { ended, whom });
+        self.stir();
     }
 
     /// One of the three looks.

@@ -6,7 +6,7 @@ use super::world::{World, Wrong};
 use crate::core::decide::{Outlook, Step};
 use crate::core::job::RefusalCause;
 use crate::core::memory::Stuck;
-use crate::core::policy::{ForcePush, OnFailure, Operation};
+use crate::core::policy::{ForcePush, OnFailure, OnKernelChange, Operation};
 use crate::core::seen::Relation;
 use crate::core::status::{State, Status};
 use crate::core::types::Commit;
@@ -69,6 +69,7 @@ impl World {
         }
         self.host.locked_until = 0;
         self.host.full_until = 0;
+        self.host.against_until = 0;
         self.host.old_failures = 0;
         self.host.profile_failures = 0;
         let incarnation = self.incarnation;
@@ -85,7 +86,12 @@ impl World {
                     self.told_state()
                 ));
             }
+            let boot = self.boot;
             self.advance()?;
+            if self.boot != boot {
+                // The agent's own doing, and with it begins another clock.
+                since = self.mono();
+            }
             if !self.is_idle(since) {
                 continue;
             }
@@ -123,7 +129,20 @@ impl World {
                     .as_ref()
                     .is_some_and(|decision| matches!(decision.step, Step::Wait { .. }));
                 // With the first refused the next one counts as well.
-                waits && agent.is_idle() && agent.all_asked_since(since, self.refuses())
+                // Nobody is against its reboot any more.
+                let pending = agent.decision.is_some()
+                    && agent.seen.is_some()
+                    && self.shown().boot.reboot_required
+                    && matches!(self.outlook(), Some(Outlook::AwaitsBoot { .. } | Outlook::InSync));
+                let reboots = self.policy.reboots
+                    && pending
+                    && agent.against.as_ref().is_some_and(|against| !against.whom.is_empty());
+                let asking = agent.remotes.iter().any(|remote| remote.busy);
+                waits
+                    && !reboots
+                    && !asking
+                    && agent.is_idle()
+                    && agent.all_asked_since(since, self.refuses())
             })
     }
 
@@ -227,7 +246,10 @@ impl World {
             _ if runs && self.truth.verified.contains(&system.path) => true,
             Activation::NeedsReboot => operation != Operation::Test,
             Activation::Refused | Activation::Half(..) | Activation::Broke(_) => {
-                operation == Operation::Boot
+                // Left to the next boot, it was not activated.
+                let defers = self.policy.on_kernel_change == OnKernelChange::Boot;
+                let booted = defers && runs && matches!(self.outlook(), Some(Outlook::InSync));
+                operation == Operation::Boot || booted
             }
         };
         let healthy = match system.health {
@@ -236,7 +258,11 @@ impl World {
             Health::Bad | Health::Hangs => reports,
             Health::NoNetwork | Health::NoAgent => false,
         };
-        let boots = system.boots || !operation.sets_default();
+        // Without a journal nobody knows that it was still to be verified.
+        let adopted = runs && self.truth.adopted.contains(&system.path);
+        let healthy = healthy || (adopted && matches!(self.outlook(), Some(Outlook::InSync)));
+        let given_up = self.truth.gave_up.contains(&system.path);
+        let boots = (system.boots && !given_up) || !operation.sets_default();
         if activates && healthy && boots {
             Expected::InForce(target, operation)
         } else {

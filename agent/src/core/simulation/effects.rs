@@ -75,10 +75,13 @@ impl World {
                 Done::Exit(1)
             }
             Act::WriteBoot => {
+                // A new entry has all its tries.
+                self.host.gave_up = None;
                 self.host.boot_loader = Some(order.candidate.clone());
                 Done::Exit(0)
             }
             Act::WriteOldBoot(old) => {
+                self.host.gave_up = None;
                 self.host.boot_loader = Some(old.clone());
                 Done::Exit(0)
             }

@@ -61,6 +61,7 @@ impl World {
             Event::Gc => self.host.collect_garbage(),
             Event::LoseJournal => self.lose_journal(),
             Event::ForeignJournal => self.lose_journal_to_another_version(),
+            Event::Against(for_) => self.host.against_until = self.t + for_,
             Event::Full(for_) => self.host.full_until = self.t + for_,
             Event::Accept => self.accept(),
             Event::Retry => self.retry(),
@@ -135,6 +136,7 @@ impl World {
             self.truth.by_hand.insert(system.clone());
             self.host.set_profile(&system);
             self.host.boot_loader = Some(system);
+            self.host.gave_up = None;
         }
     }
 
@@ -162,7 +164,11 @@ impl World {
             Task::Realise { .. } => None,
         });
         // What is gone is not written over.
-        let Some(mut copy) = copy.filter(|_| self.host.journal.is_some()) else { return };
+        let copy = copy.filter(|_| self.host.journal.is_some());
+        let Some((mut copy, failures)) = copy else { return };
+        for (system, ids) in failures {
+            self.truth.failures.entry(system).or_default().extend(ids);
+        }
         self.crash_agent();
         // Kept in a second place.
         copy.accepted.clone_from(&self.host.accepted);
@@ -191,6 +197,7 @@ impl World {
     pub(super) fn retry(&mut self) {
         if let Some(Ok(_)) = self.request(&Request::Retry(None)) {
             self.forgive();
+            self.truth.gave_up.clear();
             self.truth.tested = None;
         }
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::guardian::{Act, Done, Progress};
 use crate::core::job::{
-    Generation, JobId, Order, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Verdict,
+    DeploymentId, Generation, JobId, Order, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome,
+    Verdict,
 };
 use crate::core::memory::{Accepted, Memory};
 use crate::core::seen::Purpose;
@@ -32,11 +33,18 @@ pub(super) struct Host {
     pub(super) locked_until: u64,
     /// There is no room until then.
     pub(super) full_until: u64,
+    /// The generation that the boot loader has given up.
+    pub(super) gave_up: Option<u64>,
+    /// Somebody is against a reboot until then.
+    pub(super) against_until: u64,
     /// So many ways back will fail.
     pub(super) old_failures: u32,
     /// So many writes of a profile will fail.
     pub(super) profile_failures: u32,
 }
+
+/// What really went wrong with a system since it last went well.
+pub(super) type Failures = BTreeMap<StorePath, BTreeSet<DeploymentId>>;
 
 /// A job's directory, and its process.
 #[derive(Clone, Debug)]
@@ -58,8 +66,8 @@ pub(super) enum Task {
     },
     Switch {
         order: Box<SwitchOrder>,
-        /// Of the memory, from when it was ordered.
-        copy: Box<Memory>,
+        /// Of the memory, from when it was ordered, and what was true of it then.
+        copy: Box<(Memory, Failures)>,
         progress: Option<Progress>,
         verdict: Option<Verdict>,
         outcome: Option<SwitchOutcome>,

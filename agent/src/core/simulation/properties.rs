@@ -5,7 +5,9 @@ use super::agent::name;
 use super::host::Task;
 use super::world::{World, Wrong};
 use crate::core::decide::{Decision, Step};
-use crate::core::job::{Ending, How, JobId, Kind, Order, RealiseOutcome, Realised, Target};
+use crate::core::job::{
+    Ending, How, JobId, Kind, Order, RealiseOutcome, Realised, SwitchOrder, Target,
+};
 use crate::core::memory::{Memory, Stuck, Subject};
 use crate::core::policy::{ForcePush, Operation};
 use crate::core::seen::{Relation, Seen};
@@ -60,7 +62,11 @@ impl World {
                         unproven.system == switch.candidate
                             && self.host.running.as_ref() == Some(&unproven.system)
                     });
-                if !awaited && !unproven {
+                let restores = switch.how == How::Restore;
+                if restores {
+                    self.check_restore(switch)?;
+                }
+                if !awaited && !unproven && !restores {
                     self.check_allowed(&switch.order, noted)?;
                 }
                 let other = self.host.jobs.iter().find(|(id, dir)| {
@@ -69,7 +75,9 @@ impl World {
                 if let Some((id, _)) = other {
                     return Err(format!("P2: a switch begins while {id} is not over"));
                 }
-                self.check_tested(switch.order.target.operation, &switch.order)?;
+                if !restores {
+                    self.check_tested(switch.order.target.operation, &switch.order)?;
+                }
             }
             Step::Settle { system, target, .. } => {
                 if target.operation == Operation::Test {
@@ -93,11 +101,40 @@ impl World {
             | Step::RunChecks(_)
             | Step::Preflight { .. }
             | Step::Look
+            | Step::LookAgainstReboot
+            | Step::Reboot { .. }
             | Step::WriteVerdict { .. }
             | Step::GiveUp { .. } => {}
         }
         if noted.history.len() > 50 || noted.systems.len() > 32 || noted.troubles.len() > 32 {
             return Err("the memory grows without bounds".into());
+        }
+        Ok(())
+    }
+
+    /// A default is given up only for what has shown that it boots.
+    fn check_restore(&mut self, switch: &SwitchOrder) -> Result<(), Wrong> {
+        let given_up = self.truth.gave_up.contains(&switch.candidate)
+            && self.host.profile_system() == Some(&switch.candidate);
+        if !given_up || switch.old != self.host.running {
+            return Err("P1: a default is put back that was not given up".into());
+        }
+        let id = switch.order.deployment.clone();
+        self.truth.failures.entry(switch.candidate.clone()).or_default().insert(id);
+        Ok(())
+    }
+
+    /// The agent reboots only into what may boot, and in the middle of nothing.
+    pub(super) fn check_reboot(&self, system: &StorePath) -> Result<(), Wrong> {
+        if self.host.profile_system() != Some(system) || !self.host.jobs.is_empty() {
+            return Err("it reboots in the middle of something".into());
+        }
+        if !self.policy.reboots || self.t < self.host.against_until {
+            // Who has just come is respected by logind itself.
+            let just_come = self.t + 1_000 > self.host.against_until;
+            if !self.policy.reboots || just_come {
+                return Err("it reboots although it may not".into());
+            }
         }
         Ok(())
     }
@@ -208,7 +245,8 @@ impl World {
             let Subject::System { system } = &trouble.subject else { continue };
             let real = self.truth.failures.get(system).map_or(0, |failures| failures.len());
             let quarantined = trouble.stuck == Some(Stuck::Quarantined);
-            if (quarantined && (real as u32) < self.policy.activations)
+            let given_up = self.truth.gave_up.contains(system);
+            if (quarantined && !given_up && (real as u32) < self.policy.activations)
                 || (trouble.failures as usize) > real
             {
                 return Err(format!(

@@ -52,6 +52,7 @@ pub(super) enum Event {
     LoseJournal,
     ForeignJournal,
     Full(u64),
+    Against(u64),
     Accept,
     Retry,
     StartsFail(u32),
@@ -151,7 +152,8 @@ fn policy(chance: &mut Chance) -> Policy {
 
 fn change(chance: &mut Chance, policy: &Policy) -> Change {
     // What nobody can judge once it has booted, or nobody wants judged.
-    let judged = policy.operation == Operation::Switch;
+    let judged =
+        policy.operation == Operation::Switch && policy.on_kernel_change == OnKernelChange::Switch;
     let network = judged && policy.health_remote && policy.on_failure == OnFailure::Rollback;
     let good = Health::Good { rounds: 0 };
     let new = |activation, flaky, health, boots, kernel| Change::New {
@@ -208,7 +210,7 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         };
     }
     let few = chance.between(1, 3) as u32;
-    match chance.below(32) {
+    match chance.below(33) {
         0 => Event::ForcePush(chance.between(1, 3), change(chance, policy)),
         1 => Event::Rewind(chance.between(1, 2)),
         2 => Event::DeleteRelease,
@@ -235,6 +237,7 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         28 => Event::Locked(chance.between(1_000, 120_000)),
         29 => Event::Full(chance.between(1_000, 300_000)),
         30 => Event::ForeignJournal,
+        31 => Event::Against(chance.between(1_000, 600_000)),
         _ if chance.one_in(2) => Event::OldFails(chance.between(1, 7) as u32),
         _ => Event::ProfileFails(few),
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::agent::Agent;
 use super::chance::Chance;
 use super::forge::Forge;
-use super::host::Host;
+use super::host::{Failures, Host};
 use super::story::{Event, Story};
 use crate::core::job::{DeploymentId, Ending, JobId};
 use crate::core::memory::Accepted;
@@ -33,6 +33,7 @@ pub(super) enum Tick {
     Preflighted(u32, StorePath, bool),
     /// Since when.
     Looked(u32, Mono),
+    Against(u32),
     Job(JobId, u32),
     JobStarts(JobId),
     Reboots(u32),
@@ -47,7 +48,7 @@ pub(super) struct Truth {
     pub(super) adopted: BTreeSet<StorePath>,
     pub(super) deferred: BTreeSet<StorePath>,
     /// What really went wrong with a system since it last went well.
-    pub(super) failures: BTreeMap<StorePath, BTreeSet<DeploymentId>>,
+    pub(super) failures: Failures,
     /// The head that was accepted, and who gave it.
     pub(super) accepted: Option<Accepted>,
     /// What a person has accepted.
@@ -68,6 +69,8 @@ pub(super) struct Truth {
     pub(super) hand_at: Option<u64>,
     /// Realise jobs that failed, by commit.
     pub(super) builds: BTreeMap<Commit, u32>,
+    /// Systems that did not boot.
+    pub(super) gave_up: BTreeSet<StorePath>,
     /// Commits that came to a final verdict.
     pub(super) finished: BTreeSet<Commit>,
     pub(super) saves: u64,
@@ -92,6 +95,9 @@ pub(super) struct World {
     /// How often the agent was started.
     pub(super) incarnation: u32,
     pub(super) faults: Faults,
+    /// Whether the boot loader counts boots; if not no kernel panics, for then
+    /// nothing is promised.
+    counts_boots: bool,
     pub(super) truth: Truth,
     /// What is told of it, when it is told.
     pub(super) telling: Option<Vec<String>>,
@@ -153,6 +159,7 @@ impl World {
             agent: None,
             incarnation: 0,
             faults: Faults::default(),
+            counts_boots: story.seed % 3 == 0,
             truth: Truth::default(),
             telling: None,
             events: story.events.clone().into(),
@@ -262,12 +269,14 @@ impl World {
             Tick::Looked(incarnation, began) if incarnation == self.incarnation => {
                 self.looked(began);
             }
+            Tick::Against(incarnation) if incarnation == self.incarnation => self.asked_whom(),
             Tick::Polled(..)
             | Tick::Compared(..)
             | Tick::Checked(..)
             | Tick::Rooted(..)
             | Tick::Preflighted(..)
-            | Tick::Looked(..) => {}
+            | Tick::Looked(..)
+            | Tick::Against(..) => {}
             Tick::Reboots(boot) => {
                 if boot == self.boot {
                     self.tell(|| "the host is rebooted".into());
@@ -304,6 +313,28 @@ impl World {
         self.forge.relation(older, newer)
     }
 
+    /// What the boot loader comes up with. One that counts boots gives a kernel
+    /// that panics up, and boots another generation.
+    fn boots(&mut self) -> Option<StorePath> {
+        let default = self.host.boot_loader.clone()?;
+        self.host.gave_up = None;
+        if !self.panics(&default) {
+            return Some(default);
+        }
+        let mut others = self.host.generations.values().rev().filter(|s| !self.panics(s));
+        let Some(other) = others.next().cloned() else { return Some(default) };
+        self.tell(|| format!("{default:?} does not boot"));
+        self.host.gave_up = self.host.generation;
+        self.truth.gave_up.insert(default);
+        // It has shown that it boots.
+        self.truth.adopted.insert(other.clone());
+        Some(other)
+    }
+
+    pub(super) fn panics(&self, system: &StorePath) -> bool {
+        self.counts_boots && self.forge.system(system).kernel % 5 == 4
+    }
+
     /// The power is gone and comes back, or the host is rebooted.
     pub(super) fn reboot(&mut self) {
         self.blame_reboot();
@@ -318,8 +349,8 @@ impl World {
         self.boot_id = BootId(format!("boot-{}", self.boot).into());
         self.t += 20_000;
         self.boot_began = self.t;
-        self.host.running = self.host.boot_loader.clone();
-        self.host.booted = self.host.boot_loader.clone();
+        self.host.booted = self.boots();
+        self.host.running = self.host.booted.clone();
         let incarnation = self.incarnation;
         self.schedule(2_000, Tick::AgentStarts(incarnation));
     }

@@ -179,6 +179,8 @@ fn step_words(step: &Step) -> String {
         Step::RunChecks(_) => "run checks".into(),
         Step::Preflight { .. } => "preflight".into(),
         Step::Look => "look for a remote".into(),
+        Step::LookAgainstReboot => "look against a reboot".into(),
+        Step::Reboot { .. } => "reboot".into(),
         Step::WriteVerdict { verdict, .. } => format!("verdict {}", verdict.good),
         Step::Settle { .. } => "settle".into(),
         Step::GiveUp { .. } => "give up".into(),

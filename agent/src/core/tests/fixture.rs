@@ -16,7 +16,7 @@ use crate::core::policy::{
 };
 use crate::core::record::{fold, note};
 use crate::core::seen::{
-    Heads, Job, Life, Look, Preflight, Relation, Relations, Remote, Seen, Work,
+    Heads, Job, Life, Look, Preflight, Relation, Relations, Remote, Seen, Window, Work,
 };
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{BootId, Commit, Mono, Now, StorePath, Wall};
@@ -123,6 +123,10 @@ impl Scene {
                 preflighting: false,
                 look: None,
                 looking: false,
+                gave_up: false,
+                against: None,
+                rebooting: false,
+                reboot_window: Window::ALWAYS,
                 luck: Luck(0),
             },
             now: now(100),
@@ -193,7 +197,8 @@ impl Scene {
     pub(super) fn passes(&mut self, which: u8) {
         let (system, needs_agent) = (system(which), self.policy.units);
         let ended = self.now.mono;
-        self.seen.preflight = Some(Preflight { system, needs_agent, ended, refusal: None });
+        self.seen.preflight =
+            Some(Preflight { system, needs_agent, ended, refusal: None, deferral: None });
         let (reached, network, detail) = (true, None, "origin answers".into());
         self.seen.look = Some(Look { began: ended, ended, reached, network, detail });
     }
@@ -235,6 +240,7 @@ impl Scene {
             activation_timeout: self.policy.activation_timeout,
             health_timeout: self.policy.health_timeout,
             remote_before: true,
+            deferral: None,
             units: false,
             reboot_if_stuck: false,
         }

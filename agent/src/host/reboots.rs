@@ -1,0 +1,123 @@
+//! What concerns reboots on this host: when they may be, who is against one, and
+//! whether the boot loader has given a system up.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::sync::mpsc;
+
+use super::Event;
+use crate::config::Config;
+use crate::core::job::Generation;
+use crate::core::seen::{Against, Window};
+use crate::core::types::{StorePath, Wall};
+use crate::systemd::logind::Logind;
+use crate::windows::{self, Windows};
+use crate::{boot_loader, clock};
+
+/// A host that was told to reboot does so within this, or not at all.
+const REBOOTS: Duration = Duration::from_secs(120);
+
+/// What is known of reboots.
+pub(super) struct Reboots {
+    root: PathBuf,
+    windows: Windows,
+    zone: TimeZone,
+    /// Looked up once for each default: counters change only with a boot.
+    given_up: Option<(Generation, bool)>,
+    pub(super) against: Option<Against>,
+    pub(super) rebooting: bool,
+}
+
+impl Reboots {
+    pub(super) fn new(config: &Config) -> Self {
+        let zone = config.activation.time_zone.clone();
+        Self {
+            root: config.root.clone(),
+            windows: config.reboot.as_ref().map(|r| r.windows.clone()).unwrap_or_default(),
+            zone: zone.unwrap_or_else(|| windows::host_zone(&config.root)),
+            given_up: None,
+            against: None,
+            rebooting: false,
+        }
+    }
+
+    pub(super) fn window(&self, now: Wall) -> Window {
+        let state = self.windows.at(now, &self.zone);
+        Window { open: state.open, changes: state.changes }
+    }
+
+    /// Whether the boot loader has given the default up and booted another.
+    pub(super) fn gave_up(
+        &mut self,
+        default: Option<&Generation>,
+        booted: Option<&StorePath>,
+    ) -> bool {
+        let (Some(default), Some(booted)) = (default, booted) else { return false };
+        if default.system == *booted {
+            return false;
+        }
+        if let Some((known, given_up)) = &self.given_up
+            && known == default
+        {
+            return *given_up;
+        }
+        let given_up = boot_loader::given_up(&self.root, default);
+        self.given_up = Some((default.clone(), given_up));
+        given_up
+    }
+
+    /// Takes in who is against a reboot.
+    pub(super) fn learn(&mut self, against: Option<Against>) {
+        self.rebooting = false;
+        if against.is_some() {
+            self.against = against;
+        }
+    }
+
+    /// Finds out who is against a reboot, beside the loop.
+    pub(super) fn ask(&mut self, events: mpsc::UnboundedSender<Event>) {
+        self.rebooting = true;
+        tokio::spawn(async move {
+            let look = async { Logind::connect().await?.against_reboot().await };
+            let whom = look.await.unwrap_or_else(|error| vec![format!("logind: {error}")]);
+            let against = Against { ended: clock::mono(), whom };
+            let _ = events.send(Event::Against(Some(against)));
+        });
+    }
+
+    /// Reboots, beside the loop; whoever came since may still be against it.
+    pub(super) fn reboot(&mut self, events: mpsc::UnboundedSender<Event>) {
+        self.rebooting = true;
+        tokio::spawn(async move {
+            let reboot = async { Logind::connect().await?.reboot().await };
+            let against = match reboot.await {
+                Ok(()) => {
+                    tokio::time::sleep(REBOOTS).await;
+                    None
+                }
+                Err(error) => Some(Against {
+                    ended: clock::mono(),
+                    whom: vec![format!("logind refuses: {error}")],
+                }),
+            };
+            let _ = events.send(Event::Against(against));
+        });
+    }
+}
+
+/// Why a system can only be left to the next boot: what it inhibits a switch
+/// with differs from what the running one does (nixpkgs, `switch-inhibitors`).
+pub(super) fn inhibited(
+    store: &crate::nix::StoreRoot,
+    running: Option<&StorePath>,
+    candidate: &StorePath,
+) -> Option<String> {
+    let inhibitors = |system: &StorePath| {
+        let file = store.resolve(&Path::new(system.as_str()).join("switch-inhibitors")).ok()?;
+        crate::files::read_bounded(&file).ok()?
+    };
+    let (now, then) = (inhibitors(running?)?, inhibitors(candidate)?);
+    (now != then).then(|| "its switch inhibitors differ from those of the running system".into())
+}
