@@ -125,7 +125,8 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
 /// Nix looks for all that is missing as soon as it has evaluated, and says how
 /// much that is before it downloads or builds the first of it (seen with 2.8,
 /// 2.26 and 2.34). So its own figures are judged, and Nix is stopped when they
-/// do not fit: that costs nothing. Asking the store's daemon the same question
+/// do not fit: that costs nothing. What it may have begun in that moment is not
+/// valid, and goes with the garbage. Asking the store's daemon the same question
 /// before the build would take the derivation's name, which `nix build` tells
 /// only at its end; to evaluate and to build in two processes costs 22 ms more
 /// (median of 15: 103 instead of 81 ms for a small system), a tenth of the time

@@ -134,7 +134,7 @@ mod tests {
         assert!(fits(512 * MIB, 1000 * GIB, 0) && !fits(512 * MIB - 1, 1000 * GIB, 0));
         assert!(fits(512 * MIB + 7, 1000 * GIB, 7) && !fits(512 * MIB + 6, 1000 * GIB, 7));
         assert!(fits(MIB, 20 * MIB, 0) && !fits(MIB, 20 * MIB, 1));
-        assert!(!fits(u64::MAX, u64::MAX, u64::MAX));
+        assert!(!fits(1000 * GIB, 1000 * GIB, u64::MAX));
     }
 
     #[test]
