@@ -81,6 +81,20 @@ fn an_agent_that_its_own_switch_restarts_finds_the_outcome() {
 }
 
 #[test]
+fn an_agent_that_is_gone_comes_back() {
+    on(Image::Trixie, |cluster| {
+        let joker = started(cluster, &host(cluster, "joker"));
+        joker.wait_status("the agent to answer", |_| true);
+        let before = joker.unit("fort-agent.service", "MainPID");
+        // Restart= does not bring back what was stopped.
+        joker.must(&["systemctl", "stop", "fort-agent.service"]);
+        assert!(!joker.is_active("fort-agent.service"));
+        joker.wait_until("it to come back", || joker.is_active("fort-agent.service"));
+        assert_ne!(joker.unit("fort-agent.service", "MainPID"), before);
+    });
+}
+
+#[test]
 fn a_deployment_upgrades_the_agent() {
     on_each(|cluster| {
         let one = host(cluster, "joker");

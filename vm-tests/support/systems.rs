@@ -16,6 +16,9 @@ pub(crate) const CONFIG: &str = "fort-agent/config.toml";
 /// The unit that hosts run the agent as.
 pub(crate) const UNIT: &str = include_str!("../units/fort-agent.service");
 
+/// The timer that starts the agent should it be gone.
+const REVIVE: &str = include_str!("../units/fort-agent-revive.timer");
+
 /// A host's system: the knobs that every fixture has, and files for its etc.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
@@ -77,7 +80,9 @@ impl Host {
     pub(crate) fn agent(self, config: &str) -> Self {
         let trigger = config.lines().collect::<Vec<_>>().join(";").replace('%', "%%");
         let unit = UNIT.replacen("[Unit]\n", &format!("[Unit]\nX-Restart-Triggers={trigger}\n"), 1);
-        self.unit("fort-agent.service", &unit).file(CONFIG, config)
+        self.unit("fort-agent.service", &unit)
+            .unit("fort-agent-revive.timer", REVIVE)
+            .file(CONFIG, config)
     }
 
     /// Describes it in a repository; not committed.

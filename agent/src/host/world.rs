@@ -23,6 +23,7 @@ use crate::core::types::{BootId, Mono, Now, StorePath};
 use crate::files::Durability;
 use crate::health::{Health, UnitsHealth};
 use crate::jobs::dir::{self, JobDir};
+use crate::jobs::handover;
 use crate::jobs::spec::{RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
 use crate::jobs::start;
 use crate::jobs::way_back::BASELINE;
@@ -64,6 +65,8 @@ struct Known {
     resumed: Option<Mono>,
     stopping: bool,
     order: Option<Spec>,
+    /// Its directory, if that is in another state directory.
+    elsewhere: Option<JobDir>,
 }
 
 #[derive(Clone)]
@@ -209,7 +212,11 @@ impl Host {
             }
             Step::StopJob(id) => self.stop(id)?,
             Step::RemoveJob(id) => {
-                self.directory(id).remove()?;
+                let dir = self.directory(id);
+                if dir.path().parent() == Some(&dir::all(&self.config.state_dir)) {
+                    dir.remove()?;
+                }
+                handover::remove(&self.machine.handover(), &id.deployment)?;
                 self.jobs.remove(id);
             }
             Step::RunChecks(id) => self.run_checks(id),
@@ -281,6 +288,9 @@ impl Host {
     }
 
     fn directory(&self, id: &JobId) -> JobDir {
+        if let Some(elsewhere) = self.jobs.get(id).and_then(|known| known.elsewhere.clone()) {
+            return elsewhere;
+        }
         JobDir::at(dir::all(&self.config.state_dir).join(id.to_string()))
     }
 
@@ -347,7 +357,10 @@ impl Host {
 
     fn look_at_jobs(&mut self, now: Mono) -> std::io::Result<Vec<Job>> {
         let mut jobs = Vec::new();
-        for dir in dir::list(&self.config.state_dir)? {
+        let own = dir::list(&self.config.state_dir)?;
+        // One that an agent with another state directory began is ours now.
+        let others = handover::of_others(&self.machine.handover(), &self.config.state_dir);
+        for dir in own.into_iter().chain(others) {
             if let Some(id) = dir.id() {
                 jobs.push(self.look_at_job(id, &dir, now));
             }
@@ -360,6 +373,8 @@ impl Host {
         let known = self.jobs.entry(id.clone()).or_default();
         if known.order.is_none() {
             known.order = read_spec(&id, dir);
+            let own = dir.path().parent() == Some(&dir::all(&self.config.state_dir));
+            known.elsewhere = (!own).then(|| dir.clone());
             // One that an earlier agent started is watched from now on.
             let _ = self.watch.add(dir.path());
         }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub mod dir;
+pub mod handover;
 pub mod realise;
 pub mod spec;
 pub mod start;

@@ -4,15 +4,17 @@
 //! it decides. Every phase is made durable before it begins.
 
 use std::future::pending;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::Instrument as _;
 
 use super::dir::JobDir;
+use super::handover;
 use super::spec::SwitchSpec;
 use super::way_back::{self, BASELINE};
+use crate::clock;
 use crate::command::{Command, End};
 use crate::core::guardian::{Act, Done, Progress, Sight, act};
 use crate::core::job::Verdict;
@@ -20,7 +22,6 @@ use crate::core::types::{Mono, StorePath};
 use crate::files::Durability;
 use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
-use crate::{clock, files};
 
 /// Limit of one `switch-to-configuration` on the way back: it may have to wait
 /// for more than the way forward.
@@ -57,9 +58,7 @@ pub async fn run(directory: &Path) -> anyhow::Result<()> {
     );
     let mut guardian = Guardian::new(dir, spec)?;
     guardian.hand_over();
-    let outcome = guardian.work().instrument(span).await;
-    guardian.end_handover();
-    outcome
+    guardian.work().instrument(span).await
 }
 
 struct Guardian {
@@ -304,28 +303,12 @@ impl Guardian {
         restored.await.map_err(|error| format!("{error:#}"))
     }
 
-    fn handover_link(&self) -> PathBuf {
-        self.spec.host.machine.handover().join(self.spec.order.order.deployment.as_str())
-    }
-
     /// Best effort: the agent that comes next usually has the same state
     /// directory, and finds the job there.
     fn hand_over(&self) {
-        let link = self.handover_link();
-        let made = (|| {
-            files::private_directory(&self.spec.host.machine.handover())?;
-            match std::fs::remove_file(&link) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-            std::os::unix::fs::symlink(self.dir.path(), &link)
-        })();
-        if let Err(error) = made {
+        let (handover, order) = (self.spec.host.machine.handover(), &self.spec.order.order);
+        if let Err(error) = handover::leave(&handover, &order.deployment, &self.dir) {
             tracing::warn!(%error, "cannot leave a link for the next agent");
         }
-    }
-
-    fn end_handover(&self) {
-        let _ = std::fs::remove_file(self.handover_link());
     }
 }
