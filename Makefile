@@ -5,6 +5,7 @@
 #   make demo         a forge and a host, and what happens between them; KEEP=1 leaves them running
 #   make test         all tests
 #   make vm-test      whole hosts, booted for real: as root, some minutes
+#   make soak         stories of the simulated world nobody has played yet, until one ends badly
 #   make lint         formatting, clippy, licences, bans and sources
 #   make bench        the figures, of the program as it is shipped
 #   make mutants      how much the core's tests notice
@@ -16,7 +17,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 CARGO ?= cargo
 SETUP := CACHE=$(CACHE) sh tests/setup
 
-.PHONY: build demo test vm-test lint bench mutants clean
+.PHONY: build demo test vm-test soak lint bench mutants clean
 
 build:
 	@$(SETUP) build
@@ -45,6 +46,13 @@ vm-test:
 	CACHE=$(CACHE) $(CARGO) nextest run --locked --profile vm --test vm
 	@CACHE=$(CACHE) sh vm-tests/setup where sid >/dev/null || \
 	  echo "*** LEFT OUT on sid: $$(CACHE=$(CACHE) sh vm-tests/setup where sid)"
+
+# A million deployments at a time, each time others; a failing seed is told as a
+# story and can be played again: FORT_AGENT_SEED=N cargo nextest run a_seed_can
+soak:
+	@$(SETUP) build
+	while FORT_AGENT_FROM=$$(date +%s)0000000 FORT_AGENT_SIM=1000000 \
+	  $(CARGO) test --locked --lib every_story; do :; done
 
 lint:
 	@$(SETUP) build deny

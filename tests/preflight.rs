@@ -204,7 +204,15 @@ impl Scene {
     ) -> anyhow::Result<Result<(), Refusal>> {
         let (root, store) = (self.root(), self.shelf.store.root());
         let (root, store, system) = (&root, &store, &self.system);
-        block(before_switch(&Candidate { root, store, nix, system, default, needs_agent }))
+        block(before_switch(&Candidate {
+            root,
+            store,
+            nix,
+            system,
+            default,
+            needs_agent,
+            writes_boot: true,
+        }))
     }
 
     /// Where something of the system really is, to be changed: the store

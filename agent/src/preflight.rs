@@ -41,6 +41,9 @@ pub struct Candidate<'a> {
     pub default: Option<&'a StorePath>,
     /// Whether it must have an agent.
     pub needs_agent: bool,
+    /// Whether it is to become the boot default: what is only tried takes no
+    /// room on /boot.
+    pub writes_boot: bool,
 }
 
 /// Why it may not be activated, if so.
@@ -49,7 +52,7 @@ pub async fn before_switch(candidate: &Candidate<'_>) -> anyhow::Result<Result<(
         // First: what is not there at all has neither unit nor kernel.
         closure_complete(candidate).await,
         if candidate.needs_agent { has_agent(candidate) } else { Ok(Ok(())) },
-        boot_room(candidate),
+        if candidate.writes_boot { boot_room(candidate) } else { Ok(Ok(())) },
     ];
     // One look that fails hides nothing that the others found.
     let mut unknown = None;

@@ -7,6 +7,8 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
+
 use crate::clone::milliseconds;
 use crate::support::forge::wait_for;
 use crate::support::grown::grow;
@@ -22,6 +24,13 @@ const PUSHES: u32 = 11;
 pub(crate) fn rows() -> (Rig, Vec<Row>) {
     let mut rig = Rig::new();
     rig.settings.log = "info".into();
+    let well = rig.root().join("well");
+    std::fs::create_dir_all(rig.root()).unwrap();
+    std::fs::write(&well, "").unwrap();
+    rig.settings.sections += &format!(
+        "[[health.check]]\nname = \"well\"\ncommand = [\"test\", \"-e\", \"{}\"]\n",
+        well.display()
+    );
     grow(&rig.tree.dir().join(".git"));
     // The fixture's files are not in that history; they come with the next.
     rig.tree.git(&["reset", "--quiet", "--hard", "main"]);
@@ -46,10 +55,30 @@ pub(crate) fn rows() -> (Rig, Vec<Row>) {
     };
     let switched: Vec<f64> = (1..=PUSHES).map(&mut push).collect();
     eprintln!("the last deployments, as the agent logged them:\n{}", last_words(&rig));
+    let stages = |entry: &Value, names: &[&str]| -> f64 {
+        names.iter().filter_map(|name| entry["stages"][name].as_f64()).sum()
+    };
+    let good = rig.history().into_iter().take(PUSHES as usize);
+    let phases: Vec<f64> = good.map(|entry| stages(&entry, &["verify", "commit"])).collect();
+    std::fs::remove_file(&well).unwrap();
+    rig.tree.host(crate::support::rig::HOST, &Host::new("ill"));
+    let ill = rig.tree.commit("It does not work");
+    rig.push_head("release");
+    rig.wait_held("quarantined");
+    let of_ill = |entry: &Value| entry["commit"] == ill.to_string();
+    let back = rig.history().into_iter().filter(of_ill);
+    let back: Vec<f64> = back.map(|entry| stages(&entry, &["rollback"])).collect();
+    std::fs::write(&well, "").unwrap();
+    rig.tree.host(crate::support::rig::HOST, &Host::new("well"));
+    let well_again = rig.tree.commit("It works");
+    rig.push_head("release");
+    rig.wait_in_sync(well_again);
     rig.stop();
     let rows = vec![
         Row::new("poll noticed to switch started", "ms", switched).target(250.0).comin(633.0),
         Row::new("  processor: agent, jobs and nix, to its end", "ms", spent),
+        Row::new("end of activation to the end, without grace", "ms", phases).target(300.0),
+        Row::new("bad verdict to the old system restored", "ms", back).target(5000.0),
         Row::new("start to first poll", "ms", starts).target(200.0),
     ];
     (rig, rows)

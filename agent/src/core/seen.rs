@@ -95,6 +95,8 @@ pub struct Preflight {
     pub system: StorePath,
     /// Whether it had to have an agent.
     pub needs_agent: bool,
+    /// Whether it was to become the boot default, which takes room on /boot.
+    pub writes_boot: bool,
     /// When that was found.
     pub ended: Mono,
     /// Why not.

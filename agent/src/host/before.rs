@@ -56,6 +56,7 @@ pub(super) struct Asked {
     pub(super) system: StorePath,
     pub(super) default: Option<StorePath>,
     pub(super) needs_agent: bool,
+    pub(super) writes_boot: bool,
     /// What runs.
     pub(super) running: Option<StorePath>,
     /// What was booted, if a system with another kernel is left to the next
@@ -72,6 +73,7 @@ impl Asked {
             system: &self.system,
             default: self.default.as_ref(),
             needs_agent: self.needs_agent,
+            writes_boot: self.writes_boot,
         };
         let refusal = match timeout(PREFLIGHT, preflight::before_switch(&candidate)).await {
             Ok(Ok(found)) => found.err(),
@@ -86,8 +88,8 @@ impl Asked {
             }
         };
         let deferral = self.deferral();
-        let (system, needs_agent) = (self.system, self.needs_agent);
-        Preflight { system, needs_agent, ended: clock::mono(), refusal, deferral }
+        let (system, needs_agent, writes_boot) = (self.system, self.needs_agent, self.writes_boot);
+        Preflight { system, needs_agent, writes_boot, ended: clock::mono(), refusal, deferral }
     }
 
     fn deferral(&self) -> Option<String> {

@@ -220,8 +220,8 @@ impl Host {
                 self.jobs.remove(id);
             }
             Step::RunChecks(id) => self.run_checks(id),
-            Step::Preflight { system, default, needs_agent } => {
-                self.look_before(system.clone(), default.clone(), *needs_agent);
+            Step::Preflight { system, default, needs_agent, writes_boot } => {
+                self.look_before(system.clone(), default.clone(), *needs_agent, *writes_boot);
             }
             Step::Look => self.look_for_a_remote(),
             Step::LookAgainstReboot => self.reboots.ask(self.events.clone()),
@@ -246,7 +246,13 @@ impl Host {
         self.before.learn(found);
     }
 
-    fn look_before(&mut self, system: StorePath, default: Option<StorePath>, needs_agent: bool) {
+    fn look_before(
+        &mut self,
+        system: StorePath,
+        default: Option<StorePath>,
+        needs_agent: bool,
+        writes_boot: bool,
+    ) {
         self.before.preflighting = true;
         let events = self.events.clone();
         let asked = before::Asked {
@@ -261,6 +267,7 @@ impl Host {
             system,
             default,
             needs_agent,
+            writes_boot,
         };
         tokio::spawn(async move {
             let _ = events.send(Event::Looked(Found::Preflight(asked.preflight().await)));

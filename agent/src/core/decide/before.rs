@@ -36,6 +36,7 @@ impl Decider<'_> {
             system: system.clone(),
             default: self.seen.profile.as_ref().map(|generation| generation.system.clone()),
             needs_agent: self.needs_agent(target),
+            writes_boot: target.operation.sets_default(),
         })
     }
 
@@ -79,11 +80,11 @@ impl Decider<'_> {
     /// What a preflight has still to find, or has found against it.
     pub(super) fn before_activation(&self, target: &Target, system: &StorePath) -> Option<Outlook> {
         let needs_agent = self.needs_agent(target);
-        let found = self
-            .seen
-            .preflight
-            .as_ref()
-            .filter(|found| found.system == *system && found.needs_agent == needs_agent);
+        let found = self.seen.preflight.as_ref().filter(|found| {
+            found.system == *system
+                && found.needs_agent == needs_agent
+                && (found.writes_boot || !target.operation.sets_default())
+        });
         let Some(found) = found else { return Some(Outlook::Preflight(system.clone())) };
         match &found.refusal {
             Some(refusal) => {

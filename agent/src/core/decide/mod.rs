@@ -75,6 +75,8 @@ pub enum Step {
         default: Option<StorePath>,
         /// Whether it must have an agent.
         needs_agent: bool,
+        /// Whether it becomes the boot default, which takes room on /boot.
+        writes_boot: bool,
     },
     /// Look whether a remote answers, on a new connection.
     Look,

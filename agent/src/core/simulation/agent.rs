@@ -297,12 +297,13 @@ impl World {
                 agent.began_checks = mono;
                 self.schedule(latency, Tick::Checked(incarnation, job.clone(), false));
             }
-            Step::Preflight { system, default: _, needs_agent } => {
+            Step::Preflight { system, default: _, needs_agent, writes_boot } => {
                 if !self.host.store.contains(system) {
                     return Err(format!("{system:?} is looked at and is not there"));
                 }
                 agent.preflighting = true;
-                let found = Tick::Preflighted(incarnation, system.clone(), *needs_agent);
+                let found =
+                    Tick::Preflighted(incarnation, system.clone(), *needs_agent, *writes_boot);
                 self.schedule(latency, found);
             }
             Step::Look => {

@@ -76,7 +76,7 @@ impl World {
         self.stir();
     }
 
-    pub(super) fn preflighted(&mut self, system: StorePath, needs_agent: bool) {
+    pub(super) fn preflighted(&mut self, system: StorePath, needs_agent: bool, writes_boot: bool) {
         let full = self.t < self.host.full_until;
         let mute = needs_agent && self.lacks_agent(&system);
         let cause = match (full, mute) {
@@ -95,7 +95,8 @@ impl World {
         let ended = self.mono();
         let Some(agent) = &mut self.agent else { return };
         agent.preflighting = false;
-        agent.preflight = Some(Preflight { system, needs_agent, ended, refusal, deferral });
+        agent.preflight =
+            Some(Preflight { system, needs_agent, writes_boot, ended, refusal, deferral });
         self.stir();
     }
 

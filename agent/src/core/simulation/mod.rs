@@ -67,17 +67,22 @@ fn report(story: Story) -> String {
 
 /// Deployments that one share of the simulation plays.
 fn share() -> u64 {
-    let all = std::env::var("FORT_AGENT_SIM").ok().and_then(|n| n.parse().ok()).unwrap_or(104_000);
+    let all = std::env::var("FORT_AGENT_SIM").ok().and_then(|n| n.parse().ok()).unwrap_or(204_000);
     u64::div_ceil(all, SHARES)
 }
 
 const SHARES: u64 = 4;
 
+/// Where the seeds begin: other stories than everybody's.
+fn first_seed() -> u64 {
+    std::env::var("FORT_AGENT_FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
 fn simulate(nth: u64) {
     let (mut deployments, mut steps, mut stories) = (0, 0, 0);
     let began = std::time::Instant::now();
     while deployments < share() {
-        let story = Story::by_chance(nth + SHARES * stories);
+        let story = Story::by_chance(first_seed() + nth + SHARES * stories);
         let course = play(&story, false);
         stories += 1;
         if course.wrong.is_some() {

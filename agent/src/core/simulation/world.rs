@@ -30,7 +30,8 @@ pub(super) enum Tick {
     /// Whether it hung and was given up.
     Checked(u32, JobId, bool),
     Rooted(u32),
-    Preflighted(u32, StorePath, bool),
+    /// Whether it must have an agent, and becomes the default.
+    Preflighted(u32, StorePath, bool, bool),
     /// Since when.
     Looked(u32, Mono),
     Against(u32),
@@ -261,10 +262,10 @@ impl World {
                 self.checked(&job, late);
             }
             Tick::Rooted(incarnation) if incarnation == self.incarnation => self.rooted(),
-            Tick::Preflighted(incarnation, system, needs_agent)
+            Tick::Preflighted(incarnation, system, needs_agent, writes_boot)
                 if incarnation == self.incarnation =>
             {
-                self.preflighted(system, needs_agent);
+                self.preflighted(system, needs_agent, writes_boot);
             }
             Tick::Looked(incarnation, began) if incarnation == self.incarnation => {
                 self.looked(began);

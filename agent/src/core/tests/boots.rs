@@ -177,3 +177,17 @@ fn nothing_is_rebooted_that_was_not_asked_to_be() {
     scene.policy.reboots = false;
     assert!(matches!(scene.decide().step, Step::Wait { .. }));
 }
+
+#[test]
+fn what_another_hand_left_is_not_verified_for_a_commit_that_has_another_system() {
+    let mut scene = settled();
+    // Commit 3 describes system 3; by hand system 2 was put back instead.
+    scene.describes(3, 3);
+    scene.memory.target = Some(target(3, Operation::Switch));
+    let mut order = scene.switch_order(3, 3, How::Activate);
+    order.order.target = target(3, Operation::Switch);
+    scene.seen.reboot_why = Some("kernel changed".into());
+    scene.switched(order, Some(Ending::Superseded), false);
+    scene.fold();
+    assert!(scene.memory.unproven.is_none());
+}

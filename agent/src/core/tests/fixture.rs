@@ -197,8 +197,14 @@ impl Scene {
     pub(super) fn passes(&mut self, which: u8) {
         let (system, needs_agent) = (system(which), self.policy.units);
         let ended = self.now.mono;
-        self.seen.preflight =
-            Some(Preflight { system, needs_agent, ended, refusal: None, deferral: None });
+        self.seen.preflight = Some(Preflight {
+            system,
+            needs_agent,
+            writes_boot: true,
+            ended,
+            refusal: None,
+            deferral: None,
+        });
         let (reached, network, detail) = (true, None, "origin answers".into());
         self.seen.look = Some(Look { began: ended, ended, reached, network, detail });
     }

@@ -128,3 +128,15 @@ fn a_default_that_another_hand_has_set_meanwhile_stays() {
     let Act::Finish(outcome) = switch.next() else { panic!("it writes over it") };
     assert_eq!(outcome.ending, Some(Ending::Superseded));
 }
+
+#[test]
+fn after_a_reboot_into_the_candidate_half_a_way_back_is_not_taken_for_a_whole_one() {
+    let mut switch = Switch::putting_back();
+    switch.sight.boot_id = boot(2);
+    switch.sight.booted = Some(system(2));
+    assert_eq!(switch.next(), Act::ActivateOld(system(1)));
+    // It was killed half-way, and current-system names the old one already.
+    switch.sight.running = Some(system(1));
+    (switch.sight.own, switch.sight.last) = (false, None);
+    assert_eq!(switch.next(), Act::ActivateOld(system(1)));
+}

@@ -30,6 +30,7 @@ fn refuse(scene: &mut Scene, cause: RefusalCause) {
     scene.seen.preflight = Some(Preflight {
         system: system(2),
         needs_agent,
+        writes_boot: true,
         ended: scene.now.mono,
         refusal,
         deferral: None,
@@ -188,4 +189,18 @@ fn a_forge_that_is_away_each_time_is_not_away() {
         scene.fold();
     }
     assert!(failures(&scene) > 0);
+}
+
+#[test]
+fn a_retry_lifts_what_is_still_being_found_out() {
+    let mut scene = ready();
+    lost(&mut scene);
+    let request = Request::Retry(None);
+    let (memory, said) =
+        answer(&request, &scene.policy, &scene.memory, &scene.seen, scene.now).unwrap();
+    assert_eq!(said, "tried again now");
+    scene.memory = memory;
+    look(&mut scene, true, None);
+    scene.fold();
+    assert_eq!(failures(&scene), 0);
 }
