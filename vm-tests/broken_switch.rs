@@ -20,12 +20,13 @@ fn in_sync(cluster: &Cluster, pace: &Pace, one: Host) -> (Host, Machine) {
 #[test]
 fn a_switch_that_goes_wrong_brings_the_old_system_back() {
     on(Image::Trixie, |cluster| {
+        // A grace longer than the loop takes to fail for the first time.
         let pace =
-            Pace { activations: 1, first: "100ms", grace: "200ms", health: "4s", activation: "3s" };
+            Pace { activations: 1, first: "100ms", grace: "1s", health: "4s", activation: "3s" };
         let (one, joker) = in_sync(cluster, &pace, Host::new("joker", "one"));
 
-        let dies = "[Service]\nExecStart=sh -c 'sleep 0.3; exit 1'\nRestart=always\n\
-                    RestartSec=100ms\nStartLimitIntervalSec=0\n\
+        let dies = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=sh -c 'sleep 0.3; exit 1'\n\
+                    Restart=always\nRestartSec=100ms\n\
                     [Install]\nWantedBy=multi-user.target\n";
         let loops = one.at("loops").unit("loop.service", dies);
         let commit = cluster.push("release", &[&loops]);

@@ -61,9 +61,11 @@ fn fifty_healthy_deployments_are_all_good() {
         cluster.forge();
         let joker = cluster.installed(&one);
         // A user whose own units fail, once and in a loop.
-        for (file, line) in
-            [("/etc/passwd", "user:x:1000:1000::/tmp:/bin/sh\n"), ("/etc/group", "user:x:1000:\n")]
-        {
+        for (file, line) in [
+            ("/etc/passwd", "user:x:1000:1000::/tmp:/bin/sh\n"),
+            ("/etc/group", "user:x:1000:\n"),
+            ("/etc/shadow", "user:*:20000::::::\n"),
+        ] {
             let text = joker.read(file);
             joker.write(file, format!("{text}\n{line}").as_bytes());
         }
