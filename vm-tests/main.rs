@@ -4,8 +4,16 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 mod boot;
+mod broken_agent;
+mod broken_bus;
+mod broken_disk;
+mod broken_network;
+mod broken_switch;
+mod calm;
 mod deploy;
 mod follow;
+mod forge;
+mod hands;
 mod kills;
 mod power;
 mod private_socket;

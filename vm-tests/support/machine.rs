@@ -118,6 +118,17 @@ impl Machine {
         self.dir.join("root").join(path.trim_start_matches('/'))
     }
 
+    /// Where a path of its is as its processes see it, mounts and all; while it
+    /// is off: on its disk.
+    pub(crate) fn seen(&self, path: &str) -> PathBuf {
+        match self.leader() {
+            Some(leader) => {
+                Path::new(&format!("/proc/{leader}/root")).join(path.trim_start_matches('/'))
+            }
+            None => self.disk(path),
+        }
+    }
+
     /// Writes a file on its disk.
     pub(crate) fn write(&self, path: &str, bytes: &[u8]) {
         let place = self.disk(path);

@@ -6,6 +6,7 @@
 //! the test ends everything in it.
 
 pub(crate) mod cluster;
+pub(crate) mod dns;
 pub(crate) mod image;
 pub(crate) mod machine;
 pub(crate) mod moment;

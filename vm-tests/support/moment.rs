@@ -78,7 +78,7 @@ impl Machine {
     /// Where a commit's deployment is; `leader`: while it is on.
     pub(crate) fn moment(&self, commit: Commit, version: &str, leader: Option<u32>) -> Moment {
         let of_commit = format!("-{}-", &commit.to_string()[..8]);
-        let jobs = self.jobs();
+        let jobs = Self::jobs_in(&self.disk("/var/lib/fort-agent/jobs"));
         let job = |kind: &str| {
             let found = jobs.iter().find(|job| job.starts_with(kind) && job.contains(&of_commit));
             found.map(|job| self.disk("/var/lib/fort-agent/jobs").join(job))

@@ -1,6 +1,8 @@
 //! What must hold for a host at any moment, and after everything has settled.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use fort_agent::core::types::Commit;
 use serde_json::Value;
@@ -16,7 +18,7 @@ const VERDICTS: [&str; 5] = ["good", "rolled-back", "failed", "interrupted", "su
 impl Machine {
     /// How deployments ended, oldest first, as the journal on its disk says.
     pub(crate) fn history(&self) -> Vec<Value> {
-        let text = std::fs::read(self.disk("/var/lib/fort-agent/journal.json")).unwrap();
+        let text = std::fs::read(self.seen("/var/lib/fort-agent/journal.json")).unwrap();
         let journal: Value = serde_json::from_slice(&text).unwrap();
         journal["history"].as_array().unwrap().clone()
     }
@@ -48,6 +50,30 @@ impl Machine {
         })
     }
 
+    /// Waits until a commit's system was put back as often as it may be tried,
+    /// each time within a limit, and that version stands again: the last cause.
+    #[track_caller]
+    pub(crate) fn assert_put_back(
+        &self,
+        commit: Commit,
+        version: &str,
+        attempts: usize,
+        within: Duration,
+    ) -> String {
+        self.wait_quarantined(commit);
+        let endings = self.endings(commit);
+        assert_eq!(self.verdicts(commit), vec!["rolled-back"; attempts], "{endings:#?}");
+        for ending in &endings {
+            let stage = |name: &str| ending["stages"][name].as_u64().unwrap_or(0);
+            let took = stage("activate") + stage("verify") + stage("rollback");
+            eprintln!("{took} ms: {}", ending["stages"]);
+            assert!(Duration::from_millis(took) < within, "{took} ms: {ending:#}");
+        }
+        self.assert_stands(version);
+        self.assert_endings(&[]);
+        endings.last().unwrap()["cause"].as_str().unwrap().to_owned()
+    }
+
     /// The version of a system in its store.
     pub(crate) fn version_of(&self, system: &str) -> String {
         std::fs::read_to_string(self.disk(system).join("etc/version")).unwrap().trim().to_owned()
@@ -69,7 +95,12 @@ impl Machine {
 
     /// The names of the jobs' directories.
     pub(crate) fn jobs(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.disk("/var/lib/fort-agent/jobs"));
+        Self::jobs_in(&self.seen("/var/lib/fort-agent/jobs"))
+    }
+
+    /// The same, of a directory of such directories.
+    pub(super) fn jobs_in(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory);
         let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
         entries.into_iter().flatten().flatten().map(name).collect()
     }

@@ -234,7 +234,8 @@ impl Guardian<'_> {
             Done::Exit(LOCKED) => {
                 self.finish(Ending::Failed, "another switch holds the lock (exit code 11)", false)
             }
-            Done::Waited => Act::Activate,
+            // Whoever held the lock may have put something else there.
+            Done::Waited => self.other_hand().unwrap_or(Act::Activate),
             Done::Exit(NEEDS_REBOOT) if self.order.target_sets_default() => {
                 self.defer("it cannot be activated without a reboot (exit code 100)")
             }

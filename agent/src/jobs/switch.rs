@@ -16,7 +16,7 @@ use super::spec::SwitchSpec;
 use super::way_back::{self, BASELINE};
 use crate::clock;
 use crate::command::{Command, End};
-use crate::core::guardian::{Act, Done, Progress, Sight, act};
+use crate::core::guardian::{Act, Done, Phase, Progress, Sight, act};
 use crate::core::job::Verdict;
 use crate::core::types::{Mono, StorePath};
 use crate::files::Durability;
@@ -61,6 +61,17 @@ pub async fn run(directory: &Path) -> anyhow::Result<()> {
     guardian.work().instrument(span).await
 }
 
+/// Whether the old system comes back if this phase is not written down: then
+/// nobody judges the candidate, or it was judged already.
+fn leads_back(phase: &Phase) -> bool {
+    match phase {
+        Phase::Activated { .. } | Phase::PuttingBack { .. } => true,
+        Phase::Ready | Phase::Activating { .. } | Phase::Committing | Phase::Deferring { .. } => {
+            false
+        }
+    }
+}
+
 struct Guardian {
     dir: JobDir,
     spec: SwitchSpec,
@@ -88,19 +99,29 @@ impl Guardian {
             self.last = match next {
                 Act::Note(progress) => {
                     tracing::info!(phase = ?progress.phase, "now");
-                    self.dir
-                        .write("progress.json", &progress, Durability::Durable)
-                        .context("cannot write the progress")?;
+                    let written = self.dir.write("progress.json", &progress, Durability::Durable);
+                    match written {
+                        Ok(()) => {}
+                        // A full disk must not keep the old system away. Should
+                        // this process be killed, the next one finds an earlier
+                        // phase, and that leads back as well.
+                        Err(error) if leads_back(&progress.phase) => {
+                            tracing::error!(%error, "cannot write the progress; going on");
+                        }
+                        Err(error) => return Err(error).context("cannot write the progress"),
+                    }
                     self.progress = progress;
                     self.own = true;
                     None
                 }
                 Act::Finish(outcome) => {
                     tracing::info!(ending = ?outcome.ending, cause = outcome.cause, "over");
-                    return self
-                        .dir
-                        .write("outcome.json", &outcome, Durability::Durable)
-                        .context("cannot write the outcome");
+                    let written = self.dir.write("outcome.json", &outcome, Durability::Durable);
+                    let Err(error) = written else { return Ok(()) };
+                    // To begin again would be to put back again: it is done.
+                    tracing::error!(%error, "cannot write the outcome; trying again");
+                    tokio::time::sleep(LOOK).await;
+                    self.last.take()
                 }
                 Act::Pause(pause) => {
                     tokio::time::sleep(pause).await;

@@ -199,6 +199,15 @@ fn the_lock_of_another_switch_is_waited_for_no_longer_than_an_activation_may_tak
 }
 
 #[test]
+fn what_held_the_lock_may_have_switched_the_host() {
+    let mut switch = Switch::activating().last(Done::Waited);
+    assert_eq!(switch.act(), Act::Activate);
+    switch.sight.running = Some(system(7));
+    let Act::Finish(outcome) = switch.act() else { panic!("it switches all the same") };
+    assert_eq!((outcome.ending, outcome.counts), (Some(Ending::Superseded), false));
+}
+
+#[test]
 fn a_guardian_killed_while_activating_puts_back_when_it_is_started_again() {
     let mut switch = Switch::activating();
     switch.sight.own = false;
