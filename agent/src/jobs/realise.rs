@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 use super::dir::JobDir;
 use super::spec::{RealiseHost, RealiseSpec};
 use crate::core::job::{RealiseOutcome, RealiseProgress, Realised};
+use crate::crash::{self, Place};
 use crate::files::{self, Durability};
 use crate::git::{ExportError, Exported, export};
 use crate::nix::realise::{self, realise};
@@ -65,6 +66,7 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
             return Realised::Failed { cause, tail: String::new() };
         }
     };
+    crash::place(Place::Exported);
     let nix_spec = realise::RealiseSpec {
         commit: spec.order.target.commit,
         export: exported.dir,
@@ -83,11 +85,18 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
     // What came last is written at the next tick: a build that is silent for an
     // hour must not look like the moment before it.
     let latest = Cell::new(None::<Progress>);
-    let mut work = pin!(realise(&nix_spec, |progress| latest.set(Some(progress)), cancelled));
+    let learn = |progress: Progress| {
+        crash::phase(&progress.phase);
+        latest.set(Some(progress));
+    };
+    let mut work = pin!(realise(&nix_spec, learn, cancelled));
     let mut ticks = tokio::time::interval(PACE);
     loop {
         tokio::select! {
-            ended = &mut work => return outcome(ended, host.timeout),
+            ended = &mut work => {
+                crash::place(Place::Realised);
+                return outcome(ended, host.timeout);
+            }
             _ = ticks.tick() => {
                 if let Some(progress) = latest.take() {
                     note(dir, &told(&progress));

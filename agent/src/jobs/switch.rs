@@ -17,6 +17,7 @@ use crate::command::{Command, End};
 use crate::core::guardian::{Act, Done, Progress, Sight, act};
 use crate::core::job::Verdict;
 use crate::core::types::{Mono, StorePath};
+use crate::crash::{self, Place};
 use crate::files::Durability;
 use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
@@ -51,6 +52,7 @@ pub async fn run(directory: &Path) -> anyhow::Result<()> {
     );
     let mut guardian = Guardian::new(dir, spec)?;
     guardian.hand_over();
+    crash::place(Place::HandedOver);
     let outcome = guardian.work().instrument(span).await;
     guardian.end_handover();
     outcome
@@ -80,6 +82,7 @@ impl Guardian {
             let sight = self.look()?;
             let next = act(&self.spec.order, &self.progress, &sight, clock::mono());
             tracing::debug!(?next, "next");
+            let _passing = crash::act(&next);
             self.last = match next {
                 Act::Note(progress) => {
                     tracing::info!(phase = ?progress.phase, "now");
