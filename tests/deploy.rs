@@ -11,6 +11,7 @@ mod checks;
 mod deaths;
 mod hands;
 mod heads;
+mod matrix;
 mod network;
 mod settings;
 mod state;

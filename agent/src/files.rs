@@ -9,6 +9,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::crash;
+
 /// Larger was not written by us.
 const MOST_BYTES: u64 = 8 << 20;
 
@@ -45,9 +47,11 @@ pub fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -
     }
     written?;
     match durability {
-        Durability::Durable => sync_directory(directory),
-        Durability::Passing => Ok(()),
+        Durability::Durable => sync_directory(directory)?,
+        Durability::Passing => {}
     }
+    crash::wrote(path);
+    Ok(())
 }
 
 /// Makes the names in a directory durable.

@@ -11,6 +11,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod crash;
 pub mod files;
 pub mod git;
 pub mod health;

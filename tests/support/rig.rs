@@ -13,10 +13,11 @@ use super::nix::{ScratchStore, search_path};
 use super::system::{Host, Repository};
 
 mod asked;
+mod crash;
 mod host;
 pub(crate) mod settings;
 
-use self::asked::LONG;
+pub(crate) use self::asked::LONG;
 use self::settings::Settings;
 
 /// The agent under test. The demo is an example, for which cargo names no
@@ -148,6 +149,7 @@ impl Rig {
         let log = std::fs::File::create(self.store.dir().join(format!("log.{}", self.started)));
         let agent = self
             .agent_command(&["run"])
+            .envs(self.crash_environment())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.unwrap())

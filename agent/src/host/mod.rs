@@ -36,6 +36,7 @@ use crate::core::request;
 use crate::core::seen::{Against, Round, Seen};
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{Mono, Now};
+use crate::crash;
 use crate::files::{self, Durability};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -256,6 +257,7 @@ impl Agent {
         self.show(&seen, &decision, now);
         self.seen = Some(seen);
         say::step(&decision.step);
+        let _passing = crash::step(&decision.step);
         self.host
             .perform(&decision.step, &self.memory)
             .with_context(|| say::failed(&decision.step))?;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::core::job::{JobId, Order};
 use crate::core::seen::Life;
 use crate::core::types::{BootId, Mono};
+use crate::crash::{self, Place};
 use crate::files::{self, Durability};
 
 /// A job that was ordered and has not taken its lock for this long will not.
@@ -49,6 +50,7 @@ impl JobDir {
         let path = jobs.join(id.to_string());
         fs::rename(&beside, &path)?;
         files::sync_directory(&jobs)?;
+        crash::place(Place::JobMade);
         Ok(Self { path })
     }
 
@@ -125,7 +127,10 @@ impl JobDir {
             None => return Ok(()),
         });
         match fs::rename(&self.path, &gone) {
-            Ok(()) => fs::remove_dir_all(&gone),
+            Ok(()) => {
+                crash::place(Place::JobUnnamed);
+                fs::remove_dir_all(&gone)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }

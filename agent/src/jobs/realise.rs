@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use super::dir::JobDir;
 use super::spec::{RealiseHost, RealiseSpec};
 use crate::core::job::{RealiseOutcome, RealiseProgress, Realised, Refusal};
+use crate::crash::{self, Place};
 use crate::files::{self, Durability};
 use crate::git::{ExportError, Exported, export};
 use crate::nix::realise::{self, realise};
@@ -67,6 +68,7 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
             return Realised::Failed { cause, tail: String::new() };
         }
     };
+    crash::place(Place::Exported);
     let nix_spec = realise::RealiseSpec {
         commit: spec.order.target.commit,
         export: exported.dir,
@@ -94,6 +96,7 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
         {
             let _ = refuse.send(refusal);
         }
+        crash::phase(&progress.phase);
         latest.set(Some(progress));
     };
     let found = Cell::new(None::<Refusal>);
@@ -107,10 +110,13 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
     let mut ticks = tokio::time::interval(PACE);
     loop {
         tokio::select! {
-            ended = &mut work => return match found.take() {
-                Some(refusal) => Realised::Refused { refusal },
-                None => outcome(ended, host.timeout),
-            },
+            ended = &mut work => {
+                crash::place(Place::Realised);
+                return match found.take() {
+                    Some(refusal) => Realised::Refused { refusal },
+                    None => outcome(ended, host.timeout),
+                };
+            }
             _ = ticks.tick() => {
                 if let Some(progress) = latest.take() {
                     note(dir, &told(&progress));

@@ -15,6 +15,7 @@ use zbus::Variant;
 
 use crate::config::Limits;
 use crate::core::job::{JobId, Kind};
+use crate::crash;
 use crate::systemd::{self, Service, Systemd};
 
 /// What a job gets of the agent's own environment, besides what it makes for
@@ -37,7 +38,8 @@ const HANDED_ON: [&str; 14] = [
 ];
 
 fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
-    HANDED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)))
+    let names = HANDED_ON.iter().chain(crash::HANDED_ON);
+    names.filter_map(|name| Some((*name, std::env::var_os(name)?)))
 }
 
 /// Starts the job of a directory as a detached process. Its end calls `ended`.

@@ -19,6 +19,7 @@ use crate::command::{Command, End};
 use crate::core::guardian::{Act, Done, Phase, Progress, Sight, act};
 use crate::core::job::Verdict;
 use crate::core::types::{Mono, StorePath};
+use crate::crash::{self, Place};
 use crate::files::Durability;
 use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
@@ -58,6 +59,7 @@ pub async fn run(directory: &Path) -> anyhow::Result<()> {
     );
     let mut guardian = Guardian::new(dir, spec)?;
     guardian.hand_over();
+    crash::place(Place::HandedOver);
     guardian.work().instrument(span).await
 }
 
@@ -96,6 +98,7 @@ impl Guardian {
             let sight = self.look()?;
             let next = act(&self.spec.order, &self.progress, &sight, clock::mono());
             tracing::debug!(?next, "next");
+            let _passing = crash::act(&next);
             self.last = match next {
                 Act::Note(progress) => {
                     tracing::info!(phase = ?progress.phase, "now");

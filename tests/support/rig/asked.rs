@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Rig;
 
 /// Longer than anything here takes, even on a busy machine.
-pub(super) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 impl Rig {
     /// The status, if the agent answers.
