@@ -7,7 +7,7 @@
 //! with a death there. A point at which no story dies fails the last test.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fort_agent::crash;
 
@@ -89,6 +89,9 @@ matrix! {
     the_build_dies_while_it_is_cancelled: CANCELLED, "realise";
     the_agent_dies_where_nothing_is_to_be_activated: SAME, "agent";
     the_agent_dies_where_a_quarantined_system_comes_again: GIVEN_UP, "agent";
+    the_agent_dies_when_it_has_just_started: RESTARTED, "agent";
+    the_agent_dies_while_a_system_is_tried: TRIED, "agent";
+    the_guardian_dies_while_a_system_is_tried: TRIED, "switch";
     the_agent_dies_with_another_hand_at_work: DRIFT, "agent";
     the_guardian_dies_with_another_hand_at_work: TAKEN_OVER, "switch";
 }

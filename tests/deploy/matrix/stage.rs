@@ -8,7 +8,7 @@ use fort_agent::core::types::{Commit, StorePath};
 use serde_json::Value;
 
 use super::stories::Story;
-use crate::support::rig::{LONG, Rig};
+use crate::support::rig::{HOST, LONG, Rig};
 use crate::support::site::Site;
 use crate::support::system::Host;
 
@@ -46,6 +46,8 @@ impl Stage {
             (story.settings)(rig, &site);
         });
         let hand = rig.build_by_hand(&Host::new("hand"));
+        // It is no part of what is pushed next.
+        rig.tree.host(HOST, &Host::new("one"));
         let mut stage = Self {
             rig,
             site,
