@@ -261,8 +261,12 @@ impl World {
         // Without a journal nobody knows that it was still to be verified.
         let adopted = runs && self.truth.adopted.contains(&system.path);
         let healthy = healthy || (adopted && matches!(self.outlook(), Some(Outlook::InSync)));
-        let given_up = self.truth.gave_up.contains(&system.path);
-        let boots = (system.boots && !given_up) || !operation.sets_default();
+        // One that runs for all that has been booted since.
+        let given_up = self.truth.gave_up.contains(&system.path) && !runs;
+        // What is the default already needs no boot loader to be written.
+        let is_default = runs && self.host.profile_system() == Some(&system.path);
+        let written = system.boots || is_default;
+        let boots = (written && !given_up) || !operation.sets_default();
         if activates && healthy && boots {
             Expected::InForce(target, operation)
         } else {
