@@ -38,6 +38,8 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
     end_lost_deployment(policy, &mut memory, seen, now);
     if booted {
         fold_boot(&mut memory, seen);
+    } else {
+        fold_hand(policy, &mut memory, seen, now);
     }
     fold_experiment(policy, &mut memory, seen, now);
     if seen.jobs.iter().all(|job| job.id.kind == Kind::Realise) {
@@ -482,6 +484,27 @@ fn fold_boot(memory: &mut Memory, seen: &Seen) {
     {
         memory.put = seen.running.clone();
     }
+}
+
+/// Another hand has switched the host while a commit was on its way: it came
+/// later than the commit, which is left alone as one that is in force would be.
+fn fold_hand(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) {
+    let before = memory.running.as_ref().map(|running| &running.system);
+    let (Some(before), Some(running)) = (before.cloned(), &seen.running) else { return };
+    let ours = seen.jobs.iter().any(|job| job.id.kind == Kind::Switch);
+    let (Some(target), false) = (memory.target.clone(), ours || before == *running) else { return };
+    let system = memory.system_of(target.commit, &policy.recipe).cloned();
+    if system.as_ref() == Some(running) || memory.has_settled(&target) {
+        return;
+    }
+    end(memory, Ending::Superseded, "another hand has switched this host", now);
+    memory.settled = Some(Settled {
+        commit: target.commit,
+        operation: target.operation,
+        // Of one that is not known yet: what that hand switched away from.
+        system: system.unwrap_or(before),
+        left: true,
+    });
 }
 
 /// Another hand has made another system the default, or another one was booted

@@ -88,3 +88,32 @@ fn operations_are_written_as_they_are_read() {
         assert_eq!(written, format!("{:?}", operation.as_str()));
     }
 }
+
+#[test]
+fn a_hand_that_switches_while_a_commit_is_built_came_later_than_it() {
+    let mut scene = Scene::at_rest();
+    scene.memory.boot_id = Some(super::fixture::boot(1));
+    scene.memory.target = Some(target(2, Operation::Switch));
+    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
+    scene.gives(0, Some(2), None);
+    let Step::StartRealise(order) = scene.turn().step else { panic!("not begun") };
+    let mut job = super::switching::realise_job(&order);
+    job.life = crate::core::seen::Life::Running;
+    scene.seen.jobs = vec![job];
+    scene.fold();
+    scene.seen.running = Some(system(7));
+    scene.fold();
+    assert_eq!(scene.memory.history.last().unwrap().verdict, Ending::Superseded);
+    assert_eq!(scene.decide().outlook, Outlook::Drift);
+    // Back where it was, what is wanted is still wanted.
+    scene.seen.running = Some(system(1));
+    scene.fold();
+    assert!(!matches!(scene.decide().outlook, Outlook::Drift));
+    // And the next commit is another matter.
+    scene.seen.running = Some(system(7));
+    scene.fold();
+    scene.gives(0, Some(3), None);
+    scene.relates(2, 3, crate::core::seen::Relation::Ahead);
+    assert!(matches!(scene.turn().step, Step::Follow { .. }));
+    assert!(!matches!(scene.decide().outlook, Outlook::Drift));
+}
