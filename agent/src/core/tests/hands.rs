@@ -110,6 +110,8 @@ fn a_hand_that_switches_while_a_commit_is_built_came_later_than_it() {
     scene.fold();
     assert!(!matches!(scene.decide().outlook, Outlook::Drift));
     // And the next commit is another matter.
+    scene.seen.jobs.clear();
+    scene.fold();
     scene.seen.running = Some(system(7));
     scene.fold();
     scene.gives(0, Some(3), None);
