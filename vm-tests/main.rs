@@ -17,4 +17,5 @@ mod hands;
 mod kills;
 mod power;
 mod private_socket;
+mod reboots;
 mod support;

@@ -1,0 +1,81 @@
+//! Hazard: what comes after a boot. A kernel that does not boot and that the boot
+//! loader gives up; a system that needs a reboot, on a host that does it itself.
+
+use serde_json::Value;
+
+use crate::support::{Cluster, Host, Image, Machine, on};
+
+fn in_sync(cluster: &Cluster, more: &str) -> (Host, Machine) {
+    cluster.forge();
+    let one = Host::new("joker", "one").agent(&cluster.agent_config(more));
+    let joker = cluster.booted(&one);
+    let first = cluster.push("release", &[&one]);
+    joker.wait_in_sync(first);
+    (one, joker)
+}
+
+fn with_kernel(host: &Host, version: &str, kernel: &str) -> Host {
+    let mut host = host.at(version);
+    host.knobs.kernel = kernel.into();
+    host
+}
+
+#[test]
+fn a_default_that_the_boot_loader_gave_up_is_replaced_by_what_it_booted() {
+    on(Image::Trixie, |cluster| {
+        let (one, joker) = in_sync(cluster, "");
+        let good = joker.running().unwrap();
+        // It works, as long as nobody boots it.
+        let commit = cluster.push("release", &[&with_kernel(&one, "two", "panic")]);
+        let needs_reboot = |status: &Value| status["state"] == "reboot-required";
+        let status = joker.wait_status("it to need a reboot", needs_reboot);
+        assert_eq!(status["running"]["commit"], commit.to_string(), "{status}");
+        let bad = joker.default().unwrap();
+        assert_ne!(bad, good);
+        let profile = joker.link("/nix/var/nix/profiles/system").unwrap();
+        let number = profile.trim_start_matches("system-").trim_end_matches("-link").to_owned();
+
+        joker.power_cut();
+        // What systemd-boot does, with boot counting: three times in vain, then
+        // the entry before.
+        joker.write(
+            &format!("/boot/loader/entries/nixos-generation-{number}+0-3.conf"),
+            format!(
+                "title NixOS\nversion Generation {number} NixOS\noptions init={bad}/init quiet\n"
+            )
+            .as_bytes(),
+        );
+        joker.write("/boot/once", good.as_bytes());
+        joker.boot();
+        let status = joker
+            .wait_status("it to be quarantined", |status| status["held"]["cause"] == "quarantined");
+        assert_eq!(status["running"]["system"], good, "{status}");
+        assert_eq!(status["running"]["drift"], false, "{status}");
+        assert_eq!(joker.default().as_deref(), Some(good.as_str()));
+        assert_eq!(joker.verdicts(commit), ["good", "rolled-back"]);
+        // The way on is open.
+        let three = cluster.push("release", &[&one.at("three")]);
+        joker.wait_in_sync(three);
+        joker.reboot();
+        joker.wait_in_sync(three);
+    });
+}
+
+#[test]
+fn a_host_that_may_reboots_for_a_kernel_and_verifies_it_then() {
+    on(Image::Trixie, |cluster| {
+        let (one, joker) = in_sync(cluster, "[reboot]\nallow = true\n");
+        let boots = joker.boots();
+        let commit = cluster.push("release", &[&with_kernel(&one, "two", "kernel 2")]);
+        joker.wait_until("it to reboot", || joker.boots() > boots);
+        joker.wait_booted();
+        joker.wait_until("it to be verified again", || {
+            joker.leader().is_some() && joker.verdicts(commit).len() == 2
+        });
+        let status = joker.wait_in_sync(commit);
+        assert_eq!(status["boot"]["reboot_required"], false, "{status}");
+        assert_eq!(joker.booted(), joker.running());
+        assert_eq!(joker.verdicts(commit), ["good", "good"]);
+        assert_eq!(joker.boots(), boots + 1, "once");
+    });
+}
