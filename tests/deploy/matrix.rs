@@ -18,9 +18,13 @@ use self::stage::Stage;
 use self::stories::{STORIES, Story};
 
 /// Points that no story can pass, and why.
-const OUT_OF_REACH: [(&str, &str); 9] = [
+const OUT_OF_REACH: [(&str, &str); 13] = [
     ("agent wrote baseline.json", "runner systemd: vm-tests"),
     ("agent wrote failed-when-good.json", "runner systemd: vm-tests"),
+    ("agent before step LookAgainstReboot", "runner systemd: vm-tests/reboots.rs"),
+    ("agent after step LookAgainstReboot", "runner systemd: vm-tests/reboots.rs"),
+    ("agent before step Reboot", "runner systemd: vm-tests/reboots.rs"),
+    ("agent after step Reboot", "runner systemd: vm-tests/reboots.rs"),
     ("switch before act RestartBus", "runner systemd: vm-tests"),
     ("switch after act RestartBus", "runner systemd: vm-tests"),
     ("switch before act StartUnits", "runner systemd: vm-tests"),
@@ -92,6 +96,7 @@ matrix! {
     the_agent_dies_when_it_has_just_started: RESTARTED, "agent";
     the_agent_dies_while_a_system_is_tried: TRIED, "agent";
     the_guardian_dies_while_a_system_is_tried: TRIED, "switch";
+    the_agent_dies_while_it_compares: STALE_MIRROR, "agent";
     the_agent_dies_with_another_hand_at_work: DRIFT, "agent";
     the_guardian_dies_with_another_hand_at_work: TAKEN_OVER, "switch";
 }

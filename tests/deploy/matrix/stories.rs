@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::checks::version_check;
 use super::stage::{End, Stage};
 use crate::support::nix::processes_with;
+use crate::support::rig::settings::remote;
 use crate::support::rig::{Rig, TESTING, signal};
 use crate::support::site::Site;
 use crate::support::system::Host;
@@ -23,7 +24,7 @@ pub(super) struct Story {
     pub(super) deaths: fn(&str) -> usize,
 }
 
-pub(super) const STORIES: [&Story; 13] = [
+pub(super) const STORIES: [&Story; 14] = [
     &GOOD,
     &BAD,
     &DEFERRED,
@@ -36,6 +37,7 @@ pub(super) const STORIES: [&Story; 13] = [
     &RESTARTED,
     &TRIED,
     &DRIFT,
+    &STALE_MIRROR,
     &TAKEN_OVER,
 ];
 
@@ -78,7 +80,10 @@ pub(super) const NO_BOOT_LOADER: Story = Story {
         let host = Host::exits(&stage.name("bad"), "boot", 1);
         put_back(stage, &host)
     },
-    deaths: at_changes,
+    deaths: |point| match point {
+        "switch before act RestoreProfile" | "switch before act WriteOldBoot" => 1,
+        _ => at_changes(point),
+    },
 };
 
 pub(super) const LADDER: Story = Story {
@@ -185,7 +190,6 @@ pub(super) const TRIED: Story = Story {
     before: |_| {},
     play: tried,
     deaths: |point| match point {
-        "agent before step Compare" | "agent after step Compare" => 1,
         "switch after act Finish" => 2,
         _ => at_changes(point),
     },
@@ -209,6 +213,40 @@ pub(super) const DRIFT: Story = Story {
     deaths: |point| match point {
         "agent wrote journal.json" => 4,
         "agent wrote status.json" | "agent after step KeepRoots" => 2,
+        _ => 0,
+    },
+};
+
+pub(super) const STALE_MIRROR: Story = Story {
+    name: "a mirror that is behind",
+    settings: |rig, _| {
+        rig.settings.health = PATIENT.into();
+        let mirror = rig.forge.repo("mirror");
+        let both = remote("origin", &rig.forge, &rig.repo, "3s")
+            + &remote("mirror", &rig.forge, &mirror, "3s");
+        rig.settings.remotes = Some(both);
+    },
+    before: |stage| {
+        let mirror = stage.rig.repo.bare.with_file_name("mirror.git");
+        let head = "HEAD:refs/heads/release";
+        stage.rig.tree.git(&["push", "--quiet", mirror.to_str().unwrap(), head]);
+        stage.rig.delete_branch("release");
+        stage.until("the mirror is asked", |_, status| !status["remotes"][1]["head"].is_null());
+    },
+    play: |stage| {
+        let end = good(stage);
+        stage.until("it is followed", |_, status| (end.reached)(status));
+        stage.rig.delete_branch("release");
+        stage.until("the mirror is judged", |_, status| {
+            let error = status["remotes"][1]["error"].as_str();
+            status["remotes"][0]["head"].is_null()
+                && error.is_some_and(|error| error.contains("behind"))
+        });
+        stage.rig.push_head("release");
+        end
+    },
+    deaths: |point| match point {
+        "agent before step Compare" | "agent after step Compare" => 1,
         _ => 0,
     },
 };

@@ -2,6 +2,7 @@
 //! were passed, and where the next one is to die.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::Rig;
 
@@ -47,6 +48,13 @@ impl Rig {
     /// Nobody is to die any more.
     pub(crate) fn kill_nobody(&self) {
         let _ = std::fs::remove_file(self.crash_dir().join("kill"));
+    }
+
+    /// When the agent last wrote down something new.
+    pub(crate) fn written(&self) -> [Option<SystemTime>; 2] {
+        ["journal.json", "status.json"].map(|file| {
+            std::fs::metadata(self.state().join(file)).and_then(|file| file.modified()).ok()
+        })
     }
 
     /// Starts the agent again if it has died.
