@@ -202,6 +202,7 @@ impl Machine {
     /// Switches it on.
     pub(crate) fn switch_on(&self) {
         assert!(self.power.borrow().is_none(), "{} is on", self.name);
+        self.wait_unplugged();
         let log = fs::File::options().create(true).append(true).open(self.console()).unwrap();
         let child = Command::new("sh")
             .args(["-c", POWER, "power"])
@@ -215,6 +216,21 @@ impl Machine {
             .spawn()
             .unwrap();
         *self.power.borrow_mut() = Some(child);
+    }
+
+    /// The kernel takes a moment to remove the link of a host that is gone, and
+    /// the next one has the same name.
+    fn wait_unplugged(&self) {
+        let link = format!("vb-{}", self.name);
+        let plugged = || {
+            let shown = Command::new("ip").args(["link", "show", &link]).output().unwrap();
+            shown.status.success()
+        };
+        let began = Instant::now();
+        while plugged() {
+            assert!(began.elapsed() < LONG, "{link} stays");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn nspawn(&self) -> Vec<String> {
