@@ -71,20 +71,24 @@ impl Seen {
     /// Whether a system is in the store. One that was built a moment ago is:
     /// the memory did not name it yet when this was seen.
     pub fn has(&self, system: &StorePath) -> bool {
-        self.present.contains(system)
-            || self.jobs.iter().any(|job| match &job.work {
-                Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
-                    Realised::Built { system: built } => built == system,
-                    Realised::NoSuchHost { .. }
-                    | Realised::Failed { .. }
-                    | Realised::Damaged { .. }
-                    | Realised::Refused { .. }
-                    | Realised::Cancelled => false,
-                },
-                Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => {
-                    false
-                }
-            })
+        self.present.contains(system) || self.jobs.iter().any(|job| job.built() == Some(system))
+    }
+}
+
+impl Job {
+    /// The system that it got.
+    pub fn built(&self) -> Option<&StorePath> {
+        match &self.work {
+            Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
+                Realised::Built { system } => Some(system),
+                Realised::NoSuchHost { .. }
+                | Realised::Failed { .. }
+                | Realised::Damaged { .. }
+                | Realised::Refused { .. }
+                | Realised::Cancelled => None,
+            },
+            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => None,
+        }
     }
 }
 

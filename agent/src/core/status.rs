@@ -687,9 +687,7 @@ impl Viewer<'_> {
 
     /// When the agent reboots the host, if a window is waited for.
     fn reboots_at(&self) -> Option<Wall> {
-        let outlook = &self.decision.outlook;
-        let needed = matches!(outlook, Outlook::AwaitsBoot { .. })
-            || matches!(outlook, Outlook::InSync) && self.seen.reboot_why.is_some();
+        let needed = self.decision.outlook.needs_reboot(self.seen);
         let window = self.seen.reboot_window;
         window.changes.filter(|_| needed && self.policy.reboots && !window.open)
     }

@@ -418,17 +418,7 @@ impl Host {
         jobs: &[Job],
         running: Option<&StorePath>,
     ) -> BTreeSet<StorePath> {
-        let built = jobs.iter().filter_map(|job| match &job.work {
-            Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
-                Realised::Built { system } => Some(system),
-                Realised::NoSuchHost { .. }
-                | Realised::Failed { .. }
-                | Realised::Damaged { .. }
-                | Realised::Refused { .. }
-                | Realised::Cancelled => None,
-            },
-            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => None,
-        });
+        let built = jobs.iter().filter_map(Job::built);
         let target = memory.target.as_ref().map(|target| target.commit);
         let known = memory.systems.iter().filter(|known| Some(known.commit) == target);
         known

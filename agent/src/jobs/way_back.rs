@@ -27,6 +27,10 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Starts D-Bus and logind anew.
 pub(super) async fn restart_bus() {
     let Some(systemd) = connect().await else { return };
+    restart_bus_units(&systemd).await;
+}
+
+async fn restart_bus_units(systemd: &Systemd) {
     for unit in BUS {
         if let Err(error) = systemd.restart_unit(unit, START).await {
             tracing::warn!(unit, "could not be restarted: {}", words(&error));
@@ -41,11 +45,7 @@ pub(super) async fn revive(baseline: Option<&Baseline>) {
     if let Err(error) = systemd.reload().await {
         tracing::warn!("systemd could not read its units: {}", words(&error));
     }
-    for unit in BUS {
-        if let Err(error) = systemd.restart_unit(unit, START).await {
-            tracing::warn!(unit, "could not be restarted: {}", words(&error));
-        }
-    }
+    restart_bus_units(&systemd).await;
     if let Err(error) = systemd.start_unit("default.target", START).await {
         tracing::warn!("default.target could not be started: {}", words(&error));
     }

@@ -123,8 +123,7 @@ impl Decider<'_> {
     /// still needs a reboot after it would need the next one too.
     pub(super) fn reboot_pending(&self, outlook: &Outlook) -> Option<&StorePath> {
         let default = &self.seen.profile.as_ref()?.system;
-        let needed = matches!(outlook, Outlook::AwaitsBoot { .. })
-            || matches!(outlook, Outlook::InSync) && self.seen.reboot_why.is_some();
+        let needed = outlook.needs_reboot(self.seen);
         let before =
             self.memory.rebooted.as_ref().is_some_and(|asked| {
                 asked.system == *default && asked.boot_id != self.seen.boot_id

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::core::backoff;
 use crate::core::guardian::Phase;
 use crate::core::job::{
-    DeploymentId, How, JobId, Kind, Order, Realised, Refusal, SwitchOrder, Target, Verdict,
+    DeploymentId, How, JobId, Kind, Order, Refusal, SwitchOrder, Target, Verdict,
 };
 use crate::core::memory::{Deployment, Experiment, Memory, Stuck, Subject, Trouble};
 use crate::core::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
@@ -205,6 +205,14 @@ pub enum Outlook {
     },
     /// Due now.
     Due(Box<Step>),
+}
+
+impl Outlook {
+    /// Whether the host has to be rebooted for what is in force.
+    pub fn needs_reboot(&self, seen: &Seen) -> bool {
+        matches!(self, Self::AwaitsBoot { .. })
+            || matches!(self, Self::InSync) && seen.reboot_why.is_some()
+    }
 }
 
 /// A remote that does not answer is asked at least this often.

@@ -6,18 +6,8 @@ impl Decider<'_> {
     /// Whether a system is safe from the garbage collector: by a root, or by
     /// the link that its realise job left.
     pub(super) fn is_kept(&self, system: &StorePath) -> bool {
-        let built = |job: &Job| match &job.work {
-            Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
-                Realised::Built { system: built } => built == system,
-                Realised::NoSuchHost { .. }
-                | Realised::Failed { .. }
-                | Realised::Damaged { .. }
-                | Realised::Refused { .. }
-                | Realised::Cancelled => false,
-            },
-            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => false,
-        };
-        self.seen.roots.values().any(|root| root == system) || self.seen.jobs.iter().any(built)
+        self.seen.roots.values().any(|root| root == system)
+            || self.seen.jobs.iter().any(|job| job.built() == Some(system))
     }
 
     pub(super) fn keep_roots(&self) -> Option<Step> {
