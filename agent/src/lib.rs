@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod network;
 pub mod nix;
 pub mod preflight;
+pub mod publish;
 pub mod store;
 pub mod systemd;
 pub mod watch;

@@ -21,6 +21,7 @@ use toml::de::DeTable;
 use crate::core::policy::{OnKernelChange, OnRollbackFailure};
 use crate::windows::{TimeZone, Windows};
 
+mod cache;
 mod document;
 pub mod duration;
 mod nix_options;
@@ -31,6 +32,7 @@ mod unbuilt;
 mod value;
 mod wording;
 
+pub use cache::Cache;
 pub use problem::{Problem, Problems};
 
 /// Larger is not a configuration, and would only cost memory.
@@ -68,6 +70,8 @@ pub struct Config {
     pub reboot: Option<Reboot>,
     /// What a system must prove.
     pub health: Health,
+    /// The cluster's binary cache; without it none is used.
+    pub cache: Option<Cache>,
     /// Whether there is a listener for metrics.
     pub metrics: Metrics,
 }

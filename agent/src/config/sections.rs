@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::cache::cache;
 use super::section::Section;
 use super::value::{self, absolute, count, duration, flag, positive, text};
 use super::{
@@ -41,6 +42,7 @@ pub(super) fn config(s: &Section<'_>, kernel_hostname: &str) -> Config {
         retry: retry(&s.section("retry")),
         reboot: reboot(s, direct),
         health: health(&s.section("health"), direct),
+        cache: cache(s),
         metrics: metrics(&s.section("metrics")),
         hostname,
     }

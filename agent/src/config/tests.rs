@@ -151,7 +151,6 @@ fn what_is_not_built_is_refused_and_not_ignored() {
     let lines = [
         "hooks.on_verdict = []",
         "secrets.preflight = 'off'",
-        "cache.endpoint = 'https://cache.example.org'",
         "report.forgejo = 'https://git.example.org'",
         "branch.allowed_signers = '/x'",
         "system.evaluate = 'never'",
@@ -177,6 +176,67 @@ fn a_value_that_never_was_one_is_not_called_unsupported() {
         "system.evaluate = true",
     ] {
         assert!(!wrong(line).contains("not supported"), "{line}");
+    }
+}
+
+const CACHE: &str = "[cache]\nendpoint = 'https://cache.example.org/'\nname = 'fort'\n\
+    token_file = '/t'\npublic_key = 'fort:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='\n";
+
+#[test]
+fn a_cache_needs_what_it_is_used_for() {
+    let cache = |text: &str| parsed(&format!("{LEAST}{text}"));
+    let wrong = |text: &str| cache(text).unwrap_err().to_string();
+    let whole = cache(CACHE).unwrap().cache.unwrap();
+    assert_eq!(whole.endpoint, "https://cache.example.org");
+    assert!(whole.substitute && whole.publish && whole.jobs == 4);
+    assert_eq!(good(LEAST).cache, None);
+
+    let without = |key: &str| CACHE.replace(key, "#");
+    assert!(wrong(&without("public_key")).contains("`cache.public_key` is missing"));
+    assert!(cache(&(without("public_key") + "substitute = false")).is_ok());
+    assert!(wrong(&without("token_file")).contains("`cache.token_file` is missing"));
+    assert!(cache(&(without("token_file") + "publish = 'off'")).is_ok());
+    assert_eq!(wrong("[cache]").lines().count(), 4);
+    for (line, what) in [
+        ("jobs = 0", "from 1 to 32"),
+        ("jobs = 33", "from 1 to 32"),
+        ("upstream_keys = 'a:b'", "(no colon)"),
+        ("publish = 'always'", "must be \"after-success\" or \"off\""),
+    ] {
+        let found = wrong(&format!("{CACHE}{line}"));
+        assert!(found.contains(what), "{line}: {found}");
+    }
+}
+
+#[test]
+fn a_token_is_not_sent_in_clear_but_to_this_host() {
+    for (endpoint, good) in [
+        ("http://cache.example.org", false),
+        ("http://localhost.example.org", false),
+        ("http://127.0.0.1:8080", true),
+        ("http://[::1]:8080", true),
+        ("https://cache.example.org:8080/attic/", true),
+        ("https://user@cache.example.org", false),
+        ("https://user:pass@cache.example.org", false),
+        ("ftp://cache.example.org", false),
+        ("https://cache.example.org/?x", false),
+    ] {
+        let text = CACHE.replace("https://cache.example.org/", endpoint);
+        let parsed = parsed(&format!("{LEAST}{text}"));
+        assert_eq!(parsed.is_ok(), good, "{endpoint}: {parsed:?}");
+    }
+}
+
+#[test]
+fn more_than_one_key_can_sign_and_each_is_one() {
+    let key = "fort:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let keys = |value: &str| {
+        let text = CACHE.replace(&format!("'{key}'"), value);
+        parsed(&format!("{LEAST}{text}")).map(|config| config.cache.unwrap().public_keys)
+    };
+    assert_eq!(keys(&format!("['{key}', '{key}']")).unwrap().len(), 2);
+    for bad in ["'fort'", "'fort:AAAA='", "':AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='", "7"] {
+        assert!(keys(bad).is_err(), "{bad}");
     }
 }
 
@@ -587,7 +647,7 @@ fn wrong_types_are_named() {
 
 #[test]
 fn a_mistake_in_the_syntax_has_a_line_and_hides_none_before_it() {
-    let text = "[poll]\nintervall = '5s'\njitter = 5s\n[cache]\n";
+    let text = "[poll]\nintervall = '5s'\njitter = 5s\n[report]\n";
     insta::assert_snapshot!(parsed(text).unwrap_err());
 }
 

@@ -400,3 +400,55 @@ pub struct RealiseProgress {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
 }
+
+/// The order of a publish job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishOrder {
+    /// The deployment that found it good, and when this was ordered.
+    #[serde(flatten)]
+    pub order: Order,
+    /// The system whose closure the cache is to have.
+    pub system: StorePath,
+}
+
+/// What a publish job is doing (`progress.json`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PublishProgress {
+    /// `asking` or `sending`.
+    pub phase: String,
+    /// Paths that the cache has confirmed, and to send in all.
+    pub sent: u64,
+    /// See `sent`.
+    pub to_send: u64,
+    /// Paths that are given up for now, with those that refer to them.
+    pub given_up: u64,
+    /// Bytes sent, uncompressed, and to send in all.
+    pub bytes: u64,
+    /// See `bytes`.
+    pub bytes_expected: u64,
+    /// What is being sent: the name of one path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// What went wrong last, and is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// What came of a publish job (`outcome.json`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PublishOutcome {
+    /// Paths that the cache has confirmed.
+    pub sent: u64,
+    /// Bytes of these, uncompressed.
+    pub bytes: u64,
+    /// Paths that the cache lacks still, as far as that is known.
+    pub left: u64,
+    /// Why, and what to do; none: it has everything.
+    pub cause: Option<String>,
+    /// It was stopped, as asked.
+    pub cancelled: bool,
+    /// How long it took, in milliseconds.
+    pub took: u64,
+}
