@@ -16,9 +16,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::failure::{PollError, one_line};
+use super::failure::PollError;
 use super::{Related, Remote, clone};
 use crate::core::types::Commit;
+use crate::transport::one_line;
 
 const REQUEST_LIMIT: u64 = 1 << 20;
 const REPLY_LIMIT: u64 = 4 << 20;

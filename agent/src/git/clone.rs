@@ -213,11 +213,11 @@ fn beside(clone: &Path, suffix: &str) -> PathBuf {
 
 fn local(what: &str, error: &(dyn std::error::Error + 'static)) -> FetchError {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    let full = super::failure::chain(error)
+    let full = crate::transport::chain(error)
         .filter_map(|e| e.downcast_ref::<io::Error>())
         .any(|e| matches!(e.kind(), StorageFull | QuotaExceeded));
     if full {
         return FetchError::DiskFull;
     }
-    FetchError::Local(super::failure::one_line(&format!("{what}: {error}")))
+    FetchError::Local(crate::transport::one_line(&format!("{what}: {error}")))
 }

@@ -22,9 +22,9 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::objs::tree::{EntryKind, EntryMode};
 
-use super::failure::one_line;
 use super::repository::{self, Damage};
 use crate::core::types::Commit;
+use crate::transport::one_line;
 
 /// Deeper than any project, and well within the stack.
 const MAX_DEPTH: usize = 100;

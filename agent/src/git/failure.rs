@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::transport::{Broken, find};
+
 /// Why a remote could not be asked. `Display` is one line: what is wrong, and
 /// what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -110,78 +112,10 @@ impl PollError {
     }
 
     fn from_chain(error: &(dyn Error + 'static), limit: Duration, timed_out: bool) -> Self {
-        if let Some(tls) = find::<rustls::Error>(error) {
-            return Self::Tls(tls_in_words(tls));
-        }
-        if timed_out {
-            return Self::Stalled { after: limit };
-        }
-        let ended =
-            find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof);
-        // rustls says this with a link to its manual.
-        Self::Unreachable(if ended { "the connection was closed".into() } else { innermost(error) })
-    }
-}
-
-/// One line, without control characters, at most 300 bytes: what a server
-/// says ends up in a log.
-pub(super) fn one_line(text: &str) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut line = clean.take(300).collect::<String>();
-    while line.len() > 300 {
-        line.pop();
-    }
-    line.trim().to_owned()
-}
-
-/// Every error below `error`, itself first. `io::Error` hides the error that
-/// it wraps from `source`, so that one is looked into.
-pub(super) fn chain<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    // No real chain is this long; a cyclic one must end.
-    std::iter::successors(Some(error), |&error| {
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        match wrapped {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
-    .take(32)
-}
-
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    chain(error).find_map(|e| e.downcast_ref())
-}
-
-/// The cause at the bottom says it in the operating system's words; the ones
-/// above it say "error sending request" and repeat the address.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let words: Vec<_> =
-        chain(error).filter(|e| !e.is::<reqwest::Error>()).map(|e| e.to_string()).collect();
-    let last = words.last().cloned().unwrap_or_else(|| "the request failed".into());
-    let dns = words.iter().any(|w| w.contains("dns error"));
-    one_line(&if dns && !last.contains("dns") { format!("name lookup: {last}") } else { last })
-}
-
-fn tls_in_words(error: &rustls::Error) -> String {
-    use rustls::CertificateError as C;
-    if let rustls::Error::InvalidCertificate(reason) = error {
-        if matches!(reason, C::UnknownIssuer) {
-            return "the certificate is from an unknown issuer: set ca_file to the issuer's".into();
-        }
-        if matches!(reason, C::BadSignature) {
-            return "the certificate is not signed by the issuer in ca_file".into();
-        }
-        if matches!(reason, C::Expired | C::ExpiredContext { .. }) {
-            return "the certificate has expired: renew it, or set this host's clock".into();
-        }
-        if matches!(reason, C::NotValidYet | C::NotValidYetContext { .. }) {
-            return "the certificate is not valid yet: is this host's clock right?".into();
-        }
-        if matches!(reason, C::NotValidForName | C::NotValidForNameContext { .. }) {
-            return "the certificate is for another name: check the url".into();
+        match Broken::of(error, timed_out, "set ca_file to the issuer's") {
+            Broken::Tls(what) => Self::Tls(what),
+            Broken::Late => Self::Stalled { after: limit },
+            Broken::Unreachable(what) => Self::Unreachable(what),
         }
     }
-    one_line(&error.to_string())
 }

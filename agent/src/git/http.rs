@@ -18,7 +18,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use super::Remote;
 use super::access::trusting;
 use super::exchange::Answer;
-use super::failure::{PollError, one_line};
+use super::failure::PollError;
+use crate::transport::one_line;
 
 /// For the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -203,5 +204,5 @@ fn redirect_target(answer: &Response) -> String {
 }
 
 fn words(error: &reqwest::Error) -> String {
-    super::failure::chain(error).last().map(|e| one_line(&e.to_string())).unwrap_or_default()
+    crate::transport::chain(error).last().map(|e| one_line(&e.to_string())).unwrap_or_default()
 }

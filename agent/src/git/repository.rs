@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use gix::bstr::ByteSlice as _;
 use serde::{Deserialize, Serialize};
 
-use super::failure::one_line;
 use crate::core::seen::Relation;
 use crate::core::types::Commit;
+use crate::transport::one_line;
 
 /// Two commits and how they relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

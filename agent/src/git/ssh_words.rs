@@ -5,7 +5,8 @@
 //! on as it is.
 
 use super::Remote;
-use super::failure::{PollError, one_line};
+use super::failure::PollError;
+use crate::transport::one_line;
 
 /// The failure behind a session that ended. `own`: it was ssh that failed, and
 /// not the program on the far side.

@@ -4,7 +4,6 @@
 //! What can take long (polls, fetches, checks, jobs) runs beside the loop and
 //! comes back as an event; the loop itself never waits for any of it.
 
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +26,6 @@ use self::service::ServiceManager;
 use self::world::Host;
 use crate::config::Config;
 use crate::control::{Command, Control, Shown, Told};
-use crate::core::backoff::Luck;
 use crate::core::decide::{Decision, Step, decide};
 use crate::core::memory::{Entry, Memory};
 use crate::core::policy::Policy;
@@ -154,13 +152,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn find_nix(config: &Config) -> anyhow::Result<Nix> {
-    let settings = Settings {
-        bin_dir: config.nix.bin_dir.clone(),
-        store: config.nix.store.clone(),
-        options: config.nix.options.clone(),
-        home: config.state_dir.join("home"),
-        cache: config.state_dir.join("cache"),
-    };
+    let settings = Settings::of(config);
     files::private_directory(&settings.home)?;
     files::private_directory(&settings.cache)?;
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -418,10 +410,4 @@ impl Agent {
             !same
         });
     }
-}
-
-/// From the operating system's randomness, by way of the standard library.
-fn luck() -> Luck {
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    Luck(u16::from_le_bytes([random.to_le_bytes()[0], random.to_le_bytes()[1]]))
 }

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::Event;
-use super::luck;
+use crate::chance::luck;
 use crate::clock;
 use crate::config::Config;
 use crate::core::seen::{self, Heads, Relation, Relations};

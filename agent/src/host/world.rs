@@ -8,10 +8,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
+use super::Event;
 use super::before::{self, Before, Found};
 use super::reboots::Reboots;
 use super::remotes::{Remotes, git_remote};
-use super::{Event, luck};
+use crate::chance::luck;
 use crate::clock;
 use crate::config::{Config, FailedUnits, Kind, Runner};
 use crate::core::decide::Step;

@@ -1,0 +1,58 @@
+//! A token in a file that somebody else writes: read at every use, for it may
+//! come later, and may be replaced at any time.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// Larger than any token; smaller than a mistake.
+const LIMIT: u64 = 16 << 10;
+
+/// There is no token to use.
+#[derive(Debug, thiserror::Error)]
+pub enum NoToken {
+    /// It is still to come.
+    #[error("waiting for a token: {} is absent or empty", file.display())]
+    Absent {
+        /// Where it is expected.
+        file: PathBuf,
+    },
+    /// What is there is no token. Nothing of it is repeated.
+    #[error("the token in {} {what}", file.display())]
+    Unusable {
+        /// Where it was read.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// The token as it is now.
+pub fn read(file: &Path) -> Result<String, NoToken> {
+    let unusable = |what: &str| NoToken::Unusable { file: file.into(), what: what.into() };
+    let text = match small_file(file, LIMIT) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| unusable("is not text"))?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(unusable(&format!("cannot be read: {e}"))),
+    };
+    let token = text.trim_end_matches(['\n', '\r', ' ', '\t']);
+    if token.is_empty() {
+        return Err(NoToken::Absent { file: file.into() });
+    }
+    if token.chars().any(char::is_control) {
+        return Err(unusable("has more than one line"));
+    }
+    Ok(token.to_owned())
+}
+
+/// A regular file of at most `limit` bytes. A pipe would be waited for.
+pub(crate) fn small_file(file: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(file)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > limit {
+        return Err(io::Error::other(format!("larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
