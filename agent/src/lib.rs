@@ -3,8 +3,10 @@
 //! `core` decides and touches nothing; every other module knows one outside
 //! party and decides nothing. ARCHITECTURE.md tells how they hang together.
 
+pub mod attic;
 pub mod boot_loader;
 pub mod bus;
+pub mod chance;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -21,12 +23,15 @@ pub mod journal;
 pub mod logging;
 pub mod machine;
 pub mod metrics;
+pub mod nar;
 pub mod network;
 pub mod nix;
 pub mod preflight;
 pub mod publish;
 pub mod store;
 pub mod systemd;
+pub mod token;
+pub mod transport;
 pub mod watch;
 pub mod web;
 pub mod windows;

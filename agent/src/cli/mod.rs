@@ -17,6 +17,7 @@ use crate::config::{self, Config, Problems};
 mod ask;
 mod check;
 mod past;
+mod push;
 pub(crate) mod standing;
 mod text;
 
@@ -33,7 +34,6 @@ const UNBUILT: &[&str] = &[
     "suspend",
     "resume",
     "rollback",
-    "push",
     "release",
     "completions",
     "man",
@@ -85,6 +85,15 @@ enum Command {
     CheckConfig {
         /// Another file than --config says
         path: Option<PathBuf>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Give the configured cache what it lacks of store paths and all that they
+    /// refer to
+    Push {
+        /// Store paths, or links to them such as ./result
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
         #[command(flatten)]
         format: Format,
     },
@@ -164,6 +173,9 @@ fn perform(line: Line) -> ExitCode {
         }
         Command::Retry { commit, format } => {
             with_config(&|config| ask::retry(config, commit.as_deref(), format.json))
+        }
+        Command::Push { paths, format } => {
+            with_config(&|config| push::push(config, &paths, format.json))
         }
         Command::CheckConfig { path: other, format } => {
             tell(&check::check(other.as_deref().unwrap_or(&path), format.json))

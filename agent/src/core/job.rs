@@ -451,4 +451,16 @@ pub struct PublishOutcome {
     pub cancelled: bool,
     /// How long it took, in milliseconds.
     pub took: u64,
+    /// The first of the paths that could not be sent. What refers to them was
+    /// not sent either, and is not named.
+    pub failed: Vec<FailedPath>,
+}
+
+/// A path that could not be published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedPath {
+    /// The path.
+    pub path: StorePath,
+    /// Why, and what to do.
+    pub why: String,
 }

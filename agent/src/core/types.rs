@@ -103,6 +103,11 @@ impl StorePath {
         &self.0[Self::STORE.len()..]
     }
 
+    /// The hash in its name: 32 digits of Nix's base 32.
+    pub fn hash(&self) -> &str {
+        self.base_name().split_at_checked(32).map_or("", |(hash, _)| hash)
+    }
+
     /// From any path at or below a store path, the store path.
     pub fn containing(text: &str) -> Result<Self, Malformed> {
         let rest = text.strip_prefix(Self::STORE).unwrap_or_default();

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::log::{Phase, Progress};
 pub use self::store_root::StoreRoot;
 use crate::command::{CannotStart, Command, Finished, plain};
+use crate::config::Config;
 
 /// What Nix reads from the environment and we hand on: where its certificates
 /// are, and the proxies (libcurl knows both spellings).
@@ -71,6 +72,19 @@ pub struct Settings {
     pub home: PathBuf,
     /// Below state_dir.
     pub cache: PathBuf,
+}
+
+impl Settings {
+    /// As a configuration has them.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            bin_dir: config.nix.bin_dir.clone(),
+            store: config.nix.store.clone(),
+            options: config.nix.options.clone(),
+            home: config.state_dir.join("home"),
+            cache: config.state_dir.join("cache"),
+        }
+    }
 }
 
 /// There is no Nix where it was looked for.

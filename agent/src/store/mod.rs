@@ -195,6 +195,20 @@ impl Store {
         ask!(self, self.limit, |connection| connection.is_valid(path))
     }
 
+    /// Keeps a path, and all that it refers to, from the garbage collector for
+    /// as long as this is connected.
+    pub async fn keep(&mut self, path: &StorePath) -> Result<(), StoreFailed> {
+        ask!(self, self.limit, |connection| connection.add_temp_root(path))
+    }
+
+    /// The contents of a path, packed, as the store's daemon reads them: for
+    /// what cannot be read otherwise.
+    pub async fn nar(mut self, path: &StorePath, size: u64) -> Result<Nar, StoreFailed> {
+        ask!(self, self.limit, |connection| connection.nar_from_path(path))?;
+        let connection = self.connection.ok_or(StoreFailed::Gone { said: String::new() })?;
+        Ok(Nar { connection, left: size, limit: self.limit })
+    }
+
     /// Which of these paths the store has.
     pub async fn valid_paths(
         &mut self,
@@ -247,6 +261,26 @@ impl Store {
         paths: &[StorePath],
     ) -> Result<Vec<Option<PathInfo>>, StoreFailed> {
         ask!(self, self.limit, |connection| connection.path_infos(paths))
+    }
+}
+
+/// The contents of a path, as they come.
+pub struct Nar {
+    connection: Connection,
+    left: u64,
+    limit: Duration,
+}
+
+impl Nar {
+    /// The next of it, at most as much as fits; 0 at its end.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, StoreFailed> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let read = within(self.limit, self.connection.reader.some(&mut buffer[..most])).await?;
+        self.left -= read as u64;
+        Ok(read)
     }
 }
 

@@ -9,8 +9,10 @@ use super::{Missing, NarHash, PathInfo, StoreFailed, Wanted};
 use crate::core::types::StorePath;
 
 const IS_VALID_PATH: u64 = 1;
+const ADD_TEMP_ROOT: u64 = 11;
 const QUERY_PATH_INFO: u64 = 26;
 const QUERY_VALID_PATHS: u64 = 31;
+const NAR_FROM_PATH: u64 = 38;
 const QUERY_MISSING: u64 = 40;
 
 impl Connection {
@@ -18,6 +20,19 @@ impl Connection {
         self.send(&Request::default().number(IS_VALID_PATH).word(path.as_str())).await?;
         self.answered().await?;
         self.reader.flag().await
+    }
+
+    /// Until the conversation ends.
+    pub(super) async fn add_temp_root(&mut self, path: &StorePath) -> Result<(), StoreFailed> {
+        self.send(&Request::default().number(ADD_TEMP_ROOT).word(path.as_str())).await?;
+        self.answered().await?;
+        self.reader.number().await.map(|_always_one| ())
+    }
+
+    /// Its packed contents come next, and nothing says how long they are.
+    pub(super) async fn nar_from_path(&mut self, path: &StorePath) -> Result<(), StoreFailed> {
+        self.send(&Request::default().number(NAR_FROM_PATH).word(path.as_str())).await?;
+        self.answered().await
     }
 
     pub(super) async fn valid_paths(

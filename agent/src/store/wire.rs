@@ -58,6 +58,15 @@ impl Reader {
         Ok(bytes)
     }
 
+    /// Bytes as they come, without a length before them: as many as are there,
+    /// and at least one.
+    pub(super) async fn some(&mut self, buffer: &mut [u8]) -> Result<usize, StoreFailed> {
+        match self.from.read(buffer).await.map_err(gone)? {
+            0 => Err(StoreFailed::Gone { said: String::new() }),
+            read => Ok(read),
+        }
+    }
+
     /// A string that something is decided by.
     pub(super) async fn word(&mut self) -> Result<String, StoreFailed> {
         let bytes = self.bytes(SHORT).await?;

@@ -1,0 +1,178 @@
+//! Why the cache was of no use, told apart by what a person would do about it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::claims::{self, Token};
+use crate::token::NoToken;
+
+/// Why the cache was of no use. `Display` is one line: what is wrong, and what
+/// to do. No text in here has the token in it.
+#[derive(Debug, thiserror::Error)]
+pub enum AtticFailed {
+    /// There is no token to send.
+    #[error(transparent)]
+    NoToken(#[from] NoToken),
+    /// 401: the server takes us for anybody.
+    #[error("the cache does not accept the token (401): {why}; put a valid one in {}", file.display())]
+    Unauthorized {
+        /// What is wrong with it, as far as that can be seen.
+        why: String,
+        /// Where it came from.
+        file: PathBuf,
+        /// The token that was sent.
+        token: Token,
+    },
+    /// 403: known, and not allowed.
+    #[error("the token in {} may not do this (403): it needs r and w on `{cache}`", file.display())]
+    Forbidden {
+        /// The cache's name.
+        cache: String,
+        /// Where it came from.
+        file: PathBuf,
+    },
+    /// The server has no such cache.
+    #[error("the server has no cache `{cache}`: check cache.name, or create it")]
+    NoSuchCache {
+        /// The name that it does not know.
+        cache: String,
+    },
+    /// Whoever answers is not an Attic server.
+    #[error("this is not an Attic server ({found}): check cache.endpoint")]
+    NotAttic {
+        /// What answered instead.
+        found: String,
+    },
+    /// A redirect. None is followed: the token goes to the configured address
+    /// and to no other.
+    #[error("the cache redirects to {to}: if that is right, make it cache.endpoint")]
+    Redirected {
+        /// Where to, without user, password and query.
+        to: String,
+    },
+    /// 413.
+    #[error(
+        "it is larger than a proxy in front of the cache lets through (413): raise the proxy's limit (nginx: client_max_body_size 0)"
+    )]
+    TooLarge,
+    /// The server refuses what was sent.
+    #[error("the cache refuses it ({status}): {said}")]
+    Rejected {
+        /// The status.
+        status: u16,
+        /// What it said of it.
+        said: String,
+    },
+    /// Its paths live elsewhere than this host's.
+    #[error("the cache is for the store {theirs}, this host's is /nix/store")]
+    OtherStore {
+        /// Where they live.
+        theirs: String,
+    },
+    /// The server cannot, at the moment.
+    #[error("the cache has a trouble of its own ({status}): {said}")]
+    Server {
+        /// The status.
+        status: u16,
+        /// What it said of it.
+        said: String,
+    },
+    /// The connection could not be made private.
+    #[error("TLS: {what}")]
+    Tls {
+        /// Why.
+        what: String,
+    },
+    /// No name, no route, nobody listening, or the connection broke.
+    #[error("the cache cannot be reached: {what}")]
+    Unreachable {
+        /// Why.
+        what: String,
+    },
+    /// It was silent, or took nothing, for this long.
+    #[error("the cache makes no way for {} s", limit.as_secs())]
+    Late {
+        /// The limit that was exceeded.
+        limit: Duration,
+    },
+    /// It answered, and not as it should.
+    #[error("the cache's answer cannot be understood: {what}")]
+    Malformed {
+        /// What was expected or found.
+        what: String,
+    },
+}
+
+impl AtticFailed {
+    /// Whether the same may succeed in a while, with nobody doing anything.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Server { .. }
+            | Self::Unreachable { .. }
+            | Self::Late { .. }
+            | Self::Malformed { .. } => true,
+            Self::NoToken(_)
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::NoSuchCache { .. }
+            | Self::NotAttic { .. }
+            | Self::Redirected { .. }
+            | Self::TooLarge
+            | Self::Rejected { .. }
+            | Self::OtherStore { .. }
+            | Self::Tls { .. } => false,
+        }
+    }
+
+    /// Whether it is about the one path that was sent, so that others may well
+    /// be taken.
+    pub fn is_about_the_path(&self) -> bool {
+        match self {
+            Self::TooLarge | Self::Rejected { .. } => true,
+            Self::NoToken(_)
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::NoSuchCache { .. }
+            | Self::NotAttic { .. }
+            | Self::Redirected { .. }
+            | Self::OtherStore { .. }
+            | Self::Server { .. }
+            | Self::Tls { .. }
+            | Self::Unreachable { .. }
+            | Self::Late { .. }
+            | Self::Malformed { .. } => false,
+        }
+    }
+
+    pub(super) fn odd_token(file: &Path) -> Self {
+        let what = "cannot be sent: it has characters that no token has".into();
+        Self::NoToken(NoToken::Unusable { file: file.into(), what })
+    }
+}
+
+/// An answer that is no success, before it is known what it means here.
+pub(super) enum Refused {
+    Unauthorized,
+    Forbidden,
+    NoSuchCache,
+    Other(AtticFailed),
+}
+
+impl Refused {
+    /// With what is known on this side.
+    pub(super) fn explained(self, token: &Token, cache: &str, file: &Path) -> AtticFailed {
+        let (cache_name, file) = (cache.to_owned(), file.to_owned());
+        match self {
+            Self::Unauthorized => {
+                let why = claims::fault(token.as_str(), cache);
+                let why = why.unwrap_or_else(|| {
+                    "it is another server's, or was revoked by a new secret".into()
+                });
+                AtticFailed::Unauthorized { why, file, token: token.clone() }
+            }
+            Self::Forbidden => AtticFailed::Forbidden { cache: cache_name, file },
+            Self::NoSuchCache => AtticFailed::NoSuchCache { cache: cache_name },
+            Self::Other(failed) => failed,
+        }
+    }
+}
