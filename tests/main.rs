@@ -6,6 +6,7 @@ mod deploy;
 mod face;
 mod fixture;
 mod git;
+mod nar;
 mod nix;
 mod preflight;
 mod store;
