@@ -81,8 +81,8 @@ struct Counters {
     connections: AtomicU64,
     requests: AtomicU64,
     authorized: AtomicU64,
-    received: AtomicU64,
-    sent: AtomicU64,
+    received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
     held: AtomicU64,
 }
 
@@ -277,7 +277,7 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Makes a CA, writes its certificate, and returns a server's configuration.
-fn certify(ca_file: &Path, name: &str) -> Arc<tokio_rustls::rustls::ServerConfig> {
+pub(super) fn certify(ca_file: &Path, name: &str) -> Arc<tokio_rustls::rustls::ServerConfig> {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

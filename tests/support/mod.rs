@@ -1,5 +1,7 @@
 //! Real parts for the tests, and the demo, to work on.
 
+pub(crate) mod attic;
+pub(crate) mod counted;
 pub(crate) mod forge;
 pub(crate) mod grown;
 pub(crate) mod measure;

@@ -4,10 +4,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -17,11 +15,12 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::cgi::backend;
-use super::{Fault, Shared};
+use super::{Counters, Fault, Shared};
+use crate::support::counted::Counted;
 
 pub(super) async fn listen(
     listener: TcpListener,
@@ -75,7 +74,8 @@ async fn connection(
     }
     tcp.set_nodelay(true)?;
     let stream = tokio_rustls::TlsAcceptor::from(tls).accept(tcp).await?;
-    let counted = Counted { inner: stream, shared: shared.clone() };
+    let Counters { received, sent, .. } = &shared.counters;
+    let counted = Counted { inner: stream, received: received.clone(), sent: sent.clone() };
     let service = hyper::service::service_fn(|request| answer(request, shared.clone()));
     // The service fails to have the connection dropped.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -232,46 +232,4 @@ fn page(status: StatusCode, text: &str) -> Response<Body> {
     let page =
         Response::builder().status(status).header("content-type", "text/html; charset=utf-8");
     page.body(full(text.to_owned())).unwrap()
-}
-
-/// A stream that counts what goes through it.
-struct Counted<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.inner).poll_read(context, buffer);
-        let read = buffer.filled().len() - before;
-        self.shared.counters.received.fetch_add(read as u64, Ordering::SeqCst);
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
-        if let Poll::Ready(Ok(written)) = &result {
-            self.shared.counters.sent.fetch_add(*written as u64, Ordering::SeqCst);
-        }
-        result
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
 }

@@ -1,0 +1,188 @@
+//! Who may do what, and what everybody else is told.
+
+use base64::Engine as _;
+
+use super::ask::{Answer, Subject, contents, info, unique};
+use crate::support::attic::Claims;
+
+const UNAUTHORIZED: (u16, &str, &str) = (401, "Unauthorized", "Unauthorized.");
+const NO_CACHE: (u16, &str, &str) = (404, "NoSuchCache", "The requested cache does not exist.");
+const ACCESS: (u16, &str, &str) =
+    (403, "AccessError", "Access error: User does not have permission to complete this action.");
+
+#[track_caller]
+fn assert_error(answer: &Answer, (code, error, message): (u16, &str, &str)) {
+    assert_eq!(answer.error(), (code, error.to_owned(), message.to_owned()));
+    assert_eq!(answer.header("www-authenticate"), None);
+}
+
+/// The three calls of an agent.
+fn all_three(subject: &Subject, cache: &str, token: &str) -> [Answer; 3] {
+    let nar = contents(10);
+    [
+        subject.config(cache).bearer(token).send(),
+        subject.missing(cache, &[unique()]).bearer(token).send(),
+        subject.upload(&info(cache, &nar), &nar).bearer(token).send(),
+    ]
+}
+
+#[test]
+fn a_token_that_is_not_good_counts_as_none() {
+    let subject = Subject::new();
+    let good = || Claims::new(&subject.cache, &["r", "w"]);
+    let forged = good().sign(b"another secret");
+    let token = subject.token(&["r", "w"]);
+    let (first, last) = token.split_at(60);
+    let damaged = format!("{first}{}", last.replacen(|_: char| true, "_", 1));
+    for token in [
+        subject.sign(&good().expires_in(-1)),
+        subject.sign(&good().begins_in(30)),
+        subject.sign(&Claims::new("other", &["r", "w"])),
+        subject.sign(&Claims::new("other-*", &["r", "w"])),
+        forged,
+        damaged,
+        "nonsense".into(),
+        String::new(),
+    ] {
+        // Whether there is such a cache or not.
+        for cache in [&subject.cache, "absent"] {
+            for answer in all_three(&subject, cache, &token) {
+                assert_error(&answer, UNAUTHORIZED);
+            }
+        }
+    }
+    assert_error(&subject.config(&subject.cache).send(), UNAUTHORIZED);
+}
+
+#[test]
+fn time_is_taken_exactly() {
+    let subject = Subject::new();
+    let at = |claims: Claims| {
+        subject.config(&subject.cache).bearer(&subject.sign(&claims)).send().status
+    };
+    let claims = || Claims::new(&subject.cache, &["r"]);
+    assert_eq!(at(claims().begins_in(0)), 200);
+    assert_eq!(at(claims().begins_in(5)), 401);
+    assert_eq!(at(claims().expires_in(5)), 200);
+    assert_eq!(at(claims().expires_in(-1)), 401);
+}
+
+#[test]
+fn whoever_may_do_something_else_is_told_so() {
+    let subject = Subject::new();
+    let with = |bits: &[&str]| all_three(&subject, &subject.cache, &subject.token(bits));
+    let [config, missing, upload] = with(&["r"]);
+    assert_eq!(config.status, 200);
+    assert_error(&missing, ACCESS);
+    assert_error(&upload, ACCESS);
+    let [config, missing, upload] = with(&["w"]);
+    assert_error(&config, ACCESS);
+    assert_eq!((missing.status, upload.status), (200, 200));
+    for answer in with(&["d"]) {
+        assert_error(&answer, ACCESS);
+    }
+    assert_eq!(with(&["r", "w"]).map(|answer| answer.status), [200; 3]);
+}
+
+#[test]
+fn an_absent_cache_is_told_to_whoever_may_know() {
+    let subject = Subject::new();
+    let token = subject.sign(&Claims::new("absent-*", &["r"]));
+    for answer in all_three(&subject, "absent-one", &token) {
+        assert_error(&answer, NO_CACHE);
+    }
+}
+
+#[test]
+fn patterns_match_and_the_very_name_goes_first() {
+    let subject = Subject::new();
+    let config = |claims| subject.config(&subject.cache).bearer(&subject.sign(&claims)).send();
+    assert_eq!(config(Claims::new("*", &["r"])).status, 200);
+    assert_eq!(config(Claims::new("test-*", &["r"])).status, 200);
+    assert_error(&config(Claims::new("*-test", &["r"])), UNAUTHORIZED);
+    let both = Claims::new("*", &["r"]).and(&subject.cache, &["w"]);
+    assert_error(&config(both), ACCESS);
+}
+
+#[test]
+fn the_token_may_be_a_password() {
+    let subject = Subject::new();
+    let pair = format!("anybody:{}", subject.token(&["r"]));
+    let basic = base64::engine::general_purpose::STANDARD.encode(pair);
+    for scheme in ["Basic", "bAsIc"] {
+        let ask = subject.config(&subject.cache);
+        assert_eq!(ask.header("Authorization", &format!("{scheme} {basic}")).send().status, 200);
+    }
+}
+
+#[test]
+fn everybody_reads_a_public_cache_and_nobody_is_unknown_to_it() {
+    let subject = Subject::public();
+    let nar = contents(10);
+    let info = info(&subject.cache, &nar);
+    assert_eq!(subject.upload(&info, &nar).bearer(&subject.token(&["w"])).send().status, 200);
+    let hash = info["store_path_hash"].as_str().unwrap();
+    for file in ["nix-cache-info", &format!("{hash}.narinfo"), &format!("nar/{hash}.nar")] {
+        let answer = subject.ask("GET", &format!("/{}/{file}", subject.cache)).send();
+        assert_eq!(answer.status, 200, "{file}");
+        assert_eq!(answer.header("x-attic-cache-visibility"), Some("public"));
+    }
+    // So an expired token is no 401 here.
+    let expired = subject.sign(&Claims::new(&subject.cache, &["r", "w"]).expires_in(-1));
+    let [config, missing, upload] = all_three(&subject, &subject.cache, &expired);
+    assert_eq!(config.status, 200);
+    assert_error(&missing, ACCESS);
+    assert_error(&upload, ACCESS);
+}
+
+#[test]
+fn a_private_cache_is_read_by_whoever_may() {
+    let subject = Subject::new();
+    let nar = contents(10);
+    let info = info(&subject.cache, &nar);
+    assert_eq!(subject.upload(&info, &nar).bearer(&subject.token(&["w"])).send().status, 200);
+    let hash = info["store_path_hash"].as_str().unwrap();
+    for file in ["nix-cache-info", &format!("{hash}.narinfo"), &format!("nar/{hash}.nar")] {
+        let ask = || subject.ask("GET", &format!("/{}/{file}", subject.cache));
+        assert_error(&ask().send(), UNAUTHORIZED);
+        assert_error(&ask().bearer(&subject.token(&["w"])).send(), ACCESS);
+        let answer = ask().bearer(&subject.token(&["r"])).send();
+        assert_eq!(answer.status, 200, "{file}");
+        assert_eq!(answer.header("x-attic-cache-visibility"), None);
+    }
+}
+
+#[test]
+fn a_cache_is_made_once_by_whoever_may() {
+    let subject = Subject::new();
+    let name = format!("new-{}", unique());
+    let with = |bits: &[&str]| {
+        let token = subject.sign(&Claims::new(&name, bits));
+        subject.create(&name, true).bearer(&token).send()
+    };
+    assert_error(&subject.create(&name, true).send(), UNAUTHORIZED);
+    assert_error(&with(&["r", "w"]), ACCESS);
+    assert_eq!(with(&["cc"]).status, 200);
+    let exists = (400, "CacheAlreadyExists", "The cache already exists.");
+    assert_error(&with(&["cc"]), exists);
+    let config = subject.config(&name).send().json();
+    assert_eq!(config["is_public"], true);
+    assert_eq!(config["upstream_cache_key_names"], serde_json::json!(["up-1"]));
+}
+
+#[test]
+fn a_refusal_does_not_wait_for_the_body() {
+    let subject = Subject::new();
+    let info = info(&subject.cache, &contents(10));
+    // A body that is announced, and never sent.
+    let refused = |token: Option<String>| {
+        let ask = subject.upload(&info, &[]);
+        match token {
+            Some(token) => ask.bearer(&token),
+            None => ask,
+        }
+        .send_head(1 << 30)
+    };
+    assert_error(&refused(None), UNAUTHORIZED);
+    assert_error(&refused(Some(subject.token(&["r"]))), ACCESS);
+}

@@ -1,0 +1,344 @@
+//! An Attic server, as faithful as it was seen to be: its checks and what it
+//! does not check, its tokens, its signatures, the words of its errors. It
+//! can be told to misbehave, and it tells what it saw.
+//!
+//! It runs in threads of its own, so that any test can use it; dropping it
+//! ends them. It keeps everything in a directory, and what one server kept the
+//! next one in the same directory has. Beside the caches of Attic it has a
+//! plain one, for `nix copy` to be measured against.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+
+use self::fault::Plan;
+use self::refusal::Refusal;
+use self::seen::Seen;
+use self::storage::{Cache, Object, Storage};
+use self::token::Permission;
+use super::forge::{certify, wait_for};
+
+mod api;
+mod body;
+mod fault;
+mod key;
+mod names;
+mod plain;
+mod refusal;
+mod seen;
+mod serve;
+mod storage;
+mod substituter;
+mod token;
+mod upload;
+
+pub(crate) use self::fault::Fault;
+pub(crate) use self::seen::{Counts, Kind, Outcome, Upload};
+pub(crate) use self::token::Claims;
+
+/// The cache that a new server has: private, and not filtered by any upstream.
+pub(crate) const CACHE: &str = "fort";
+
+type Tls = Arc<tokio_rustls::rustls::ServerConfig>;
+
+/// A running server.
+pub(crate) struct Attic {
+    address: SocketAddr,
+    name: String,
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+struct Shared {
+    scheme: &'static str,
+    storage: Storage,
+    secret: Vec<u8>,
+    plan: Mutex<Plan>,
+    seen: Seen,
+    life: watch::Sender<Life>,
+}
+
+/// A connection lives as long as the generation it was made in.
+#[derive(Clone)]
+struct Life {
+    phase: Phase,
+    generation: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Listening,
+    Refusing,
+    Over,
+}
+
+/// A request, and who asks.
+struct Asked<'a> {
+    shared: &'a Arc<Shared>,
+    claims: Option<Claims>,
+    fault: Fault,
+}
+
+impl Attic {
+    /// In a temporary directory, over plain HTTP.
+    pub(crate) fn start() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut attic = Self::start_in(temporary.path());
+        attic._temporary = Some(temporary);
+        attic
+    }
+
+    /// The same over HTTPS, with a CA of its own.
+    pub(crate) fn start_tls() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut attic = Self::start_at(temporary.path(), "127.0.0.1", "127.0.0.1:0", true);
+        attic._temporary = Some(temporary);
+        attic
+    }
+
+    /// In a directory of the caller's, which keeps what it holds.
+    pub(crate) fn start_in(dir: &Path) -> Self {
+        Self::start_at(dir, "127.0.0.1", "127.0.0.1:0", false)
+    }
+
+    /// The same for others than this machine: by its name for them, on an
+    /// address that they reach.
+    pub(crate) fn start_at(dir: &Path, name: &str, address: &str, tls: bool) -> Self {
+        let storage = Storage::open(dir);
+        let tls = tls.then(|| certify(&dir.join("ca.pem"), name));
+        let shared = Arc::new(Shared {
+            scheme: if tls.is_some() { "https" } else { "http" },
+            secret: storage.secret(),
+            storage,
+            plan: Mutex::new(Plan { fault: Fault::None, only: None, left: None }),
+            seen: Seen::default(),
+            life: watch::Sender::new(Life { phase: Phase::Listening, generation: 0 }),
+        });
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let for_thread = shared.clone();
+        let thread = std::thread::spawn(move || {
+            serve::listen(listener, address, tls.as_ref(), &for_thread);
+        });
+        let name = name.to_owned();
+        let dir = dir.to_owned();
+        let attic = Self { address, name, dir, shared, thread: Some(thread), _temporary: None };
+        if attic.shared.storage.cache(CACHE).is_none() {
+            attic.create_cache(CACHE, false, &[]);
+        }
+        attic
+    }
+
+    /// Where it is: what `[cache] endpoint` says.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("{}://{}:{}", self.shared.scheme, self.name, self.address.port())
+    }
+
+    /// Where Nix finds [`CACHE`].
+    pub(crate) fn substituter(&self) -> String {
+        format!("{}/{CACHE}", self.endpoint())
+    }
+
+    /// Where the plain cache is, which takes PUTs.
+    pub(crate) fn plain(&self) -> String {
+        format!("{}/_plain", self.endpoint())
+    }
+
+    /// Of a server over HTTPS.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
+    /// What Nix trusts [`CACHE`] by: `name:base64`.
+    pub(crate) fn public_key(&self) -> String {
+        key::public(CACHE, &self.shared.storage.cache(CACHE).unwrap().seed)
+    }
+
+    /// One more cache, as if its owner had made it.
+    pub(crate) fn create_cache(&self, name: &str, is_public: bool, upstream_keys: &[&str]) {
+        let cache = Cache {
+            seed: storage::random(),
+            is_public,
+            store_dir: "/nix/store".into(),
+            priority: 41,
+            upstream_cache_key_names: upstream_keys.iter().map(|key| (*key).into()).collect(),
+        };
+        self.shared.storage.set_cache(name, cache);
+    }
+
+    /// From now on [`CACHE`] is public, or private.
+    pub(crate) fn set_public(&self, is_public: bool) {
+        let cache = self.shared.storage.cache(CACHE).unwrap();
+        self.shared.storage.set_cache(CACHE, Cache { is_public, ..cache });
+    }
+
+    /// From now on these keys count as upstream's for [`CACHE`].
+    pub(crate) fn set_upstream_keys(&self, keys: &[&str]) {
+        let upstream_cache_key_names = keys.iter().map(|key| (*key).into()).collect();
+        let cache = self.shared.storage.cache(CACHE).unwrap();
+        self.shared.storage.set_cache(CACHE, Cache { upstream_cache_key_names, ..cache });
+    }
+
+    /// A token for [`CACHE`] with these bits, good for an hour.
+    pub(crate) fn token(&self, bits: &[&str]) -> String {
+        self.sign(&Claims::new(CACHE, bits))
+    }
+
+    /// The token of an agent.
+    pub(crate) fn token_rw(&self) -> String {
+        self.token(&["r", "w"])
+    }
+
+    /// Any other token: expired, not good yet, for other caches.
+    pub(crate) fn sign(&self, claims: &Claims) -> String {
+        claims.sign(&self.shared.secret)
+    }
+
+    /// Misbehave from now on, kept connections included. Returns when the
+    /// port is in the state asked for.
+    pub(crate) fn fault(&self, fault: Fault) {
+        let refused = fault == Fault::Refused;
+        let was_refused = self.shared.life.borrow().phase == Phase::Refusing;
+        *self.shared.plan.lock().unwrap() = Plan { fault, only: None, left: None };
+        if refused {
+            self.shared.refuse();
+        } else {
+            self.shared.life.send_modify(|life| life.phase = Phase::Listening);
+        }
+        if refused || was_refused {
+            wait_for("the port to open or close", || self.is_listening() != refused);
+        }
+    }
+
+    /// Misbehave when asked this, and only then.
+    pub(crate) fn fault_for(&self, only: Kind, fault: Fault) {
+        assert_ne!(fault, Fault::Refused, "a port is closed for everything");
+        *self.shared.plan.lock().unwrap() = Plan { fault, only: Some(only), left: None };
+    }
+
+    /// The same for so many times.
+    pub(crate) fn fault_next(&self, times: u64, only: Kind, fault: Fault) {
+        assert_ne!(fault, Fault::Refused, "a port is closed for everything");
+        *self.shared.plan.lock().unwrap() = Plan { fault, only: Some(only), left: Some(times) };
+    }
+
+    /// It is killed once it has confirmed so many uploads from now on: what is
+    /// under way then breaks, and nobody listens until [`Fault::None`].
+    pub(crate) fn dies_after(&self, uploads: u64) {
+        self.shared.seen.last_after(uploads);
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        TcpStream::connect(self.address).is_ok()
+    }
+
+    /// Drops every connection.
+    pub(crate) fn disconnect(&self) {
+        self.shared.life.send_modify(|life| life.generation += 1);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.shared.seen.counts()
+    }
+
+    /// Every Authorization that was sent here.
+    pub(crate) fn authorizations(&self) -> BTreeSet<String> {
+        self.shared.seen.authorizations()
+    }
+
+    /// The uploads in the order in which they came.
+    pub(crate) fn upload_log(&self) -> Vec<Upload> {
+        self.shared.seen.upload_log()
+    }
+
+    /// The store paths that were sent again after they had been confirmed.
+    pub(crate) fn sent_again(&self) -> Vec<String> {
+        let mut confirmed = BTreeSet::new();
+        let mut again = Vec::new();
+        for upload in self.upload_log() {
+            if confirmed.contains(&upload.store_path) {
+                again.push(upload.store_path.clone());
+            }
+            if matches!(upload.outcome, Outcome::Uploaded | Outcome::Deduplicated) {
+                confirmed.insert(upload.store_path);
+            }
+        }
+        again
+    }
+
+    /// The store paths in [`CACHE`], sorted.
+    pub(crate) fn stored(&self) -> Vec<String> {
+        let objects = self.shared.storage.objects(CACHE).into_iter();
+        let paths: BTreeSet<String> = objects.map(|object| object.store_path).collect();
+        paths.into_iter().collect()
+    }
+
+    /// Has these store paths in [`CACHE`] from now on, without contents.
+    pub(crate) fn pretend(&self, store_paths: &[&str]) {
+        for store_path in store_paths {
+            let (_, base_name) = store_path.rsplit_once('/').unwrap();
+            let object = Object {
+                store_path_hash: base_name[..32].to_owned(),
+                store_path: (*store_path).to_owned(),
+                references: Vec::new(),
+                deriver: None,
+                ca: None,
+                nar_hash: "0".repeat(64),
+                nar_size: 0,
+            };
+            self.shared.storage.set_object(CACHE, object);
+        }
+    }
+
+    /// Loses the contents of a store path, which stays "present".
+    pub(crate) fn lose(&self, store_path: &str) {
+        let objects = self.shared.storage.objects(CACHE);
+        let lost = objects.iter().find(|object| object.store_path == store_path).unwrap();
+        self.shared.storage.lose_nar(&lost.nar_hash);
+    }
+}
+
+impl Drop for Attic {
+    fn drop(&mut self) {
+        self.shared.life.send_modify(|life| {
+            life.phase = Phase::Over;
+            life.generation += 1;
+        });
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Ends every connection and listens no more.
+    fn refuse(&self) {
+        self.life.send_modify(|life| {
+            life.phase = Phase::Refusing;
+            life.generation += 1;
+        });
+    }
+}
+
+impl Asked<'_> {
+    /// By the token alone.
+    fn permission(&self, cache: &str) -> Permission {
+        self.claims.as_ref().map(|claims| claims.permission(cache)).unwrap_or_default()
+    }
+
+    /// The cache, if it may be used so.
+    fn allowed(&self, name: &str, bit: &str) -> Result<Cache, Refusal> {
+        let permission = self.permission(name);
+        let Some(cache) = self.shared.storage.cache(name) else {
+            return Err(permission.unknown());
+        };
+        permission.with_public(cache.is_public).require(bit)?;
+        Ok(cache)
+    }
+}

@@ -1,0 +1,70 @@
+//! How the server misbehaves, or what stands in front of it does.
+
+use super::seen::Kind;
+
+/// One way to misbehave; see [`super::Attic::fault`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It does not.
+    None,
+    /// This status, as the server words it for a failure of its own.
+    Status(u16),
+    /// Bodies come and go at this many bytes in a second.
+    Slow(u64),
+    /// The connection goes when half of an upload was read.
+    CutUpload,
+    /// The connection goes in the middle of the answer; what was asked for is
+    /// done.
+    CutAnswer,
+    /// No more than half of an upload is ever read.
+    StallUpload,
+    /// The rest of the answer never comes; what was asked for is done.
+    StallAnswer,
+    /// Requests are not read further than their heads, and never answered.
+    Hang,
+    /// There is no room any more when half of an upload was written.
+    FullDisk,
+    /// Every token has expired.
+    ExpiredTokens,
+    /// A proxy lets no body through that is longer: 413 and a page.
+    ProxyBody(u64),
+    /// A proxy lets no header line through that is longer: 400 and a page.
+    ProxyHeader(usize),
+    /// Every request is redirected below this address, its method kept.
+    Redirect(String),
+    /// Another web server: 200 and a page, whatever is asked.
+    WebServer,
+    /// Another web server: 404 and a page, whatever is asked.
+    NotFoundPages,
+    /// The cache's configuration says that the API is here.
+    Elsewhere(String),
+    /// Answers end in the middle, and are well-formed as far as HTTP goes.
+    Truncated,
+    /// Nobody listens.
+    Refused,
+}
+
+/// A fault, for which requests, and for how many of them.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) fault: Fault,
+    pub(super) only: Option<Kind>,
+    pub(super) left: Option<u64>,
+}
+
+impl Plan {
+    /// What to do to a request of this kind.
+    pub(super) fn take(&mut self, kind: Kind) -> Fault {
+        if self.only.is_some_and(|only| only != kind) {
+            return Fault::None;
+        }
+        match &mut self.left {
+            None => self.fault.clone(),
+            Some(0) => Fault::None,
+            Some(left) => {
+                *left -= 1;
+                self.fault.clone()
+            }
+        }
+    }
+}
