@@ -1,0 +1,127 @@
+//! What is refused, on what that rests, and what would lift it.
+
+use serde_json::json;
+
+use super::{Held, Viewer};
+use crate::core::decide::{Outlook, refusals};
+use crate::core::job::{Refusal, RefusalCause};
+use crate::core::memory::{Stuck, Trouble};
+use crate::core::select::Standing;
+
+impl Viewer<'_> {
+    pub(super) fn held(&self) -> Option<Held> {
+        if let Outlook::WrongMachine { found } = &self.decision.outlook {
+            return Some(Held {
+                cause: "machine-id".into(),
+                evidence: json!({ "configured": self.policy.machine_id, "found": found }),
+                lift: "correct machine_id in the configuration, or install the configuration \
+                       of this machine"
+                    .into(),
+            });
+        }
+        if let Some((index, standing)) = refusals(&self.decision.selection).next() {
+            return Some(self.force_push(index, standing));
+        }
+        let standings = &self.decision.selection.standings;
+        let missing = standings.contains(&Standing::BranchMissing)
+            && !standings
+                .iter()
+                .any(|standing| matches!(standing, Standing::Usable(_) | Standing::Unclear(_)));
+        if missing {
+            let remotes: Vec<_> = self
+                .policy
+                .remotes
+                .iter()
+                .zip(standings)
+                .filter(|(_, standing)| **standing == Standing::BranchMissing)
+                .map(|(name, _)| name)
+                .collect();
+            return Some(Held {
+                cause: "branch-missing".into(),
+                evidence: json!({ "branch": self.policy.release, "remotes": remotes }),
+                lift: format!("push a branch {}", self.policy.release),
+            });
+        }
+        let outlook = &self.decision.outlook;
+        if let Outlook::Stuck(trouble) = outlook {
+            return Some(self.stuck(trouble));
+        }
+        if let Outlook::Refused { refusal, .. } = outlook {
+            return Some(self.refused(refusal));
+        }
+        if let Outlook::BackingOff(Trouble { refusal: Some(refusal), .. }) = outlook {
+            return Some(self.refused(refusal));
+        }
+        None
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Held {
+        let commit = self.memory.target.as_ref().map(|target| target.commit.short());
+        let mut evidence = json!(refusal.evidence);
+        evidence["found"] = json!(refusal.detail);
+        Held {
+            cause: refusal.cause.as_str().into(),
+            evidence,
+            lift: match refusal.cause {
+                RefusalCause::DiskSpace => "make room; it is looked at again by itself".into(),
+                RefusalCause::IncompleteClosure => {
+                    "nix-store --verify --check-contents --repair, or run fort-agent retry".into()
+                }
+                RefusalCause::NoAgent => format!(
+                    "push a commit whose system has the agent, or run fort-agent accept {}",
+                    commit.unwrap_or_default()
+                ),
+            },
+        }
+    }
+
+    fn force_push(&self, index: usize, standing: Standing) -> Held {
+        let head = match standing {
+            Standing::ForcePush(head) | Standing::Rewind(head) => Some(head),
+            Standing::Unknown
+            | Standing::Silent
+            | Standing::BranchMissing
+            | Standing::Usable(_)
+            | Standing::Behind(_)
+            | Standing::Unclear(_) => None,
+        };
+        let accepted = self.memory.accepted.as_ref().map(|accepted| accepted.commit);
+        Held {
+            cause: "force-push".into(),
+            evidence: json!({
+                "remote": self.policy.remotes.get(index),
+                "branch": self.policy.release,
+                "head": head,
+                "accepted": accepted,
+                "rewind": matches!(standing, Standing::Rewind(_)),
+            }),
+            lift: format!("fort-agent accept {}", head.map(|h| h.short()).unwrap_or_default()),
+        }
+    }
+
+    fn stuck(&self, trouble: &Trouble) -> Held {
+        match &trouble.stuck {
+            Some(Stuck::NoSuchHost { hosts }) => Held {
+                cause: "no-such-host".into(),
+                evidence: json!({
+                    "hostname": self.policy.hostname,
+                    "recipe": self.policy.recipe,
+                    "hosts": hosts,
+                }),
+                lift: "push a commit that has this host, or correct hostname in the \
+                       configuration"
+                    .into(),
+            },
+            Some(Stuck::Quarantined) | None => Held {
+                cause: "quarantined".into(),
+                evidence: json!({
+                    "failures": trouble.failures,
+                    "last": trouble.cause,
+                    "at": trouble.at,
+                    "subject": trouble.subject,
+                }),
+                lift: "push a commit with another system, or run fort-agent retry".into(),
+            },
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! How things stand, in a sentence.
+
+use super::{Held, State, Viewer};
+use crate::core::decide::{Outlook, Step};
+use crate::core::guardian::{Phase, RUNGS};
+use crate::core::job::{Kind, Target};
+use crate::core::memory::Subject;
+use crate::core::seen::Work;
+use crate::core::types::StorePath;
+
+impl Viewer<'_> {
+    pub(super) fn reason(&self, state: State, held: Option<&Held>) -> String {
+        let commit = self.memory.target.as_ref().map_or("nothing".into(), |t| t.commit.short());
+        if let (State::Held, Some(held)) = (state, held) {
+            return self.held_reason(held, &commit);
+        }
+        match &self.decision.outlook {
+            Outlook::Switching { order, phase: Phase::Activated { .. } } => {
+                let commit = order.order.target.commit.short();
+                let checks =
+                    self.seen.checks.iter().filter(|c| c.job.deployment == order.order.deployment);
+                let mut checks = checks.flat_map(|round| &round.checks);
+                match checks.find(|check| check.required && !check.ok) {
+                    Some(check) => format!(
+                        "{commit} runs, but check {} fails: {}",
+                        check.name,
+                        first_line(&check.detail)
+                    ),
+                    None => format!("{commit} runs and is being checked"),
+                }
+            }
+            Outlook::Switching { order, phase } => switching_reason(&order.order.target, phase),
+            Outlook::WrongMachine { .. } | Outlook::Refused { .. } | Outlook::Stuck(_) => {
+                "held".into()
+            }
+            Outlook::Preflight(_) => format!("{commit} is next, if it may be activated"),
+            Outlook::Experiment(experiment) => format!(
+                "a system was put back because no remote answered; whether one does now, from \
+                 the old system, tells whose fault that was: {}",
+                first_line(&experiment.cause)
+            ),
+            Outlook::NothingKnown if state == State::Unreachable => self.unreachable_reason(),
+            Outlook::NothingKnown => self.starting_reason(),
+            Outlook::Realising(job) => self.realising_reason(&commit, job.kind),
+            Outlook::Clearing => "waits for an earlier job to end".into(),
+            Outlook::BackingOff(trouble) => {
+                let what = match trouble.subject {
+                    Subject::Commit { .. } => "could not be realised",
+                    Subject::System { .. } => "could not be deployed",
+                };
+                format!(
+                    "{commit} {what} ({} so far){}: {}",
+                    times(trouble.failures),
+                    self.still_running(),
+                    first_line(&trouble.cause)
+                )
+            }
+            Outlook::Drift => {
+                let name = |system: Option<&StorePath>| {
+                    system.map_or("nothing", StorePath::as_str).to_owned()
+                };
+                let settled = self.memory.settled.as_ref().map(|settled| &settled.system);
+                let running = self.seen.running.as_ref();
+                let what = if running == settled {
+                    let default = self.seen.profile.as_ref().map(|generation| &generation.system);
+                    format!("{} was made the boot default", name(default))
+                } else {
+                    format!("{} was put there", name(running))
+                };
+                format!("{what} by another hand; left alone until the next commit")
+            }
+            Outlook::AwaitsBoot { why } => format!("{commit} is the default, but {why}"),
+            Outlook::AwaitsRemote => {
+                format!("{commit} is ready; no remote answers, so it could not be verified")
+            }
+            Outlook::Due(step) => {
+                // What awaited this boot comes before what is wanted since.
+                let switch =
+                    if let Step::StartSwitch(switch) = &**step { Some(switch) } else { None };
+                let next = switch.map_or(commit, |switch| switch.order.target.commit.short());
+                format!("{next} is next")
+            }
+            Outlook::InSync => match (self.undone(), state) {
+                (Some(head), State::Waiting) => format!(
+                    "testing head {} was undone by a reboot; waits for a new one or \
+                     `fort-agent retry`",
+                    head.short()
+                ),
+                (_, State::RebootRequired) => format!(
+                    "{commit} runs, but needs a reboot: {}",
+                    self.seen.reboot_why.as_deref().unwrap_or("unknown")
+                ),
+                (_, State::Unreachable) => {
+                    format!("{commit} runs; {}", self.unreachable_reason())
+                }
+                (_, _) => format!("{commit} runs and was verified"),
+            },
+        }
+    }
+
+    /// While the target does not run, what does is the first question.
+    fn still_running(&self) -> String {
+        let running = self.seen.running.as_ref().and_then(|system| self.memory.commit_of(system));
+        let target = self.memory.target.as_ref().map(|target| target.commit);
+        let running = running.filter(|running| Some(*running) != target);
+        running.map(|running| format!(", {} runs", running.short())).unwrap_or_default()
+    }
+
+    fn held_reason(&self, held: &Held, commit: &str) -> String {
+        match held.cause.as_str() {
+            "force-push" => {
+                let head = held.evidence["head"].as_str().unwrap_or_default();
+                let accepted = held.evidence["accepted"].as_str().unwrap_or_default();
+                format!(
+                    "{} was force-pushed: {} does not descend from {}",
+                    self.policy.release,
+                    head.get(..7).unwrap_or(head),
+                    accepted.get(..7).unwrap_or(accepted),
+                )
+            }
+            "branch-missing" => format!("no remote has a branch {}", self.policy.release),
+            "machine-id" => "the configuration is for another machine".into(),
+            "no-such-host" => {
+                format!("the commit has no host {}", self.policy.hostname)
+            }
+            "disk-space" | "incomplete-closure" | "no-agent" => format!(
+                "{commit} is not activated{}: {}",
+                self.still_running(),
+                held.evidence["found"].as_str().map_or("", first_line)
+            ),
+            _ => format!(
+                "the system of {commit} failed {} and is quarantined{}: {}",
+                times(held.evidence["failures"].as_u64().unwrap_or(0).try_into().unwrap_or(0)),
+                self.still_running(),
+                held.evidence["last"].as_str().map_or("", first_line)
+            ),
+        }
+    }
+
+    fn realising_reason(&self, commit: &str, _kind: Kind) -> String {
+        let progress = self.seen.jobs.iter().find_map(|job| match &job.work {
+            Work::Realise { progress, .. } => progress.as_ref(),
+            Work::Switch { .. } | Work::Unreadable => None,
+        });
+        match progress {
+            Some(progress) if progress.to_build > 0 => format!(
+                "{} {commit}: {} of {} built",
+                progress.phase, progress.built, progress.to_build
+            ),
+            Some(progress) if !progress.phase.is_empty() => {
+                format!("{} {commit}", progress.phase)
+            }
+            Some(_) | None => format!("realising {commit}"),
+        }
+    }
+
+    fn starting_reason(&self) -> String {
+        let errors = self.seen.remotes.iter().filter_map(|remote| remote.error.as_deref());
+        errors.map(first_line).next().map_or_else(
+            || "no remote has answered yet".into(),
+            |error| format!("no remote has answered yet: {error}"),
+        )
+    }
+
+    fn unreachable_reason(&self) -> String {
+        let error = self.seen.remotes.iter().find_map(|remote| remote.error.as_deref());
+        format!("no remote answers: {}", first_line(error.unwrap_or("no error is known")))
+    }
+}
+
+fn switching_reason(target: &Target, phase: &Phase) -> String {
+    let commit = target.commit.short();
+    match phase {
+        Phase::Ready | Phase::Activating { .. } => format!("activating {commit}"),
+        Phase::Activated { .. } => format!("{commit} runs and is being checked"),
+        Phase::Committing => format!("{commit} works and is becoming the boot default"),
+        Phase::Deferring { why } => {
+            format!("{commit} is becoming the default of the next boot: {why}")
+        }
+        Phase::PuttingBack { cause, tries, .. } if *tries < RUNGS => {
+            format!("the system before {commit} is being put back: {}", first_line(cause))
+        }
+        Phase::PuttingBack { cause, error, tries, .. } => format!(
+            "the system before {commit} could not be put back ({} so far): {}; {commit} had \
+             failed: {}",
+            times(*tries),
+            first_line(error.as_deref().unwrap_or("the last try was cut off")),
+            first_line(cause)
+        ),
+    }
+}
+
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".into(),
+        2 => "twice".into(),
+        n => format!("{n} times"),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim()
+}

@@ -1,0 +1,239 @@
+//! What is shown besides: what comes next, what runs, boots and is under way.
+
+use serde_json::json;
+
+use super::{
+    BootView, DeploymentView, Desired, Next, QuarantineView, RemoteView, RunningView, Viewer,
+};
+use crate::core::decide::{Outlook, Step};
+use crate::core::guardian::Phase;
+use crate::core::memory::{Subject, Trouble};
+use crate::core::seen::Work;
+use crate::core::select::{Standing, Testing};
+use crate::core::types::{Commit, Mono, StorePath, Wall};
+
+impl Viewer<'_> {
+    pub(super) fn next(&self) -> Option<Next> {
+        let wall = |at: Mono| {
+            let now = self.now;
+            now.wall.plus(at.since(now.mono))
+        };
+        if let Some(opens) = self.reboots_at() {
+            return Some(Next { action: "reboot".into(), at: opens });
+        }
+        let (action, at) = match &self.decision.outlook {
+            Outlook::BackingOff(trouble) => {
+                let action = match trouble.subject {
+                    Subject::Commit { .. } => "realise",
+                    Subject::System { .. } => "activate",
+                };
+                (action, trouble.not_before)
+            }
+            Outlook::Switching { order, phase: Phase::Activated { at } } => {
+                ("put-back", wall(at.plus(order.health_timeout)))
+            }
+            Outlook::Due(step) => {
+                let realises = matches!(**step, Step::StartRealise(_));
+                let action = if realises { "realise" } else { "activate" };
+                (action, self.now.wall)
+            }
+            Outlook::Refused { again, .. } => ("preflight", wall(*again)),
+            Outlook::Preflight(_) => ("activate", self.now.wall),
+            Outlook::Experiment(_) => ("look", self.now.wall),
+            Outlook::Switching { .. }
+            | Outlook::NothingKnown
+            | Outlook::WrongMachine { .. }
+            | Outlook::Realising(_)
+            | Outlook::Clearing
+            | Outlook::Stuck(_)
+            | Outlook::InSync
+            | Outlook::Drift
+            | Outlook::AwaitsBoot { .. }
+            | Outlook::AwaitsRemote => {
+                let polling = self.seen.remotes.iter().any(|remote| remote.busy);
+                match self.decision.next_poll {
+                    Some(at) => ("poll", wall(at)),
+                    None if polling => ("poll", self.now.wall),
+                    None => return None,
+                }
+            }
+        };
+        Some(Next { action: action.into(), at })
+    }
+
+    /// When the agent reboots the host, if a window is waited for.
+    fn reboots_at(&self) -> Option<Wall> {
+        let needed = self.decision.outlook.needs_reboot(self.seen);
+        let window = self.seen.reboot_window;
+        window.changes.filter(|_| needed && self.policy.reboots && !window.open)
+    }
+
+    pub(super) fn desired(&self) -> Option<Desired> {
+        let target = self.memory.target.as_ref()?;
+        Some(Desired {
+            commit: target.commit,
+            source: target.commit,
+            branch: target.branch.to_string(),
+            remote: target.remote.to_string(),
+            operation: target.operation,
+            system: self.memory.system_of(target.commit, &self.policy.recipe).cloned(),
+            first_seen: target.first_seen,
+        })
+    }
+
+    pub(super) fn running(&self) -> RunningView {
+        let system = self.seen.running.clone();
+        let settled = self.memory.settled.as_ref().map(|settled| &settled.system);
+        let expected = |system: &StorePath| {
+            self.memory.put.as_ref() == Some(system) || settled == Some(system)
+        };
+        let switching = matches!(self.decision.outlook, Outlook::Switching { .. });
+        let drift = !switching && system.as_ref().is_some_and(|system| !expected(system));
+        RunningView {
+            commit: system.as_ref().filter(|_| !drift).and_then(|s| self.memory.commit_of(s)),
+            since: self.memory.running.as_ref().map(|running| running.since),
+            system,
+            drift,
+        }
+    }
+
+    pub(super) fn boot(&self) -> BootView {
+        let awaits = match &self.decision.outlook {
+            Outlook::AwaitsBoot { why } => Some(why.clone()),
+            Outlook::NothingKnown
+            | Outlook::Switching { .. }
+            | Outlook::WrongMachine { .. }
+            | Outlook::Realising(_)
+            | Outlook::Clearing
+            | Outlook::BackingOff(_)
+            | Outlook::Stuck(_)
+            | Outlook::InSync
+            | Outlook::Drift
+            | Outlook::AwaitsRemote
+            | Outlook::Experiment(_)
+            | Outlook::Preflight(_)
+            | Outlook::Refused { .. }
+            | Outlook::Due(_) => None,
+        };
+        let why = awaits.or_else(|| self.seen.reboot_why.clone());
+        BootView {
+            default: self.seen.profile.as_ref().map(|generation| generation.system.clone()),
+            booted: self.seen.booted.clone(),
+            reboot_required: why.is_some(),
+            why,
+        }
+    }
+
+    pub(super) fn deployment(&self) -> Option<DeploymentView> {
+        if let Outlook::Switching { order, phase } = &self.decision.outlook {
+            let order = &order.order;
+            let stage = match phase {
+                Phase::Ready | Phase::Activating { .. } => "activate",
+                Phase::Activated { .. } => "verify",
+                Phase::Committing | Phase::Deferring { .. } => "commit",
+                Phase::PuttingBack { .. } => "rollback",
+            };
+            let checks =
+                self.seen.checks.as_ref().filter(|round| round.job.deployment == order.deployment);
+            return Some(DeploymentView {
+                id: order.deployment.to_string(),
+                commit: order.target.commit,
+                stage: stage.into(),
+                started: order.started,
+                attempt: order.attempt,
+                progress: json!({ "phase": phase, "checks": checks.map(|round| &round.checks) }),
+            });
+        }
+        let deployment = self.memory.deployment.as_ref()?;
+        let progress = self.seen.jobs.iter().find_map(|job| match &job.work {
+            Work::Realise { progress, .. } if Some(&job.id) == deployment.job.as_ref() => {
+                progress.as_ref()
+            }
+            Work::Realise { .. } | Work::Switch { .. } | Work::Unreadable => None,
+        });
+        Some(DeploymentView {
+            id: deployment.id.to_string(),
+            commit: deployment.target.commit,
+            stage: if deployment.system.is_none() { "realise" } else { "gate" }.into(),
+            started: deployment.started,
+            attempt: deployment.attempt,
+            progress: progress.map_or_else(|| json!({}), |progress| json!(progress)),
+        })
+    }
+
+    pub(super) fn remotes(&self) -> Vec<RemoteView> {
+        let standings = &self.decision.selection.standings;
+        self.policy
+            .remotes
+            .iter()
+            .zip(&self.seen.remotes)
+            .zip(standings)
+            .map(|((name, remote), standing)| RemoteView {
+                name: name.to_string(),
+                reachable: remote.answers(),
+                last_success: remote.answered,
+                head: remote.heads.and_then(|heads| heads.release),
+                error: remote.error.clone().or_else(|| self.complaint(*standing)),
+            })
+            .collect()
+    }
+
+    fn complaint(&self, standing: Standing) -> Option<String> {
+        let branch = &self.policy.release;
+        match standing {
+            Standing::BranchMissing => Some(format!("it has no branch {branch}")),
+            Standing::Behind(head) => Some(format!(
+                "{branch} is behind: {} is older than what was accepted",
+                head.short()
+            )),
+            Standing::ForcePush(head) => Some(format!(
+                "{branch} was force-pushed: {} does not descend from what was accepted",
+                head.short()
+            )),
+            Standing::Rewind(head) => Some(format!("{branch} was set back to {}", head.short())),
+            Standing::Unknown | Standing::Silent | Standing::Usable(_) | Standing::Unclear(_) => {
+                None
+            }
+        }
+    }
+
+    pub(super) fn quarantine(&self) -> Vec<QuarantineView> {
+        let quarantined = |trouble: &Trouble| match (&trouble.subject, &trouble.stuck) {
+            (Subject::System { system }, Some(_)) => Some(QuarantineView {
+                system: system.clone(),
+                commit: self.memory.commit_of(system),
+                failures: trouble.failures,
+                since: trouble.at,
+                cause: trouble.cause.clone(),
+            }),
+            (Subject::System { .. } | Subject::Commit { .. }, _) => None,
+        };
+        self.memory.troubles.iter().filter_map(quarantined).collect()
+    }
+
+    pub(super) fn notes(&self) -> Vec<String> {
+        let rebuilt = self.memory.rebuilt.iter().cloned();
+        let testing = match self.decision.selection.testing {
+            Testing::Stale(head) => {
+                Some(format!("testing head {} is not ahead of the release: ignored", head.short()))
+            }
+            Testing::UndoneByReboot(head) => {
+                Some(format!("testing head {} was undone by a reboot", head.short()))
+            }
+            Testing::Absent | Testing::Followed(_) => None,
+        };
+        let against = self.seen.against.as_ref().map(|against| against.whom.join(", "));
+        let needed = self.policy.reboots && self.boot().reboot_required;
+        let against = against
+            .filter(|whom| needed && !whom.is_empty())
+            .map(|whom| format!("not rebooted yet: {whom}"));
+        rebuilt.chain(testing).chain(against).collect()
+    }
+
+    pub(super) fn undone(&self) -> Option<Commit> {
+        match self.decision.selection.testing {
+            Testing::UndoneByReboot(head) => Some(head),
+            Testing::Absent | Testing::Followed(_) | Testing::Stale(_) => None,
+        }
+    }
+}
