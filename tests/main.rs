@@ -10,5 +10,6 @@ mod git;
 mod nar;
 mod nix;
 mod preflight;
+mod push;
 mod store;
 mod support;

@@ -7,6 +7,7 @@ pub(crate) mod grown;
 pub(crate) mod measure;
 pub mod mounts;
 pub mod nix;
+pub mod planted;
 pub(crate) mod rig;
 pub(crate) mod site;
 pub(crate) mod sshd;

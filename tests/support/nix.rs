@@ -108,8 +108,8 @@ impl ScratchStore {
         if program == "nix" {
             command.args(["--extra-experimental-features", "nix-command flakes"]);
         }
-        for (name, value) in Self::options() {
-            command.args(["--option", &name, &value]);
+        for (name, value) in nix.options() {
+            command.args(["--option", name, value]);
         }
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
