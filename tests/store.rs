@@ -290,6 +290,40 @@ fn a_daemon_that_says_nothing_is_not_waited_for_for_ever() {
     assert!(began.elapsed() < Duration::from_secs(20));
 }
 
+/// Nothing of what is being read goes with the garbage, until we are gone.
+fn keeps_for_as_long_as_it_is_connected(store: &ScratchStore, nix: &Nix) {
+    let file = store.dir().join("kept");
+    std::fs::write(&file, "kept").unwrap();
+    let path: StorePath =
+        store.run("nix-store", &["--add", file.to_str().unwrap()]).parse().unwrap();
+    let mut asking = Store::of(nix);
+    block(async {
+        asking.keep(&path).await.unwrap();
+        store.run("nix-store", &["--gc"]);
+        assert!(asking.is_valid(&path).await.unwrap());
+        drop(asking);
+    });
+    // Its daemon notices that we are gone in a moment of its own.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while store.has(&path) {
+        assert!(Instant::now() < deadline, "{path} is kept for ever");
+        store.run("nix-store", &["--gc"]);
+    }
+}
+
+#[test]
+fn over_the_socket_what_is_read_is_kept() {
+    let store = ScratchStore::new();
+    let daemon = store.daemon();
+    keeps_for_as_long_as_it_is_connected(&store, &daemon.nix());
+}
+
+#[test]
+fn over_pipes_what_is_read_is_kept() {
+    let store = ScratchStore::new();
+    keeps_for_as_long_as_it_is_connected(&store, &store.nix());
+}
+
 #[test]
 fn questions_can_be_asked_beside_other_work() {
     fn beside(_: impl Future + Send) {}

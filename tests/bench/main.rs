@@ -1,7 +1,8 @@
 //! `make bench`: what the agent costs a host, in one table from one run. The
 //! agent that is measured is the one that `FORT_AGENT_BENCH` or the argument
 //! names. Nothing is asserted here; the bounds that must hold are tests.
-//! `BENCH_ONLY=deploy` measures deployments and starts alone.
+//! `BENCH_ONLY=deploy` measures deployments and starts alone, `BENCH_ONLY=push`
+//! what publishing costs.
 #![allow(unreachable_pub, dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::wildcard_enum_match_arm)]
 
@@ -11,6 +12,7 @@ use std::process::Command;
 mod clone;
 mod deploy;
 mod idle;
+mod push;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
@@ -31,17 +33,27 @@ fn main() {
         std::process::exit(again.code().unwrap_or(1));
     }
     eprintln!("measuring {}", agent().display());
-    eprintln!("deployments");
-    let (rig, mut rows) = deploy::rows();
-    if std::env::var_os("BENCH_ONLY").is_none_or(|only| only != "deploy") {
-        eprintln!("clones");
-        let forge = Forge::start();
-        let repo = forge.repo("infra");
-        grow(&repo.bare);
-        rows.extend(clone::rows(&forge, &repo));
-        drop(forge);
-        eprintln!("polls");
-        rows.extend(idle::rows(rig));
+    let only = std::env::var("BENCH_ONLY").ok();
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    let mut rows = Vec::new();
+    if wanted("deploy") {
+        eprintln!("deployments");
+        let (rig, deployments) = deploy::rows();
+        rows.extend(deployments);
+        if wanted("idle") {
+            eprintln!("clones");
+            let forge = Forge::start();
+            let repo = forge.repo("infra");
+            grow(&repo.bare);
+            rows.extend(clone::rows(&forge, &repo));
+            drop(forge);
+            eprintln!("polls");
+            rows.extend(idle::rows(rig));
+        }
+    }
+    if wanted("push") {
+        eprintln!("pushes");
+        rows.extend(push::rows());
     }
     rows.push(size());
     print(&rows);

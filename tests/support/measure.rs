@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use fort_agent::git::{Reply, Request};
@@ -65,18 +65,48 @@ pub(crate) fn fetched(request: &Request) -> (Reply, Duration, u64) {
     line.push(b'\n');
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&line).unwrap();
-    // The high-water mark only goes up: the last one seen is the peak, to
-    // within what the last millisecond added.
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        peak = field(&status, "VmHWM").unwrap_or(peak);
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
+    let (_, peak) = watched(&mut child);
     let took = started.elapsed();
     let mut reply = String::new();
     child.stdout.take().unwrap().read_to_string(&mut reply).unwrap();
     (serde_json::from_str(&reply).unwrap(), took, peak)
+}
+
+/// What a program cost that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    pub(crate) took: Duration,
+    /// Of all its threads, in ms: in steps of 10 ms.
+    pub(crate) processor: f64,
+    /// The most memory it had (VmHWM), in KiB.
+    pub(crate) peak: u64,
+}
+
+/// Runs a program to its end, which must be a good one. Nothing else may end
+/// meanwhile that this process started.
+pub(crate) fn ran(command: &mut Command) -> Cost {
+    let me = std::process::id();
+    let of_children = || with_children_ms(me) - processor_ms(me);
+    let (before, started) = (of_children(), Instant::now());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let (status, peak) = watched(&mut child);
+    let took = started.elapsed();
+    assert!(status.success(), "{command:?}: {status}");
+    Cost { took, processor: of_children() - before, peak }
+}
+
+/// Waits for its end, and its most memory: the high-water mark only goes up,
+/// so the last one seen is the peak, to within what the last millisecond added.
+fn watched(child: &mut Child) -> (ExitStatus, u64) {
+    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
+    let mut peak = 0;
+    loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            return (ended, peak);
+        }
+        peak = field(&status, "VmHWM").unwrap_or(peak);
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
 }
 
 /// A line of `/proc/PID/status`, in KiB where it is memory.

@@ -2,7 +2,7 @@
 //! and any references, as many as a test wants.
 
 use std::fs;
-use std::io::{BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -29,6 +29,9 @@ impl Plant {
 
 /// The digits of a store path's hash.
 const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+
+/// Of a file's noise, which is repeated.
+const BLOCK: usize = 64 << 10;
 
 /// Puts them into the store, and tells Nix that they are valid.
 pub fn plant(store: &ScratchStore, plants: &[Plant]) -> Vec<StorePath> {
@@ -65,22 +68,24 @@ pub fn plant(store: &ScratchStore, plants: &[Plant]) -> Vec<StorePath> {
     paths
 }
 
-/// A file that does not compress, the same each time.
+/// A file of noise, the same each time; no two files share a block.
 fn write_noise(place: &Path, size: u64, seed: u64) {
-    let mut file = BufWriter::with_capacity(1 << 20, fs::File::create(place).unwrap());
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut left = size;
-    while left > 0 {
+    let mut block = Vec::with_capacity(BLOCK);
+    while block.len() < BLOCK {
         // Marsaglia's xorshift64.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let bytes = state.to_le_bytes();
-        let most = usize::try_from(left).unwrap_or(8).min(8);
-        file.write_all(&bytes[..most]).unwrap();
+        block.extend(state.to_le_bytes());
+    }
+    let mut file = fs::File::create(place).unwrap();
+    let mut left = size;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+        file.write_all(&block[..most]).unwrap();
         left -= most as u64;
     }
-    file.flush().unwrap();
     fs::set_permissions(place, fs::Permissions::from_mode(0o444)).unwrap();
 }
 
