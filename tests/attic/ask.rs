@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 
-use crate::support::attic::{Attic, Claims};
+use crate::support::attic::{Attic, CACHE, Claims};
 
 /// A server to ask, ours or a real one, with a private cache of the test's.
 pub(super) struct Subject {
@@ -58,8 +58,7 @@ impl Subject {
             }
             Err(_) => {
                 let attic = Attic::start();
-                let address = attic.endpoint().strip_prefix("http://").unwrap().parse().unwrap();
-                (address, Secret::Ours(attic))
+                (attic.address(), Secret::Ours(attic))
             }
         };
         let cache = format!("test-{}", unique());
@@ -67,6 +66,21 @@ impl Subject {
         let made = subject.create(&subject.cache, is_public).bearer(&subject.token(&["cc"])).send();
         assert_eq!((made.status, made.text()), (200, String::new()));
         subject
+    }
+
+    /// Of ours, with the cache that it has.
+    pub(super) fn of(attic: Attic) -> Self {
+        Self { address: attic.address(), secret: Secret::Ours(attic), cache: CACHE.into() }
+    }
+
+    pub(super) fn ours(&self) -> &Attic {
+        let Secret::Ours(attic) = &self.secret else { panic!("only ours tells") };
+        attic
+    }
+
+    /// Where Nix finds its cache.
+    pub(super) fn substituter(&self) -> String {
+        format!("http://{}/{}", self.address, self.cache)
     }
 
     pub(super) fn token(&self, bits: &[&str]) -> String {
@@ -167,6 +181,15 @@ impl Ask {
         let head = format!("{}Content-Length: {length}\r\n\r\n", self.head);
         stream.write_all(head.as_bytes()).unwrap();
         Answer::read(stream).expect("an answer")
+    }
+
+    /// Sends half of its body, and waits for what comes to that.
+    pub(super) fn send_half(self) -> Option<Answer> {
+        let mut stream = self.connect();
+        let head = format!("{}Content-Length: {}\r\n\r\n", self.head, self.body.len());
+        let half = &self.body[..self.body.len() / 2];
+        stream.write_all(&[head.as_bytes(), half].concat()).unwrap();
+        Answer::read(stream)
     }
 
     /// Sends its body in chunks of this length.

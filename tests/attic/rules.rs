@@ -186,3 +186,10 @@ fn a_refusal_does_not_wait_for_the_body() {
     assert_error(&refused(None), UNAUTHORIZED);
     assert_error(&refused(Some(subject.token(&["r"]))), ACCESS);
 }
+
+#[test]
+fn whoever_still_writes_when_refused_can_read_why() {
+    let subject = Subject::new();
+    let nar = contents(20_000_000);
+    assert_error(&subject.upload(&info(&subject.cache, &nar), &nar).send(), UNAUTHORIZED);
+}

@@ -7,8 +7,7 @@
 //! next one in the same directory has. Beside the caches of Attic it has a
 //! plain one, for `nix copy` to be measured against.
 
-use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +18,7 @@ use self::refusal::Refusal;
 use self::seen::Seen;
 use self::storage::{Cache, Object, Storage};
 use self::token::Permission;
-use super::forge::{certify, wait_for};
+use super::forge::certify;
 
 mod api;
 mod body;
@@ -36,6 +35,7 @@ mod token;
 mod upload;
 
 pub(crate) use self::fault::Fault;
+#[allow(unused_imports, reason = "the tests, the bench and the demo take what they need")]
 pub(crate) use self::seen::{Counts, Kind, Outcome, Upload};
 pub(crate) use self::token::Claims;
 
@@ -140,6 +140,10 @@ impl Attic {
         format!("{}://{}:{}", self.shared.scheme, self.name, self.address.port())
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Where Nix finds [`CACHE`].
     pub(crate) fn substituter(&self) -> String {
         format!("{}/{CACHE}", self.endpoint())
@@ -198,85 +202,6 @@ impl Attic {
     /// Any other token: expired, not good yet, for other caches.
     pub(crate) fn sign(&self, claims: &Claims) -> String {
         claims.sign(&self.shared.secret)
-    }
-
-    /// Misbehave from now on, kept connections included. Returns when the
-    /// port is in the state asked for.
-    pub(crate) fn fault(&self, fault: Fault) {
-        let refused = fault == Fault::Refused;
-        let was_refused = self.shared.life.borrow().phase == Phase::Refusing;
-        *self.shared.plan.lock().unwrap() = Plan { fault, only: None, left: None };
-        if refused {
-            self.shared.refuse();
-        } else {
-            self.shared.life.send_modify(|life| life.phase = Phase::Listening);
-        }
-        if refused || was_refused {
-            wait_for("the port to open or close", || self.is_listening() != refused);
-        }
-    }
-
-    /// Misbehave when asked this, and only then.
-    pub(crate) fn fault_for(&self, only: Kind, fault: Fault) {
-        assert_ne!(fault, Fault::Refused, "a port is closed for everything");
-        *self.shared.plan.lock().unwrap() = Plan { fault, only: Some(only), left: None };
-    }
-
-    /// The same for so many times.
-    pub(crate) fn fault_next(&self, times: u64, only: Kind, fault: Fault) {
-        assert_ne!(fault, Fault::Refused, "a port is closed for everything");
-        *self.shared.plan.lock().unwrap() = Plan { fault, only: Some(only), left: Some(times) };
-    }
-
-    /// It is killed once it has confirmed so many uploads from now on: what is
-    /// under way then breaks, and nobody listens until [`Fault::None`].
-    pub(crate) fn dies_after(&self, uploads: u64) {
-        self.shared.seen.last_after(uploads);
-    }
-
-    pub(crate) fn is_listening(&self) -> bool {
-        TcpStream::connect(self.address).is_ok()
-    }
-
-    /// Drops every connection.
-    pub(crate) fn disconnect(&self) {
-        self.shared.life.send_modify(|life| life.generation += 1);
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        self.shared.seen.counts()
-    }
-
-    /// Every Authorization that was sent here.
-    pub(crate) fn authorizations(&self) -> BTreeSet<String> {
-        self.shared.seen.authorizations()
-    }
-
-    /// The uploads in the order in which they came.
-    pub(crate) fn upload_log(&self) -> Vec<Upload> {
-        self.shared.seen.upload_log()
-    }
-
-    /// The store paths that were sent again after they had been confirmed.
-    pub(crate) fn sent_again(&self) -> Vec<String> {
-        let mut confirmed = BTreeSet::new();
-        let mut again = Vec::new();
-        for upload in self.upload_log() {
-            if confirmed.contains(&upload.store_path) {
-                again.push(upload.store_path.clone());
-            }
-            if matches!(upload.outcome, Outcome::Uploaded | Outcome::Deduplicated) {
-                confirmed.insert(upload.store_path);
-            }
-        }
-        again
-    }
-
-    /// The store paths in [`CACHE`], sorted.
-    pub(crate) fn stored(&self) -> Vec<String> {
-        let objects = self.shared.storage.objects(CACHE).into_iter();
-        let paths: BTreeSet<String> = objects.map(|object| object.store_path).collect();
-        paths.into_iter().collect()
     }
 
     /// Has these store paths in [`CACHE`] from now on, without contents.

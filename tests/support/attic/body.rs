@@ -53,14 +53,21 @@ impl<'a> Incoming<'a> {
 
     /// The next piece, if there is one.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
-        if !self.ahead.is_empty() {
-            return Ok(Some(std::mem::take(&mut self.ahead)));
+        let piece = match std::mem::take(&mut self.ahead) {
+            ahead if !ahead.is_empty() => ahead,
+            _ => match self.frame().await? {
+                Some(piece) => piece,
+                None => return Ok(None),
+            },
+        };
+        if self.half.is_some_and(|half| self.came >= half) {
+            self.half_way().await?;
         }
-        loop {
-            if self.half.is_some_and(|half| self.came >= half) {
-                self.half_way().await?;
-            }
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
+        Ok(Some(piece))
+    }
+
+    async fn frame(&mut self) -> Result<Option<Bytes>, Broken> {
+        while let Some(frame) = self.body.frame().await {
             let Ok(piece) = frame.map_err(|_| Broken::Client)?.into_data() else { continue };
             self.came += piece.len() as u64;
             match self.fault {
@@ -72,6 +79,7 @@ impl<'a> Incoming<'a> {
             }
             return Ok(Some(piece));
         }
+        Ok(None)
     }
 
     async fn half_way(&mut self) -> Result<(), Broken> {
@@ -161,6 +169,8 @@ pub(super) async fn misbehave(
             let first = futures_util::stream::iter([Ok(Frame::data(half))]);
             let (shared, cut) = (shared.clone(), *fault == Fault::CutAnswer);
             let rest = futures_util::stream::once(async move {
+                // So that the first half leaves before.
+                tokio::task::yield_now().await;
                 if cut { Err(io::ErrorKind::ConnectionReset.into()) } else { hold(&shared).await }
             });
             Ok(Response::from_parts(head, BoxBody::new(StreamBody::new(first.chain(rest)))))

@@ -1,6 +1,10 @@
 //! How the server misbehaves, or what stands in front of it does.
 
+use std::net::TcpStream;
+
 use super::seen::Kind;
+use super::{Attic, Phase};
+use crate::support::forge::wait_for;
 
 /// One way to misbehave; see [`super::Attic::fault`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,5 +70,50 @@ impl Plan {
                 self.fault.clone()
             }
         }
+    }
+}
+
+impl Attic {
+    /// Misbehave from now on, kept connections included. Returns when the
+    /// port is in the state asked for.
+    pub(crate) fn fault(&self, fault: Fault) {
+        let refused = fault == Fault::Refused;
+        let was_refused = self.shared.life.borrow().phase == Phase::Refusing;
+        *self.shared.plan.lock().unwrap() = Plan { fault, only: None, left: None };
+        if refused {
+            self.shared.refuse();
+        } else {
+            self.shared.life.send_modify(|life| life.phase = Phase::Listening);
+        }
+        if refused || was_refused {
+            wait_for("the port to open or close", || self.is_listening() != refused);
+        }
+    }
+
+    /// Misbehave when asked this, and only then.
+    pub(crate) fn fault_for(&self, only: Kind, fault: Fault) {
+        assert_ne!(fault, Fault::Refused, "a port is closed for everything");
+        *self.shared.plan.lock().unwrap() = Plan { fault, only: Some(only), left: None };
+    }
+
+    /// The same for so many times.
+    pub(crate) fn fault_next(&self, times: u64, only: Kind, fault: Fault) {
+        assert_ne!(fault, Fault::Refused, "a port is closed for everything");
+        *self.shared.plan.lock().unwrap() = Plan { fault, only: Some(only), left: Some(times) };
+    }
+
+    /// It is killed once it has confirmed so many uploads from now on: what is
+    /// under way then breaks, and nobody listens until [`Fault::None`].
+    pub(crate) fn dies_after(&self, uploads: u64) {
+        self.shared.seen.last_after(uploads);
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        TcpStream::connect(self.address).is_ok()
+    }
+
+    /// Drops every connection.
+    pub(crate) fn disconnect(&self) {
+        self.shared.life.send_modify(|life| life.generation += 1);
     }
 }

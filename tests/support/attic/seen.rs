@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::{Attic, CACHE};
+
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -173,5 +175,44 @@ impl Seen {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.uploads.lock().unwrap().open -= 1;
+    }
+}
+
+/// For tests to ask.
+impl Attic {
+    pub(crate) fn counts(&self) -> Counts {
+        self.shared.seen.counts()
+    }
+
+    /// Every Authorization that was sent here.
+    pub(crate) fn authorizations(&self) -> BTreeSet<String> {
+        self.shared.seen.authorizations()
+    }
+
+    /// The uploads in the order in which they came.
+    pub(crate) fn upload_log(&self) -> Vec<Upload> {
+        self.shared.seen.upload_log()
+    }
+
+    /// The store paths that were sent again after they had been confirmed.
+    pub(crate) fn sent_again(&self) -> Vec<String> {
+        let mut confirmed = BTreeSet::new();
+        let mut again = Vec::new();
+        for upload in self.upload_log() {
+            if confirmed.contains(&upload.store_path) {
+                again.push(upload.store_path.clone());
+            }
+            if matches!(upload.outcome, Outcome::Uploaded | Outcome::Deduplicated) {
+                confirmed.insert(upload.store_path);
+            }
+        }
+        again
+    }
+
+    /// The store paths in [`CACHE`], sorted.
+    pub(crate) fn stored(&self) -> Vec<String> {
+        let objects = self.shared.storage.objects(CACHE).into_iter();
+        let paths: BTreeSet<String> = objects.map(|object| object.store_path).collect();
+        paths.into_iter().collect()
     }
 }
