@@ -34,7 +34,7 @@ macro_rules! names {
 }
 
 names!(STEPS, step_name: Step {
-    Wait Poll Compare Follow KeepRoots StartRealise StopJob RemoveJob StartSwitch ResumeSwitch
+    Wait Poll Compare Follow KeepRoots StartRealise StopJob RemoveJob StartSwitch StartPublish ResumeSwitch
     RunChecks Preflight Look LookAgainstReboot Reboot WriteVerdict Settle GiveUp
 });
 
@@ -72,7 +72,7 @@ const OF_PLACES: [(&str, Place); 5] = [
 ];
 
 /// Who writes which file.
-const FILES: [(&str, &[&str]); 3] = [
+const FILES: [(&str, &[&str]); 4] = [
     (
         "agent",
         &[
@@ -88,6 +88,7 @@ const FILES: [(&str, &[&str]); 3] = [
     ),
     ("realise", &["progress.json", "outcome.json"]),
     ("switch", &["progress.json", "outcome.json"]),
+    ("publish", &["progress.json", "outcome.json"]),
 ];
 
 /// All points, each as `PROCESS POINT`.

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::Value;
 
-use crate::core::job::{Check, Ending, Stages};
+use crate::core::job::{Check, Ending, PublishOutcome, Stages};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{State, Status};
@@ -78,6 +78,9 @@ struct Inner {
     reboot_required: Known,
     drift: Known,
     quarantined: Known,
+    publish_backlog: Known,
+    published_paths: Counter,
+    published_bytes: Counter,
 }
 
 impl Default for Metrics {
@@ -125,6 +128,17 @@ impl Metrics {
             ),
             drift: known(r, "drift", "Whether another hand put the running system there"),
             quarantined: known(r, "quarantined", "Systems that failed too often"),
+            publish_backlog: known(
+                r,
+                "publish_backlog_paths",
+                "Paths of the last good system that the cache lacks",
+            ),
+            published_paths: counter(r, "published_paths", "Paths that were given to the cache"),
+            published_bytes: counter(
+                r,
+                "published_bytes",
+                "Bytes of the paths that were given to the cache, uncompressed",
+            ),
             stage_duration,
             registry,
         };
@@ -147,6 +161,15 @@ impl Metrics {
     /// A deployment ended, and this had not been said before.
     pub fn ended(&self, entry: &Entry) {
         self.inner().ended(entry);
+    }
+
+    /// A publish job ended; with an outcome, if it was not killed.
+    pub fn published(&self, outcome: Option<&PublishOutcome>) {
+        if let Some(outcome) = outcome {
+            let inner = self.inner();
+            inner.published_paths.inc_by(outcome.sent);
+            inner.published_bytes.inc_by(outcome.bytes);
+        }
     }
 
     /// In the format of [`CONTENT_TYPE`].
@@ -221,6 +244,8 @@ impl Inner {
         self.drift.set(i64::from(running.drift));
         let quarantined = i64::try_from(status.quarantine.len()).unwrap_or(i64::MAX);
         self.quarantined.set(quarantined);
+        let backlog = status.publish.as_ref().map(|publish| publish.backlog);
+        self.publish_backlog.set(backlog.map(|paths| i64::try_from(paths).unwrap_or(i64::MAX)));
     }
 
     /// Those of the deployment under way, or else of the last one.
@@ -321,6 +346,12 @@ fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
     family
 }
 
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
 fn buckets() -> Histogram {
     Histogram::new(BUCKETS)
 }
@@ -337,6 +368,7 @@ fn seconds(time: Wall) -> i64 {
 mod tests {
     use super::*;
     use crate::cli::standing::tests::{commit, entry, well};
+    use crate::core::status::PublishView;
 
     fn value(text: &str, series: &str) -> Option<String> {
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -359,6 +391,30 @@ mod tests {
         metrics.polled("origin", "ok");
         metrics.ended(&entry(1, Ending::Good, None, 200));
         insta::assert_snapshot!(sorted(&metrics.encode()));
+    }
+
+    #[test]
+    fn what_was_published_is_counted_and_what_lacks_is_known_or_absent() {
+        let metrics = Metrics::new();
+        metrics.observe(&well());
+        assert_eq!(value(&metrics.encode(), "fort_agent_publish_backlog_paths"), None);
+        let mut status = well();
+        status.publish = Some(PublishView {
+            backlog: 57,
+            last_error: None,
+            system: None,
+            progress: None,
+            next_attempt: None,
+        });
+        metrics.observe(&status);
+        metrics.published(Some(&PublishOutcome { sent: 3, bytes: 70, ..Default::default() }));
+        metrics.published(Some(&PublishOutcome { sent: 2, bytes: 5, ..Default::default() }));
+        metrics.published(None);
+        let text = metrics.encode();
+        let value = |name: &str| value(&text, &format!("fort_agent_{name}"));
+        assert_eq!(value("publish_backlog_paths").as_deref(), Some("57"));
+        assert_eq!(value("published_paths_total").as_deref(), Some("5"));
+        assert_eq!(value("published_bytes_total").as_deref(), Some("75"));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use serde_json::Value;
 use crate::core::job::{Check, RealiseProgress};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
-use crate::core::status::{DeploymentView, Desired, QuarantineView, RemoteView, State, Status};
+use crate::core::status::{
+    DeploymentView, Desired, PublishView, QuarantineView, RemoteView, State, Status,
+};
 use crate::core::types::{Commit, StorePath, Wall};
 
 use super::past::lasted;
@@ -137,6 +139,8 @@ fn rows(status: &Status, now: Wall) -> Vec<Row> {
     let remotes = status.remotes.iter().filter(|it| !is_held(status, it));
     rows.extend(remotes.filter_map(|it| remote(it, now)).map(|it| ("remote", it)));
     rows.extend(status.quarantine.iter().map(|it| ("quarantine", quarantined(it, now))));
+    let publish = status.publish.as_ref().and_then(|it| publishing(it, now));
+    rows.extend(publish.map(|it| ("publish", it)));
     rows.extend(status.notes.iter().map(|note| ("note", note.clone())));
     let next = status.next.as_ref();
     rows.extend(next.map(|next| ("next", format!("{} {}", next.action, ahead(next.at, now)))));
@@ -317,6 +321,30 @@ fn quarantined(it: &QuarantineView, now: Wall) -> String {
         ago(it.since, now),
         it.cause
     )
+}
+
+/// Nothing when the cache has it all.
+fn publishing(it: &PublishView, now: Wall) -> Option<String> {
+    if it.backlog == 0 && it.last_error.is_none() {
+        return None;
+    }
+    let error = it.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    // Before the cause, which may be long and be cut off.
+    let again = it.next_attempt.map(|at| format!(", tried again {}", ahead(at, now)));
+    let counted = it.progress.as_ref().filter(|progress| progress.to_send > 0);
+    let what = match (counted, &it.progress, it.backlog) {
+        (Some(p), _, _) => format!(
+            "publishing {} of {} paths, {} of {} MB",
+            p.sent,
+            p.to_send,
+            p.bytes / 1_000_000,
+            p.bytes_expected / 1_000_000
+        ),
+        (None, Some(_), _) => "asking the cache what it lacks".into(),
+        (None, None, 0 | 1) => "the system is not in the cache yet".into(),
+        (None, None, paths) => format!("{paths} paths are not in the cache"),
+    };
+    Some(format!("{what}{}{error}", again.unwrap_or_default()))
 }
 
 fn commit_and_system(commit: Option<Commit>, system: Option<&StorePath>) -> String {

@@ -3,7 +3,9 @@ use serde_json::json;
 use super::super::text::Look;
 use super::*;
 use crate::core::job::{DeploymentId, Ending, Stages};
-use crate::core::status::{AgentView, BootView, GoodView, Held, Next, RunningView};
+use crate::core::status::{
+    AgentView, BootView, GoodView, Held, Next, PublishProgressView, RunningView,
+};
 
 pub(crate) const NOW: Wall = Wall::from_millis(1_767_276_120_000);
 const PLAIN: Look = Look { width: 80, colour: false };
@@ -184,6 +186,24 @@ fn situations() -> Vec<(&'static str, Status)> {
     reboot.boot.reboot_required = true;
     reboot.boot.why = Some("another kernel".into());
 
+    let sending = PublishView {
+        backlog: 28,
+        progress: Some(PublishProgressView {
+            sent: 12,
+            to_send: 40,
+            bytes: 120_000_000,
+            bytes_expected: 480_000_000,
+            current: Some("linux-6.12.5".into()),
+        }),
+        ..published()
+    };
+    let refused = PublishView {
+        backlog: 57,
+        last_error: Some("the token has expired: put a new one into token_file".into()),
+        next_attempt: Some(before(-180)),
+        ..published()
+    };
+
     let mut first = well();
     first.state = State::Starting;
     first.reason = "no remote has answered yet: token_file /run/token is empty".into();
@@ -269,7 +289,26 @@ fn situations() -> Vec<(&'static str, Status)> {
             },
         ),
         ("first start", first),
+        ("publishing", with_publish(sending)),
+        ("not published", with_publish(refused)),
+        ("about to be published", with_publish(PublishView { backlog: 1, ..published() })),
+        ("published", with_publish(published())),
     ]
+}
+
+/// All of it.
+fn published() -> PublishView {
+    PublishView {
+        backlog: 0,
+        last_error: None,
+        system: Some(system(1)),
+        progress: None,
+        next_attempt: None,
+    }
+}
+
+fn with_publish(publish: PublishView) -> Status {
+    Status { publish: Some(publish), ..well() }
 }
 
 #[test]

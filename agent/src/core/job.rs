@@ -66,6 +66,8 @@ pub enum Kind {
     Realise,
     /// Activates it, waits for the verdict, commits or puts back.
     Switch,
+    /// Gives the cache what it lacks of one that was found good.
+    Publish,
 }
 
 impl Kind {
@@ -74,6 +76,7 @@ impl Kind {
         match self {
             Self::Realise => "realise",
             Self::Switch => "switch",
+            Self::Publish => "publish",
         }
     }
 }
@@ -97,7 +100,7 @@ impl FromStr for JobId {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        [Kind::Realise, Kind::Switch]
+        [Kind::Realise, Kind::Switch, Kind::Publish]
             .into_iter()
             .find_map(|kind| {
                 let deployment = text.strip_prefix(kind.as_str())?.strip_prefix('-')?;
@@ -404,11 +407,14 @@ pub struct RealiseProgress {
 /// The order of a publish job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishOrder {
-    /// The deployment that found it good, and when this was ordered.
+    /// Which commit's it is, and when this was ordered. The name in it is this
+    /// job's alone: it is no deployment, and is in no history.
     #[serde(flatten)]
     pub order: Order,
     /// The system whose closure the cache is to have.
     pub system: StorePath,
+    /// The cache, as the policy names it.
+    pub cache: Arc<str>,
 }
 
 /// What a publish job is doing (`progress.json`).

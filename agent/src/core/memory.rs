@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Check, DeploymentId, Ending, JobId, Refusal, Stages, Target};
 use super::policy::Operation;
+use super::publishing::Publishing;
 use super::types::{BootId, Commit, Mono, StorePath, Wall};
 
 /// The journal's major version.
@@ -73,6 +74,9 @@ pub struct Memory {
     /// The last reboot that was asked for.
     #[serde(default)]
     pub rebooted: Option<Rebooted>,
+    /// What the cache was given.
+    #[serde(default)]
+    pub publishing: Publishing,
     /// The boot in which this was last written.
     #[serde(default)]
     pub boot_id: Option<BootId>,
@@ -142,6 +146,9 @@ pub struct Settled {
 pub struct Good {
     /// The system.
     pub system: StorePath,
+    /// Whether this agent has found it good, and not only running.
+    #[serde(default)]
+    pub verified: bool,
 }
 
 /// What runs.
@@ -327,6 +334,7 @@ impl Memory {
             experiment: None,
             unproven: None,
             rebooted: None,
+            publishing: Publishing::default(),
             boot_id: None,
             systems: Vec::new(),
             troubles: Vec::new(),
@@ -408,7 +416,12 @@ impl Memory {
         self.unproven.take_if(|unproven| unproven.system == *system);
         self.good_before.take_if(|good| good.system == *system);
         if self.last_good.as_ref().is_some_and(|good| good.system == *system) {
-            self.last_good = booted.map(|booted| Good { system: booted.clone() });
+            let before = self.good_before.as_ref();
+            let good = |booted: &StorePath| Good {
+                system: booted.clone(),
+                verified: before.is_some_and(|good| good.system == *booted && good.verified),
+            };
+            self.last_good = booted.map(good);
         }
         self.put = booted.cloned();
     }
@@ -427,11 +440,13 @@ impl Memory {
     }
 
     /// Remembers a system as the last good one.
-    pub(super) fn learn_good(&mut self, system: &StorePath) {
-        if self.last_good.as_ref().is_some_and(|good| good.system == *system) {
+    pub(super) fn learn_good(&mut self, system: &StorePath, verified: bool) {
+        if let Some(good) = self.last_good.as_mut().filter(|good| good.system == *system) {
+            good.verified |= verified;
             return;
         }
-        self.good_before = self.last_good.replace(Good { system: system.clone() });
+        let good = Good { system: system.clone(), verified };
+        self.good_before = self.last_good.replace(good);
     }
 }
 

@@ -10,6 +10,7 @@ pub mod guardian;
 pub mod job;
 pub mod memory;
 pub mod policy;
+pub mod publishing;
 pub mod record;
 pub mod request;
 pub mod seen;

@@ -107,6 +107,9 @@ pub struct Policy {
     pub on_kernel_change: OnKernelChange,
     /// Whether the agent reboots the host for a system that needs it.
     pub reboots: bool,
+    /// The cache that is given what it lacks of a good system; none: nothing is
+    /// published.
+    pub publish: Option<Arc<str>>,
 }
 
 /// What to do with a system whose kernel, initrd, modules or parameters differ

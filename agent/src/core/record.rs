@@ -13,6 +13,7 @@ use super::memory::{
     Settled, Stuck, Subject, Tested, Trouble, Unproven,
 };
 use super::policy::{Operation, Policy};
+use super::publishing;
 use super::seen::{Job, Life, Seen, Work};
 use super::types::{Now, StorePath};
 
@@ -32,9 +33,10 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
                 Some(outcome) => fold_switch(policy, &mut memory, seen, order, outcome, now),
                 None => adopt(&mut memory, job, order),
             },
-            Work::Unreadable => {}
+            Work::Publish { .. } | Work::Unreadable => {}
         }
     }
+    publishing::fold(policy, &mut memory, seen, now);
     end_lost_deployment(policy, &mut memory, seen, now);
     if booted {
         fold_boot(&mut memory, seen);
@@ -42,7 +44,7 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
         fold_hand(policy, &mut memory, seen, now);
     }
     fold_experiment(policy, &mut memory, seen, now);
-    if seen.jobs.iter().all(|job| job.id.kind == Kind::Realise) {
+    if seen.jobs.iter().all(|job| job.id.kind != Kind::Switch) {
         fold_awaiting(&mut memory, seen, now);
         fold_unproven(&mut memory, seen);
     }
@@ -98,6 +100,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
                 stages: Default::default(),
             });
         }
+        Step::StartPublish(order) => memory.publishing.begin(order, step_job(step)),
         Step::StartSwitch(switch) => {
             end_other(&mut memory, &switch.order.deployment, now);
             let stages = memory
@@ -122,7 +125,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
         }
         Step::Settle { target, system, id } => {
             end_other(&mut memory, id, now);
-            settle(&mut memory, target, system, now);
+            settle(&mut memory, target, system, false, now);
             let deployment = memory.deployment.take();
             let started = deployment.as_ref().map_or(now.wall, |deployment| deployment.started);
             memory.learn_ending(Entry {
@@ -294,7 +297,7 @@ fn fold_switch(
             memory.forget_trouble(&subject);
             memory.unproven.take_if(|unproven| unproven.system == order.candidate);
             memory.put = Some(order.candidate.clone());
-            settle(memory, target, &order.candidate, now);
+            settle(memory, target, &order.candidate, true, now);
         }
         Ending::Superseded => {
             // Left alone until the next commit.
@@ -466,10 +469,11 @@ fn end_lost_deployment(policy: &Policy, memory: &mut Memory, seen: &Seen, now: N
 fn adopt_running(memory: &mut Memory, seen: &Seen) {
     let switching = seen.jobs.iter().find_map(|job| match &job.work {
         Work::Switch { order, outcome: None, .. } => Some(&order.old),
-        Work::Switch { .. } | Work::Realise { .. } | Work::Unreadable => None,
+        Work::Switch { .. } | Work::Realise { .. } | Work::Publish { .. } => None,
+        Work::Unreadable => None,
     });
     if let Some(good) = switching.unwrap_or(&seen.running) {
-        memory.learn_good(good);
+        memory.learn_good(good, false);
         memory.put = Some(good.clone());
     }
 }
@@ -527,7 +531,7 @@ fn fold_awaiting(memory: &mut Memory, seen: &Seen, now: Now) {
     }
 }
 
-fn settle(memory: &mut Memory, target: &Target, system: &StorePath, now: Now) {
+fn settle(memory: &mut Memory, target: &Target, system: &StorePath, verified: bool, now: Now) {
     memory.settled = Some(Settled {
         commit: target.commit,
         operation: target.operation,
@@ -535,7 +539,7 @@ fn settle(memory: &mut Memory, target: &Target, system: &StorePath, now: Now) {
         left: false,
     });
     if target.operation.sets_default() {
-        memory.learn_good(system);
+        memory.learn_good(system, verified);
         end_awaiting(memory, REPLACED, now);
     }
 }
@@ -545,7 +549,7 @@ fn supersede(memory: &mut Memory, target: &Target, now: Now) {
     let switching = |d: &Deployment| {
         d.job.as_ref().is_some_and(|job| match job.kind {
             Kind::Switch => true,
-            Kind::Realise => false,
+            Kind::Realise | Kind::Publish => false,
         })
     };
     if memory.deployment.as_ref().is_some_and(|deployment| !switching(deployment)) {

@@ -126,6 +126,10 @@ fn retry(
     });
     // What would come of it is not held against it either.
     let asked = after.experiment.take_if(|experiment| meant_system(&experiment.system));
+    let unpublished = after
+        .publishing
+        .unfinished
+        .take_if(|unfinished| policy.publish.is_some() && meant_system(&unfinished.what.system));
     let undone = match select(policy, memory, seen, now).testing {
         Testing::UndoneByReboot(head) => meant(head),
         Testing::Absent | Testing::Followed(_) | Testing::Stale(_) => false,
@@ -133,7 +137,9 @@ fn retry(
     if undone {
         after.tested = None;
     }
-    let lifted = memory.troubles.len() - after.troubles.len() + usize::from(asked.is_some());
+    let lifted = memory.troubles.len() - after.troubles.len()
+        + usize::from(asked.is_some())
+        + usize::from(unpublished.is_some());
     match (lifted, undone, prefix) {
         (0, false, Some(prefix)) => Err(format!("nothing is held back for {prefix}")),
         (0, false, None) => Ok((after, "nothing is held back".into())),

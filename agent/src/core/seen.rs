@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::backoff::Luck;
 use super::guardian;
 use super::job::{
-    Check, Generation, JobId, Order, RealiseOutcome, RealiseProgress, Realised, Refusal,
-    SwitchOrder, SwitchOutcome, Verdict,
+    Check, Generation, JobId, Kind, Order, PublishOrder, PublishOutcome, PublishProgress,
+    RealiseOutcome, RealiseProgress, Realised, Refusal, SwitchOrder, SwitchOutcome, Verdict,
 };
 use super::types::{BootId, Commit, Mono, StorePath, Wall};
 
@@ -87,7 +87,16 @@ impl Job {
                 | Realised::Refused { .. }
                 | Realised::Cancelled => None,
             },
-            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => None,
+            Work::Realise { outcome: None, .. } | Work::Switch { .. } => None,
+            Work::Publish { .. } | Work::Unreadable => None,
+        }
+    }
+
+    /// Whether it works for a deployment. Nothing of one waits for the others.
+    pub fn is_of_deployment(&self) -> bool {
+        match self.id.kind {
+            Kind::Realise | Kind::Switch => true,
+            Kind::Publish => false,
         }
     }
 }
@@ -306,6 +315,15 @@ pub enum Work {
         verdict: Option<Verdict>,
         /// What came of it.
         outcome: Option<SwitchOutcome>,
+    },
+    /// A publish job.
+    Publish {
+        /// What it was told.
+        order: PublishOrder,
+        /// How far it is.
+        progress: Option<PublishProgress>,
+        /// What came of it.
+        outcome: Option<PublishOutcome>,
     },
     /// Its order cannot be read.
     Unreadable,

@@ -2,6 +2,7 @@
 //! happens next. Every channel renders it; none looks elsewhere.
 
 mod held;
+mod publish;
 mod reason;
 mod views;
 
@@ -14,6 +15,8 @@ use super::memory::Memory;
 use super::policy::{Operation, Policy};
 use super::seen::Seen;
 use super::types::{Commit, Now, StorePath, Wall};
+
+pub use self::publish::{PublishProgressView, PublishView};
 
 /// In one word: the first of these that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -111,7 +114,7 @@ pub struct Status {
     /// The remotes, in order.
     pub remotes: Vec<RemoteView>,
     /// What the cache still lacks.
-    pub publish: Option<Value>,
+    pub publish: Option<PublishView>,
     /// Systems that failed too often.
     pub quarantine: Vec<QuarantineView>,
     /// The last deployment that ended.
@@ -292,7 +295,7 @@ pub fn status(
         held,
         suspended: None,
         remotes: v.remotes(),
-        publish: None,
+        publish: v.publish(),
         quarantine: v.quarantine(),
         last_deployment: memory.history.last().map(|entry| json!(entry)),
         notes: v.notes(),
@@ -339,6 +342,7 @@ impl Viewer<'_> {
                 | Step::Compare { .. }
                 | Step::Follow { .. }
                 | Step::KeepRoots(_)
+                | Step::StartPublish(_)
                 | Step::StopJob(_)
                 | Step::RemoveJob(_)
                 | Step::ResumeSwitch(_)

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 mod before;
 mod policy;
+mod publishing;
 mod reboots;
 mod remotes;
 mod say;
@@ -229,6 +230,7 @@ impl Agent {
             None => self.host.observe(&self.memory, now).context("cannot look at this host")?,
         };
         let before = self.memory.history.last().map(|entry| entry.id.clone());
+        let published = self.memory.publishing.clone();
         let folded = fold(&self.policy, self.memory.clone(), &seen, now);
         let decision = decide(&self.policy, &folded, &seen, now);
         let memory = note(folded, &seen, &decision.step, now);
@@ -245,6 +247,10 @@ impl Agent {
         for entry in ended.iter().rev() {
             say::ended(entry);
             self.metrics.ended(entry);
+        }
+        if let Some(ended) = self.memory.publishing.ended(&published, &seen) {
+            say::published(&ended);
+            self.metrics.published(ended.outcome);
         }
         self.show(&seen, &decision, now);
         self.seen = Some(seen);
@@ -269,6 +275,7 @@ impl Agent {
             | Step::StopJob(_)
             | Step::RemoveJob(_)
             | Step::StartSwitch(_)
+            | Step::StartPublish(_)
             | Step::ResumeSwitch(_)
             | Step::WriteVerdict { .. }
             | Step::Settle { .. }
@@ -387,6 +394,11 @@ impl Agent {
                 "{}",
                 status.reason
             );
+        }
+        let published = |status: &Status| {
+            status.publish.as_ref().map(|it| (it.backlog == 0, it.last_error.clone()))
+        };
+        if changed || self.said.as_ref().map(published) != Some(published(&status)) {
             // For people who ask while the agent is down.
             let written = files::write_json(&self.status_file, &status, Durability::Passing);
             if let Err(error) = written {

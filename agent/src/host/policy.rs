@@ -47,5 +47,10 @@ pub(super) fn policy(config: &Config) -> Policy {
         on_kernel_change: config.activation.on_kernel_change,
         reboots: config.activation.runner == config::Runner::Systemd
             && config.reboot.as_ref().is_some_and(|reboot| reboot.allow),
+        publish: config
+            .cache
+            .as_ref()
+            .filter(|cache| cache.publish)
+            .map(|cache| format!("{}/{}", cache.endpoint, cache.name).into()),
     }
 }

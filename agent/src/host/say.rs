@@ -1,8 +1,9 @@
 //! The log's words for what the loop does: one line per decision.
 
 use crate::core::decide::Step;
-use crate::core::job::Ending;
+use crate::core::job::{Ending, Kind};
 use crate::core::memory::Entry;
+use crate::core::publishing;
 
 /// Logs a step, unless it is one of every poll.
 pub(super) fn step(step: &Step) {
@@ -39,9 +40,19 @@ pub(super) fn step(step: &Step) {
             how = ?switch.how,
             "switching"
         ),
+        Step::StartPublish(order) => tracing::info!(
+            job = step.starts().map(tracing::field::display),
+            system = %order.system,
+            cache = &*order.cache,
+            stage = "publish",
+            "giving the cache what it lacks"
+        ),
         Step::ResumeSwitch(job) => {
             let deployment = &job.deployment;
             tracing::warn!(%deployment, %job, "the job was killed before it was done; starting it again");
+        }
+        Step::StopJob(job) if job.kind == Kind::Publish => {
+            tracing::info!(%job, stage = "publish", "publishing can wait; stopping");
         }
         Step::StopJob(job) => {
             let deployment = &job.deployment;
@@ -72,6 +83,7 @@ pub(super) fn failed(step: &Step) -> String {
         Step::StartSwitch(switch) => {
             format!("cannot start to switch for {}", switch.order.deployment)
         }
+        Step::StartPublish(order) => format!("cannot start to publish {}", order.system),
         Step::ResumeSwitch(job) => format!("cannot start {job} again"),
         Step::StopJob(job) => format!("cannot stop {job}"),
         Step::RemoveJob(job) => format!("cannot remove the directory of {job}"),
@@ -89,6 +101,24 @@ pub(super) fn failed(step: &Step) -> String {
         | Step::Settle { .. }
         | Step::GiveUp { .. } => "cannot take the next step".into(),
     }
+}
+
+/// Logs how a publish job ended.
+pub(super) fn published(ended: &publishing::Ended<'_>) {
+    let (job, system) = (&ended.job.id, &ended.job.what.system);
+    let outcome = ended.outcome.cloned().unwrap_or_default();
+    let (sent, bytes, took) = (outcome.sent, outcome.bytes, outcome.took);
+    let Some(unfinished) = ended.unfinished else {
+        tracing::info!(%job, %system, stage = "publish", sent, bytes, took, "the cache has it all");
+        return;
+    };
+    let (left, again) = (unfinished.left, unfinished.not_before);
+    if outcome.cancelled || unfinished.cause.is_none() {
+        tracing::info!(%job, %system, stage = "publish", sent, left, "publishing was stopped");
+        return;
+    }
+    let cause = unfinished.cause.as_deref();
+    tracing::warn!(%job, %system, stage = "publish", sent, left, cause, %again, "not published");
 }
 
 /// Logs how a deployment ended.

@@ -1,7 +1,7 @@
 //! This host as the loop sees it: one look, and one step at a time. Both
 //! return at once; what can wait runs beside the loop and is seen later.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::chance::luck;
 use crate::clock;
 use crate::config::{Config, FailedUnits, Kind, Runner};
 use crate::core::decide::Step;
-use crate::core::job::{JobId, Kind as JobKind, Order, Realised, SwitchOrder};
+use crate::core::job::{JobId, Kind as JobKind, Order, PublishOrder, Realised, SwitchOrder};
 use crate::core::memory::Memory;
 use crate::core::policy::OnKernelChange;
 use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
@@ -25,7 +25,7 @@ use crate::files::Durability;
 use crate::health::{Health, UnitsHealth};
 use crate::jobs::dir::{self, JobDir};
 use crate::jobs::handover;
-use crate::jobs::spec::{RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
+use crate::jobs::spec::{PublishSpec, RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
 use crate::jobs::start;
 use crate::jobs::way_back::BASELINE;
 use crate::journal;
@@ -43,15 +43,17 @@ const STOP: Duration = Duration::from_secs(10);
 /// This host.
 pub(super) struct Host {
     pub(super) remotes: Remotes,
-    config: Config,
+    pub(super) config: Config,
     agent: PathBuf,
     machine: Machine,
-    nix: Nix,
+    pub(super) nix: Nix,
     store: StoreRoot,
     boot_id: BootId,
     reboot: RebootCheck,
     watch: Watch,
-    jobs: HashMap<JobId, Known>,
+    pub(super) jobs: HashMap<JobId, Known>,
+    /// Publish jobs that cannot even be removed.
+    pub(super) passed_by: HashSet<JobId>,
     rooting: bool,
     checking: bool,
     checks: Option<Round>,
@@ -62,7 +64,7 @@ pub(super) struct Host {
 
 /// What this agent did with a job, and what never changes of it.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     resumed: Option<Mono>,
     stopping: bool,
     order: Option<Spec>,
@@ -74,6 +76,7 @@ struct Known {
 enum Spec {
     Realise(Order),
     Switch(Box<SwitchOrder>),
+    Publish(Box<PublishOrder>),
 }
 
 impl Host {
@@ -95,6 +98,7 @@ impl Host {
             reboot: RebootCheck::default(),
             watch,
             jobs: HashMap::new(),
+            passed_by: HashSet::new(),
             rooting: false,
             checking: false,
             checks: None,
@@ -129,7 +133,8 @@ impl Host {
                 | Realised::Refused { .. }
                 | Realised::Cancelled => false,
             },
-            Work::Realise { outcome: None, .. } | Work::Switch { .. } | Work::Unreadable => false,
+            Work::Realise { outcome: None, .. } | Work::Switch { .. } => false,
+            Work::Publish { .. } | Work::Unreadable => false,
         };
         if jobs.iter().any(damaged) {
             self.remotes.distrust_clone();
@@ -211,7 +216,14 @@ impl Host {
                 self.jobs.entry(id.clone()).or_default().resumed = Some(clock::mono());
                 self.start(id, &self.directory(id))?;
             }
+            Step::StartPublish(order) => {
+                if let Some(id) = step.starts() {
+                    self.start_publish(&id, order);
+                }
+            }
+            Step::StopJob(id) if id.kind == JobKind::Publish => self.stop_publish(id),
             Step::StopJob(id) => self.stop(id)?,
+            Step::RemoveJob(id) if id.kind == JobKind::Publish => self.remove_publish(id),
             Step::RemoveJob(id) => {
                 let dir = self.directory(id);
                 if dir.path().parent() == Some(&dir::all(&self.config.state_dir)) {
@@ -295,14 +307,14 @@ impl Host {
         self.checks = Some(round);
     }
 
-    fn directory(&self, id: &JobId) -> JobDir {
+    pub(super) fn directory(&self, id: &JobId) -> JobDir {
         if let Some(elsewhere) = self.jobs.get(id).and_then(|known| known.elsewhere.clone()) {
             return elsewhere;
         }
         JobDir::at(dir::all(&self.config.state_dir).join(id.to_string()))
     }
 
-    fn start(&self, id: &JobId, dir: &JobDir) -> std::io::Result<()> {
+    pub(super) fn start(&self, id: &JobId, dir: &JobDir) -> std::io::Result<()> {
         self.watch.add(dir.path())?;
         let events = self.events.clone();
         match self.config.activation.runner {
@@ -314,7 +326,7 @@ impl Host {
                 let limits = self.config.system.limits;
                 let baseline = match id.kind {
                     JobKind::Switch => Some(self.failed_when_good_file()),
-                    JobKind::Realise => None,
+                    JobKind::Realise | JobKind::Publish => None,
                 };
                 tokio::spawn(async move {
                     let started = async {
@@ -339,21 +351,23 @@ impl Host {
         self.config.state_dir.join("failed-when-good.json")
     }
 
-    fn stop(&mut self, id: &JobId) -> std::io::Result<()> {
+    pub(super) fn stop(&mut self, id: &JobId) -> std::io::Result<()> {
         self.jobs.entry(id.clone()).or_default().stopping = true;
+        let path = self.directory(id).path().to_owned();
+        let events = self.events.clone();
         if self.config.activation.runner == Runner::Systemd {
-            let (id, events) = (id.clone(), self.events.clone());
+            let id = id.clone();
             tokio::spawn(async move {
                 if let Err(error) = start::stop_unit(&id).await {
                     tracing::warn!(%id, "the job could not be stopped: {error}");
+                    // It is only told so once: then without systemd.
+                    let _ = start::signal(&path, Signal::TERM);
                 }
                 let _ = events.send(Event::JobEnded);
             });
             return Ok(());
         }
-        let path = self.directory(id).path().to_owned();
         start::signal(&path, Signal::TERM)?;
-        let events = self.events.clone();
         tokio::spawn(async move {
             tokio::time::sleep(STOP + Duration::from_secs(5)).await;
             // It holds its lock until it is dead, so this hits nobody else.
@@ -369,7 +383,7 @@ impl Host {
         // One that an agent with another state directory began is ours now.
         let others = handover::of_others(&self.machine.handover(), &self.config.state_dir);
         for dir in own.into_iter().chain(others) {
-            if let Some(id) = dir.id() {
+            if let Some(id) = dir.id().filter(|id| !self.passed_by.contains(id)) {
                 jobs.push(self.look_at_job(id, &dir, now));
             }
         }
@@ -388,11 +402,15 @@ impl Host {
         }
         let (resumed, stopping) = (known.resumed, known.stopping);
         let Some(spec) = known.order.clone() else {
-            return Job { id, life: Life::Ended, stopping, resumed, work: Work::Unreadable };
+            // One that only publishes is stopped before it is removed.
+            let lives = id.kind == JobKind::Publish && dir.is_held();
+            let life = if lives { Life::Running } else { Life::Ended };
+            return Job { id, life, stopping, resumed, work: Work::Unreadable };
         };
         let order = match &spec {
             Spec::Realise(order) => order,
             Spec::Switch(switch) => &switch.order,
+            Spec::Publish(publish) => &publish.order,
         };
         // Life first, files second: a job that has ended writes no more.
         let life = dir.life(order, &boot, resumed, now);
@@ -406,6 +424,11 @@ impl Host {
                 order: *order,
                 progress: dir.read("progress.json").unwrap_or_default(),
                 verdict: dir.read("verdict.json").unwrap_or_default(),
+                outcome: dir.read("outcome.json").unwrap_or_default(),
+            },
+            Spec::Publish(order) => Work::Publish {
+                order: *order,
+                progress: dir.read("progress.json").unwrap_or_default(),
                 outcome: dir.read("outcome.json").unwrap_or_default(),
             },
         };
@@ -569,6 +592,10 @@ fn read_spec(id: &JobId, dir: &JobDir) -> Option<Spec> {
         JobKind::Switch => {
             let spec: SwitchSpec = dir.read("spec.json").ok()??;
             Some(Spec::Switch(Box::new(spec.order)))
+        }
+        JobKind::Publish => {
+            let spec: PublishSpec = dir.read("spec.json").ok()??;
+            Some(Spec::Publish(Box::new(spec.order)))
         }
     }
 }

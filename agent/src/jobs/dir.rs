@@ -119,6 +119,13 @@ impl JobDir {
         }
     }
 
+    /// Whether a process holds the lock, whatever the order says.
+    pub fn is_held(&self) -> bool {
+        use rustix::fs::{FlockOperation, flock};
+        let file = File::open(self.path.join("lock"));
+        file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+    }
+
     /// Removes it, exported tree and all.
     pub fn remove(&self) -> io::Result<()> {
         // Renamed first: half of a job must not be taken for one.

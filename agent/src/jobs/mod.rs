@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub mod dir;
 pub mod handover;
+pub mod publish;
 pub mod realise;
 pub mod spec;
 pub mod start;
@@ -24,6 +25,9 @@ pub fn main(args: &[OsString]) -> ExitCode {
         (["exec", parent, ..], [_, _, program, rest @ ..]) => exec(parent, program, rest),
         (["realise", _], [_, directory]) => {
             finish(run(async |cancelled| realise::run(Path::new(directory), cancelled).await))
+        }
+        (["publish", _], [_, directory]) => {
+            finish(run(async |cancelled| publish::run(Path::new(directory), cancelled).await))
         }
         (["switch", _], [_, directory]) => {
             finish(run(async |_| switch::run(Path::new(directory)).await))

@@ -1,15 +1,16 @@
 //! What a job is told: `spec.json`, the order of the core with what this host
-//! adds to it. Secrets are not in it.
+//! adds to it. Secrets are not in it, only where they are.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::job::{Order, SwitchOrder};
+use crate::core::job::{Order, PublishOrder, SwitchOrder};
 use crate::machine::Machine;
 use crate::nix::Nix;
 use crate::nix::realise::Kind;
+use crate::publish::Settings;
 
 /// What a realise job is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,4 +62,23 @@ pub struct SwitchHost {
     pub machine: Machine,
     /// How Nix is run, for the profile.
     pub nix: Nix,
+}
+
+/// What a publish job is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishSpec {
+    /// The core's order.
+    #[serde(flatten)]
+    pub order: PublishOrder,
+    /// How this host publishes.
+    pub host: PublishHost,
+}
+
+/// How this host publishes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishHost {
+    /// How Nix is run, and where its store is.
+    pub nix: Nix,
+    /// The cache.
+    pub settings: Settings,
 }

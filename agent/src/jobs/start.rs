@@ -126,9 +126,23 @@ fn properties(kind: Kind, limits: &Limits) -> Vec<(&'static str, Variant<'static
             ];
             properties.extend(more.into_iter().filter_map(|(k, v)| Some((k, v?.into()))));
         }
+        Kind::Publish => {
+            // It can always be begun anew: it goes first, and waits for all.
+            properties.push(("OOMScoreAdjust", 800_i32.into()));
+            properties.push(("Nice", 19_i32.into()));
+            properties.push(("CPUSchedulingPolicy", SCHED_IDLE.into()));
+            properties.push(("IOSchedulingClass", IOPRIO_CLASS_IDLE.into()));
+            // What it reads need not push what others read out of memory.
+            properties.push(("MemoryHigh", (256_u64 << 20).into()));
+        }
     }
     properties
 }
+
+/// From sched(7).
+const SCHED_IDLE: i32 = 5;
+/// From ioprio_set(2).
+const IOPRIO_CLASS_IDLE: i32 = 3;
 
 /// Signals a detached job: the holder of its lock, found anew each time.
 pub fn signal(directory: &Path, signal: Signal) -> io::Result<()> {

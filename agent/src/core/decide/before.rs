@@ -73,7 +73,7 @@ impl Decider<'_> {
             Work::Realise { order, .. } => {
                 seen.id == *job && self.now.mono.since(order.ordered) < SOON
             }
-            Work::Switch { .. } | Work::Unreadable => false,
+            Work::Switch { .. } | Work::Publish { .. } | Work::Unreadable => false,
         })
     }
 

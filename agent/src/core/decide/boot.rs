@@ -128,6 +128,7 @@ impl Decider<'_> {
             self.memory.rebooted.as_ref().is_some_and(|asked| {
                 asked.system == *default && asked.boot_id != self.seen.boot_id
             });
-        (self.policy.reboots && needed && !before && self.seen.jobs.is_empty()).then_some(default)
+        let deploys = self.seen.jobs.iter().any(Job::is_of_deployment);
+        (self.policy.reboots && needed && !before && !deploys).then_some(default)
     }
 }

@@ -6,6 +6,7 @@
 
 mod before;
 mod boot;
+mod publish;
 mod roots;
 mod tend;
 
@@ -16,10 +17,11 @@ use std::time::Duration;
 use crate::core::backoff;
 use crate::core::guardian::Phase;
 use crate::core::job::{
-    DeploymentId, How, JobId, Kind, Order, Refusal, SwitchOrder, Target, Verdict,
+    DeploymentId, How, JobId, Kind, Order, PublishOrder, Refusal, SwitchOrder, Target, Verdict,
 };
 use crate::core::memory::{Deployment, Experiment, Memory, Stuck, Subject, Trouble};
 use crate::core::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
+use crate::core::publishing::Publication;
 use crate::core::seen::{Job, Life, Purpose, Remote, Seen, Work};
 use crate::core::select::{Selection, Standing, select};
 use crate::core::types::{Commit, Mono, Now, StorePath, Wall};
@@ -63,6 +65,8 @@ pub enum Step {
     RemoveJob(JobId),
     /// Activate a system, or go on to the default with one that runs.
     StartSwitch(SwitchOrder),
+    /// Give the cache what it lacks of a system.
+    StartPublish(PublishOrder),
     /// Start a switch job again that was killed.
     ResumeSwitch(JobId),
     /// Check an activated system.
@@ -120,6 +124,9 @@ impl Step {
             }
             Self::StartSwitch(switch) => {
                 Some(JobId { kind: Kind::Switch, deployment: switch.order.deployment.clone() })
+            }
+            Self::StartPublish(publish) => {
+                Some(JobId { kind: Kind::Publish, deployment: publish.order.deployment.clone() })
             }
             Self::Wait { .. }
             | Self::Poll { .. }
@@ -228,7 +235,8 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decisi
     let (poll, next_poll) = d.poll(&selection);
     let mut wake = Wake(next_poll);
     let step = d
-        .tend_jobs(&mut wake)
+        .stop_publishing(&outlook, &mut wake)
+        .or_else(|| d.tend_jobs(&mut wake))
         .or(poll)
         .or_else(|| d.compare(&selection))
         .or_else(|| d.follow(&selection))
@@ -237,6 +245,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decisi
         .or_else(|| d.look(&outlook, &mut wake))
         .or_else(|| d.due_step(&outlook))
         .or_else(|| d.reboot(&outlook, &mut wake))
+        .or_else(|| d.publish(&outlook, &mut wake))
         .unwrap_or_else(|| {
             if let Outlook::BackingOff(trouble) = &outlook {
                 wake.at(now.mono.plus(now.wall.until(trouble.not_before)));
@@ -328,6 +337,7 @@ impl Decider<'_> {
             | Step::Follow { .. }
             | Step::KeepRoots(_)
             | Step::StartRealise(_)
+            | Step::StartPublish(_)
             | Step::StopJob(_)
             | Step::RemoveJob(_)
             | Step::ResumeSwitch(_)
@@ -396,7 +406,7 @@ impl Decider<'_> {
             }
             // Two switches never run at once, not even for their last moment.
             Work::Switch { outcome: Some(_), .. } => Some(Outlook::Clearing),
-            Work::Realise { .. } | Work::Unreadable => None,
+            Work::Realise { .. } | Work::Publish { .. } | Work::Unreadable => None,
         })
     }
 
@@ -558,7 +568,8 @@ impl Decider<'_> {
     /// An id that no deployment has had: two attempts may begin in one second.
     pub(super) fn fresh_id(&self, commit: Commit, attempt: u32) -> DeploymentId {
         let taken = |id: &DeploymentId| {
-            self.memory.has_ended(id) || self.seen.jobs.iter().any(|job| job.id.deployment == *id)
+            let mut jobs = self.seen.jobs.iter().filter(|job| job.is_of_deployment());
+            self.memory.has_ended(id) || jobs.any(|job| job.id.deployment == *id)
         };
         (0..)
             .map(|second| self.now.wall.plus(Duration::from_secs(second)))
@@ -568,7 +579,7 @@ impl Decider<'_> {
     }
 
     pub(super) fn other_job_lives(&self) -> bool {
-        self.seen.jobs.iter().any(|job| job.life != Life::Ended)
+        self.seen.jobs.iter().any(|job| job.is_of_deployment() && job.life != Life::Ended)
     }
 
     pub(super) fn remote_answers(&self) -> bool {

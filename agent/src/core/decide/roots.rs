@@ -29,7 +29,8 @@ impl Decider<'_> {
         // what is put back if it fails does not run any more.
         let old = self.seen.jobs.iter().find_map(|job| match &job.work {
             Work::Switch { order, outcome: None, .. } => order.old.as_ref(),
-            Work::Switch { .. } | Work::Realise { .. } | Work::Unreadable => None,
+            Work::Switch { .. } | Work::Realise { .. } => None,
+            Work::Publish { .. } | Work::Unreadable => None,
         });
         let wanted: BTreeMap<_, _> = [
             (Purpose::Candidate, candidate.as_ref()),

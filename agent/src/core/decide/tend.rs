@@ -26,6 +26,10 @@ impl Decider<'_> {
             }
             Work::Switch { verdict: Some(_), .. } => None,
             Work::Realise { outcome, .. } => self.tend_realise(job, outcome.is_some()),
+            Work::Publish { .. } => {
+                let known = self.memory.publishing.job.as_ref().is_some_and(|it| it.id == job.id);
+                (job.life == Life::Ended && !known).then(|| Step::RemoveJob(job.id.clone()))
+            }
         })
     }
 

@@ -10,7 +10,7 @@ use super::host::{Directory, Process, Task};
 use super::world::{AgentPoint, Tick, World, Wrong};
 use crate::core::backoff::Luck;
 use crate::core::decide::{Decision, Step, decide};
-use crate::core::job::JobId;
+use crate::core::job::{JobId, Kind};
 use crate::core::memory::Memory;
 use crate::core::record::{fold, note};
 use crate::core::seen::{
@@ -37,6 +37,8 @@ pub(super) struct Agent {
     pub(super) rebooting: bool,
     pub(super) began_checks: Mono,
     pub(super) resumed: BTreeMap<JobId, Mono>,
+    /// Publish jobs that this agent has told to stop.
+    pub(super) stopped: Vec<JobId>,
     /// Turns of before this one mean nothing.
     pub(super) turn: u32,
     /// Steps since anything happened besides.
@@ -91,6 +93,7 @@ impl World {
             rebooting: false,
             began_checks: self.mono(),
             resumed: BTreeMap::new(),
+            stopped: Vec::new(),
             turn: self.incarnation << 16,
             idle_steps: 0,
             decision: None,
@@ -105,7 +108,7 @@ impl World {
     fn adopt(&mut self) {
         let switching = self.host.jobs.values().find_map(|dir| match &dir.task {
             Task::Switch { order, outcome: None, .. } => Some(order.old.clone()),
-            Task::Switch { .. } | Task::Realise { .. } => None,
+            Task::Switch { .. } | Task::Realise { .. } | Task::Publish { .. } => None,
         });
         self.truth.adopted.extend(switching.unwrap_or(self.host.running.clone()));
     }
@@ -132,7 +135,9 @@ impl World {
         let first = self.host.journal.is_none();
         let folded = fold(&self.policy, agent.memory, &seen, now);
         let decision = decide(&self.policy, &folded, &seen, now);
+        self.check_undisturbed(&before, &folded, &seen, &decision)?;
         let step = decision.step.clone();
+        self.check_pause(&step, &agent.stopped)?;
         // What is shown while nothing goes on is looked at now and then.
         let dull = matches!(
             step,
@@ -252,6 +257,11 @@ impl World {
                 let boot = order.order.boot_id.clone();
                 (outcome.is_some(), Work::Switch { order, progress, verdict, outcome }, boot)
             }
+            Task::Publish { order, how: _, progress, outcome } => {
+                let (order, progress) = ((**order).clone(), progress.clone());
+                let (outcome, boot) = (outcome.clone(), order.order.boot_id.clone());
+                (outcome.is_some(), Work::Publish { order, progress, outcome }, boot)
+            }
         };
         let locked = dir.process.as_ref().is_some_and(|process| process.locked);
         let young = self.t < dir.ordered + 10_000 && boot_id == self.boot_id();
@@ -261,7 +271,12 @@ impl World {
             (false, true) => Life::Starting,
             (false, false) => Life::Ended,
         };
-        let stopping = dir.process.as_ref().is_some_and(|process| process.stopping);
+        let stopping = match dir.task {
+            Task::Realise { .. } | Task::Switch { .. } => {
+                dir.process.as_ref().is_some_and(|process| process.stopping)
+            }
+            Task::Publish { .. } => agent.stopped.contains(id),
+        };
         Job { id: id.clone(), life, stopping, resumed: agent.resumed.get(id).copied(), work }
     }
 
@@ -338,12 +353,23 @@ impl World {
                 let copy = Box::new((agent.memory.clone(), self.truth.failures.clone()));
                 self.start_job(step, Task::Switch { order, copy, progress, verdict, outcome })?;
             }
+            Step::StartPublish(order) => {
+                let how = self.how_it_publishes();
+                let order = Box::new(order.clone());
+                self.start_job(step, Task::Publish { order, how, progress: None, outcome: None })?;
+            }
             Step::StopJob(job) => {
+                if job.kind == Kind::Publish {
+                    agent.stopped.push(job.clone());
+                }
                 let process = self.host.jobs.get_mut(job).and_then(|dir| dir.process.as_mut());
                 if let Some(process) = process {
                     process.stopping = true;
                     let dir_incarnation = self.host.jobs[job].incarnation;
                     self.schedule(latency, Tick::Job(job.clone(), dir_incarnation));
+                    if job.kind == Kind::Publish {
+                        self.stop_publishing(job, dir_incarnation);
+                    }
                 }
             }
             Step::RemoveJob(job) => {

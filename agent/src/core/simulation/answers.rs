@@ -138,7 +138,7 @@ impl World {
             Some(Task::Switch { order, .. }) => {
                 (Some(order), self.host.running.as_ref() == Some(&order.candidate))
             }
-            Some(Task::Realise { .. }) | None => (None, false),
+            Some(Task::Realise { .. } | Task::Publish { .. }) | None => (None, false),
         };
         let needs_remote =
             self.policy.health_remote && order.is_some_and(|order| order.remote_before);

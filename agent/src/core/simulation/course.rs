@@ -81,9 +81,10 @@ impl World {
         loop {
             if self.t > deadline {
                 return Err(format!(
-                    "P6: {:?} does not come about: {}",
+                    "P6: {:?} does not come about: {}; published: {}",
                     self.expected(),
-                    self.told_state()
+                    self.told_state(),
+                    self.is_published()
                 ));
             }
             let boot = self.boot;
@@ -103,7 +104,7 @@ impl World {
                     self.stir();
                 }
                 Some(Help::Retry) => self.retry(),
-                None if self.is_as_expected(&shown)? => break,
+                None if self.is_as_expected(&shown)? && self.is_published() => break,
                 None => continue,
             }
             helped += 1;
@@ -118,7 +119,9 @@ impl World {
         let policy = &self.policy;
         let tries = policy.retry_max * (policy.activations + 4);
         let slow = (policy.health_timeout + policy.poll_interval) * 12;
-        super::agent::millis(tries + slow) + 4_000_000
+        // A publish job that hangs is given a day.
+        let day = if policy.publish.is_some() { 25 * 3_600_000 } else { 0 };
+        super::agent::millis(tries + slow) + 4_000_000 + day
     }
 
     fn is_idle(&self, since: crate::core::types::Mono) -> bool {
@@ -142,7 +145,7 @@ impl World {
                     && !reboots
                     && !asking
                     && agent.is_idle()
-                    && agent.all_asked_since(since, self.refuses())
+                    && agent.all_asked_since(since, self.refuses() || self.is_behind())
             })
     }
 
@@ -189,6 +192,15 @@ impl World {
                     && matches!(relation, Relation::Behind | Relation::Diverged)
             }
         }
+    }
+
+    /// Whether the first remote gives an ancestor: then the next one is asked,
+    /// whose own head that may be.
+    fn is_behind(&self) -> bool {
+        let head = self.forge.release.map(commit);
+        let accepted = self.truth.accepted.as_ref().map(|accepted| accepted.commit);
+        head.zip(accepted)
+            .is_some_and(|(head, accepted)| self.relation(accepted, head) == Relation::Behind)
     }
 
     /// What a person would do now.

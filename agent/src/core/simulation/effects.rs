@@ -88,7 +88,7 @@ impl World {
             Act::AwaitVerdict(until) => {
                 let has_verdict = match &self.host.jobs[id].task {
                     Task::Switch { verdict, .. } => verdict.is_some(),
-                    Task::Realise { .. } => false,
+                    Task::Realise { .. } | Task::Publish { .. } => false,
                 };
                 if !has_verdict && self.mono() >= *until {
                     self.blame(id, &order.candidate);

@@ -71,6 +71,7 @@ impl World {
             Event::Locked(for_) => self.host.locked_until = self.t + for_,
             Event::OldFails(times) => self.host.old_failures = times,
             Event::ProfileFails(times) => self.host.profile_failures = times,
+            Event::Publishing(how, times) => self.faults.publishing = Some((how, times)),
             Event::Rest => self.resting = true,
         }
         if let Some(release) = self.forge.release {
@@ -80,10 +81,14 @@ impl World {
     }
 
     fn kill_some_job(&mut self) {
-        let living = self.host.jobs.iter().find(|(_, dir)| dir.process.is_some());
-        let Some((id, dir)) = living else { return };
+        let living: Vec<_> =
+            self.host.jobs.iter().filter(|(_, dir)| dir.process.is_some()).collect();
+        if living.is_empty() {
+            return;
+        }
+        let (id, dir) = living[self.chance.index(living.len())];
         let (id, incarnation) = (id.clone(), dir.incarnation);
-        if id.kind == Kind::Realise && self.chance.one_in(2) {
+        if id.kind != Kind::Switch && self.chance.one_in(2) {
             // It is asked to stop, and not by the agent.
             let dir = self.host.jobs.get_mut(&id).expect("it was found");
             if let Some(process) = &mut dir.process {
@@ -143,6 +148,7 @@ impl World {
     fn lose_journal(&mut self) {
         self.crash_agent();
         self.host.journal = None;
+        self.truth.published = None;
         // Nobody knows any more how it became the default.
         self.truth.by_hand.append(&mut self.truth.deferred);
         self.forgive();
@@ -161,7 +167,7 @@ impl World {
     fn lose_journal_to_another_version(&mut self) {
         let copy = self.host.jobs.values().rev().find_map(|dir| match &dir.task {
             Task::Switch { copy, .. } => Some((**copy).clone()),
-            Task::Realise { .. } => None,
+            Task::Realise { .. } | Task::Publish { .. } => None,
         });
         // What is gone is not written over.
         let copy = copy.filter(|_| self.host.journal.is_some());
@@ -182,6 +188,7 @@ impl World {
             jobs.keys().any(|job| job.deployment == *id)
         });
         self.host.journal = Some(copy);
+        self.truth.published = None;
     }
 
     fn accept(&mut self) {

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::story::Publishes;
+
 use crate::core::guardian::{Act, Done, Progress};
 use crate::core::job::{
-    DeploymentId, Generation, JobId, Order, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome,
-    Verdict,
+    DeploymentId, Generation, JobId, Order, PublishOrder, PublishOutcome, PublishProgress,
+    RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Verdict,
 };
 use crate::core::memory::{Accepted, Memory};
 use crate::core::seen::Purpose;
@@ -72,6 +74,23 @@ pub(super) enum Task {
         verdict: Option<Verdict>,
         outcome: Option<SwitchOutcome>,
     },
+    Publish {
+        order: Box<PublishOrder>,
+        /// How it goes.
+        how: Publishes,
+        progress: Option<PublishProgress>,
+        outcome: Option<PublishOutcome>,
+    },
+}
+
+impl Task {
+    pub(super) fn has_outcome(&self) -> bool {
+        match self {
+            Self::Realise { outcome, .. } => outcome.is_some(),
+            Self::Switch { outcome, .. } => outcome.is_some(),
+            Self::Publish { outcome, .. } => outcome.is_some(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

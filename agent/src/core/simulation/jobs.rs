@@ -19,10 +19,7 @@ impl World {
             return Ok(());
         }
         let Some(process) = &mut dir.process else { return Ok(()) };
-        let has_outcome = match &dir.task {
-            Task::Realise { outcome, .. } => outcome.is_some(),
-            Task::Switch { outcome, .. } => outcome.is_some(),
-        };
+        let has_outcome = dir.task.has_outcome();
         let waits = matches!(process.doing, None | Some(Act::AwaitVerdict(_)));
         if process.locked && t < process.due && !waits && !process.stopping {
             return Ok(());
@@ -37,6 +34,7 @@ impl World {
         match &dir.task {
             Task::Realise { .. } => self.realise_tick(id, first),
             Task::Switch { .. } => return self.switch_tick(id, first),
+            Task::Publish { .. } => self.publish_tick(id, first),
         }
         Ok(())
     }

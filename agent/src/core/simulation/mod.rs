@@ -14,6 +14,7 @@ mod forge;
 mod host;
 mod jobs;
 mod properties;
+mod publishing;
 mod regressions;
 mod story;
 mod world;

@@ -44,7 +44,7 @@ impl World {
                     Task::Realise { order: other, .. } => {
                         dir.process.is_some() && other.target.commit == order.target.commit
                     }
-                    Task::Switch { .. } => false,
+                    Task::Switch { .. } | Task::Publish { .. } => false,
                 });
                 if twice {
                     return Err("P2: two jobs realise one commit".into());
@@ -70,7 +70,7 @@ impl World {
                     self.check_allowed(&switch.order, noted)?;
                 }
                 let other = self.host.jobs.iter().find(|(id, dir)| {
-                    id.kind == Kind::Switch && (dir.process.is_some() || !has_outcome(&dir.task))
+                    id.kind == Kind::Switch && (dir.process.is_some() || !dir.task.has_outcome())
                 });
                 if let Some((id, _)) = other {
                     return Err(format!("P2: a switch begins while {id} is not over"));
@@ -79,6 +79,7 @@ impl World {
                     self.check_tested(switch.order.target.operation, &switch.order)?;
                 }
             }
+            Step::StartPublish(order) => self.check_publish(order)?,
             Step::Settle { system, target, .. } => {
                 if target.operation == Operation::Test {
                     self.truth.tested = Some((target.commit, self.boot));
@@ -126,7 +127,8 @@ impl World {
 
     /// The agent reboots only into what may boot, and in the middle of nothing.
     pub(super) fn check_reboot(&self, system: &StorePath) -> Result<(), Wrong> {
-        if self.host.profile_system() != Some(system) || !self.host.jobs.is_empty() {
+        let deploys = self.host.jobs.keys().any(|id| id.kind != Kind::Publish);
+        if self.host.profile_system() != Some(system) || deploys {
             return Err("it reboots in the middle of something".into());
         }
         if !self.policy.reboots || self.t < self.host.against_until {
@@ -146,7 +148,9 @@ impl World {
         seen: &Seen,
         decision: &Decision,
     ) -> Result<(), Wrong> {
-        check_status(&self.status(folded, seen, decision))
+        let shown = self.status(folded, seen, decision);
+        shown.publish.as_ref().map_or(Ok(()), |publish| self.check_backlog(publish))?;
+        check_status(&shown)
     }
 
     pub(super) fn status(&self, memory: &Memory, seen: &Seen, decision: &Decision) -> Status {
@@ -206,7 +210,7 @@ impl World {
         let key = |memory: &Memory| memory.target.as_ref().map(Target::key);
         let switching = self.host.jobs.values().any(|dir| match &dir.task {
             Task::Switch { outcome, .. } => outcome.is_none(),
-            Task::Realise { .. } => false,
+            Task::Realise { .. } | Task::Publish { .. } => false,
         });
         if before.target.is_some() && key(before) != key(after) && !switching {
             self.truth.hand = false;
@@ -263,6 +267,10 @@ impl World {
         }
         if before.boot_id.is_some() && before == after {
             return Err("saved without a change".into());
+        }
+        if before.publishing.done != after.publishing.done {
+            let done = after.publishing.done.as_ref();
+            self.truth.published = done.map(|done| done.system.clone());
         }
         let _ = seen;
         Ok(())
@@ -323,6 +331,9 @@ impl World {
             Task::Realise { .. } => {
                 memory.deployment.as_ref().is_none_or(|d| d.job.as_ref() != Some(job))
             }
+            Task::Publish { .. } => {
+                memory.publishing.job.as_ref().is_none_or(|known| known.id != *job)
+            }
         });
         if folded { Ok(()) } else { Err(format!("P5: {job} is removed before it was folded in")) }
     }
@@ -353,13 +364,6 @@ impl World {
 impl Target {
     fn key(&self) -> (crate::core::types::Commit, Operation) {
         (self.commit, self.operation)
-    }
-}
-
-fn has_outcome(task: &Task) -> bool {
-    match task {
-        Task::Realise { outcome, .. } => outcome.is_some(),
-        Task::Switch { outcome, .. } => outcome.is_some(),
     }
 }
 

@@ -20,6 +20,7 @@ fn policy() -> Policy {
         on_rollback_failure: OnRollbackFailure::Report,
         on_kernel_change: OnKernelChange::Switch,
         reboots: false,
+        publish: None,
         hostname: "joker".into(),
         machine_id: None,
         remotes: vec!["origin".into()],

@@ -61,8 +61,23 @@ pub(super) enum Event {
     Locked(u64),
     OldFails(u32),
     ProfileFails(u32),
+    Publishing(Publishes, u32),
     /// Faults stop until all is as it should be.
     Rest,
+}
+
+/// How a publish job goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Publishes {
+    All,
+    Nothing,
+    /// Some of it, or nothing.
+    Part,
+    Dies,
+    /// It hangs, and does not stop when it is told to.
+    Never,
+    /// All of it, but it does not stop when it is told to.
+    Deaf,
 }
 
 /// What another hand switches.
@@ -113,7 +128,11 @@ impl Event {
         else {
             return false;
         };
-        matches!(change, Change::New { health: Health::NoAgent | Health::NoNetwork, .. })
+        matches!(
+            change,
+            Change::New { health: Health::NoAgent | Health::NoNetwork, .. }
+                | Change::New { boots: false, .. }
+        )
     }
 }
 
@@ -147,6 +166,7 @@ fn policy(chance: &mut Chance) -> Policy {
         on_rollback_failure: chance.pick(&[OnRollbackFailure::Report, OnRollbackFailure::Reboot]),
         on_kernel_change: chance.pick(&[OnKernelChange::Switch, OnKernelChange::Boot]),
         reboots: chance.one_in(3),
+        publish: (!chance.one_in(3)).then(|| "https://cache/fort".into()),
     }
 }
 
@@ -210,7 +230,15 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         };
     }
     let few = chance.between(1, 3) as u32;
-    match chance.below(33) {
+    let publishes = chance.pick(&[
+        Publishes::Nothing,
+        Publishes::Part,
+        Publishes::Dies,
+        Publishes::Never,
+        Publishes::Deaf,
+        Publishes::Deaf,
+    ]);
+    match chance.below(35) {
         0 => Event::ForcePush(chance.between(1, 3), change(chance, policy)),
         1 => Event::Rewind(chance.between(1, 2)),
         2 => Event::DeleteRelease,
@@ -238,6 +266,7 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         29 => Event::Full(chance.between(1_000, 300_000)),
         30 => Event::ForeignJournal,
         31 => Event::Against(chance.between(1_000, 600_000)),
+        32..=33 => Event::Publishing(publishes, few),
         _ if chance.one_in(2) => Event::OldFails(chance.between(1, 7) as u32),
         _ => Event::ProfileFails(few),
     }

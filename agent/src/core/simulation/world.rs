@@ -9,7 +9,7 @@ use super::agent::Agent;
 use super::chance::Chance;
 use super::forge::Forge;
 use super::host::{Failures, Host};
-use super::story::{Event, Story};
+use super::story::{Event, Publishes, Story};
 use crate::core::job::{DeploymentId, Ending, JobId};
 use crate::core::memory::Accepted;
 use crate::core::policy::Policy;
@@ -37,6 +37,7 @@ pub(super) enum Tick {
     Against(u32),
     Job(JobId, u32),
     JobStarts(JobId),
+    Killed(JobId, u32),
     Reboots(u32),
 }
 
@@ -74,6 +75,8 @@ pub(super) struct Truth {
     pub(super) gave_up: BTreeSet<StorePath>,
     /// Commits that came to a final verdict.
     pub(super) finished: BTreeSet<Commit>,
+    /// The system that was last published, if the agent can know.
+    pub(super) published: Option<StorePath>,
     pub(super) saves: u64,
     pub(super) steps: u64,
 }
@@ -92,6 +95,8 @@ pub(super) struct World {
     queued: u64,
     pub(super) forge: Forge,
     pub(super) host: Host,
+    /// Of each system: how many of its paths the cache has.
+    pub(super) cache: BTreeMap<StorePath, u64>,
     pub(super) agent: Option<Agent>,
     /// How often the agent was started.
     pub(super) incarnation: u32,
@@ -122,6 +127,8 @@ pub(super) struct Faults {
     pub(super) stillborn: u32,
     /// So many times roots cannot be changed.
     pub(super) roots: u32,
+    /// So many publish jobs go like this.
+    pub(super) publishing: Option<(Publishes, u32)>,
 }
 
 /// Where an agent dies.
@@ -157,6 +164,7 @@ impl World {
             queued: 0,
             forge: Forge::default(),
             host: Host::default(),
+            cache: BTreeMap::new(),
             agent: None,
             incarnation: 0,
             faults: Faults::default(),
@@ -285,6 +293,7 @@ impl World {
                 }
             }
             Tick::JobStarts(id) => self.start_process(&id),
+            Tick::Killed(id, incarnation) => self.killed(&id, incarnation),
             Tick::Job(id, incarnation) => self.job_tick(&id, incarnation)?,
         }
         self.check_always()

@@ -140,7 +140,7 @@ impl Viewer<'_> {
     fn realising_reason(&self, commit: &str, _kind: Kind) -> String {
         let progress = self.seen.jobs.iter().find_map(|job| match &job.work {
             Work::Realise { progress, .. } => progress.as_ref(),
-            Work::Switch { .. } | Work::Unreadable => None,
+            Work::Switch { .. } | Work::Publish { .. } | Work::Unreadable => None,
         });
         match progress {
             Some(progress) if progress.to_build > 0 => format!(

@@ -149,7 +149,8 @@ impl Viewer<'_> {
             Work::Realise { progress, .. } if Some(&job.id) == deployment.job.as_ref() => {
                 progress.as_ref()
             }
-            Work::Realise { .. } | Work::Switch { .. } | Work::Unreadable => None,
+            Work::Realise { .. } | Work::Switch { .. } => None,
+            Work::Publish { .. } | Work::Unreadable => None,
         });
         Some(DeploymentView {
             id: deployment.id.to_string(),

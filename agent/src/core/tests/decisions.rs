@@ -108,7 +108,7 @@ fn scene(stage: Stage) -> Scene {
     match stage {
         Stage::Settled => {
             scene.describes(2, 2);
-            scene.memory.learn_good(&system(2));
+            scene.memory.learn_good(&system(2), true);
             scene.memory.put = Some(system(2));
             scene.seen.profile.as_mut().unwrap().system = system(2);
             let settled = scene.memory.settled.as_mut().unwrap();
@@ -175,6 +175,7 @@ fn step_words(step: &Step) -> String {
         Step::StartSwitch(switch) => {
             format!("{:?} {}", switch.how, switch.order.target.commit.short()).to_lowercase()
         }
+        Step::StartPublish(_) => "publish".into(),
         Step::ResumeSwitch(_) => "resume".into(),
         Step::RunChecks(_) => "run checks".into(),
         Step::Preflight { .. } => "preflight".into(),

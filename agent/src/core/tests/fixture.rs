@@ -49,6 +49,7 @@ pub(super) fn policy() -> Policy {
         on_rollback_failure: OnRollbackFailure::Report,
         on_kernel_change: OnKernelChange::Switch,
         reboots: false,
+        publish: None,
         hostname: "joker".into(),
         machine_id: None,
         remotes: vec!["origin".into(), "mirror".into()],
@@ -133,7 +134,7 @@ impl Scene {
         };
         scene.describes(1, 1);
         let memory = &mut scene.memory;
-        memory.learn_good(&system(1));
+        memory.learn_good(&system(1), true);
         memory.put = Some(system(1));
         memory.settled = Some(crate::core::memory::Settled {
             commit: commit(1),

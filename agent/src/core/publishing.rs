@@ -1,0 +1,195 @@
+//! What is remembered of giving the cache what it lacks, and how that changes.
+//!
+//! Beside the deployments: it adds nothing to their history, blames no commit
+//! and no system, and nothing of a deployment looks at it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::backoff;
+use super::job::{JobId, PublishOrder, PublishOutcome, PublishProgress};
+use super::memory::Memory;
+use super::policy::Policy;
+use super::seen::{Life, Seen, Work};
+use super::types::{BootId, Now, StorePath, Wall};
+
+/// What is remembered of publishing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Publishing {
+    /// What was last published in full.
+    pub done: Option<Publication>,
+    /// The job that publishes, until its end was taken in.
+    pub job: Option<PublishJob>,
+    /// What came of the last one that did not come to its end.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// A system that a cache has, or is to have, in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// The system.
+    pub system: StorePath,
+    /// The cache: one that is configured later has none of it.
+    pub cache: Arc<str>,
+}
+
+/// A publish job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishJob {
+    /// Its name.
+    pub id: JobId,
+    /// What it publishes.
+    #[serde(flatten)]
+    pub what: Publication,
+}
+
+/// A publication that did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Of what.
+    #[serde(flatten)]
+    pub what: Publication,
+    /// Paths that the cache lacks still; 0 while that is not known.
+    pub left: u64,
+    /// How often in a row it failed.
+    pub failures: u32,
+    /// When it ended.
+    pub at: Wall,
+    /// Not tried again before then.
+    pub not_before: Wall,
+    /// Why it failed the last time; none: it was only stopped.
+    pub cause: Option<String>,
+}
+
+/// How a publish job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended<'a> {
+    /// The job.
+    pub job: &'a PublishJob,
+    /// What it left; none: it was killed, or never began.
+    pub outcome: Option<&'a PublishOutcome>,
+    /// What follows, if that was not the end of it.
+    pub unfinished: Option<&'a Unfinished>,
+}
+
+impl Memory {
+    /// What the cache is to have. A system that was only found running is not
+    /// given to others: whether it works was never found out.
+    pub fn to_publish(&self, policy: &Policy) -> Option<Publication> {
+        let cache = policy.publish.clone()?;
+        let good = self.last_good.as_ref().filter(|good| good.verified)?;
+        Some(Publication { system: good.system.clone(), cache })
+    }
+}
+
+impl Publishing {
+    /// What is left of publishing this, if it was begun.
+    pub fn unfinished(&self, what: &Publication) -> Option<&Unfinished> {
+        self.unfinished.as_ref().filter(|unfinished| unfinished.what == *what)
+    }
+
+    /// How the job that was under way `before` ended, if it has since.
+    pub fn ended<'a>(&'a self, before: &'a Self, seen: &'a Seen) -> Option<Ended<'a>> {
+        let job = before.job.as_ref().filter(|job| self.job.as_ref() != Some(job))?;
+        let outcome = seen.jobs.iter().find_map(|seen| match &seen.work {
+            Work::Publish { outcome, .. } if seen.id == job.id => outcome.as_ref(),
+            Work::Publish { .. } | Work::Realise { .. } | Work::Switch { .. } => None,
+            Work::Unreadable => None,
+        });
+        Some(Ended { job, outcome, unfinished: self.unfinished(&job.what) })
+    }
+
+    /// A job is about to be started.
+    pub(super) fn begin(&mut self, order: &PublishOrder, id: JobId) {
+        let (system, cache) = (order.system.clone(), order.cache.clone());
+        self.job = Some(PublishJob { id, what: Publication { system, cache } });
+    }
+}
+
+/// Takes in how the job that is under way ended: once, for it is then no longer
+/// under way.
+pub(super) fn fold(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) {
+    let Some(job) = memory.publishing.job.clone() else { return };
+    let end = match seen.jobs.iter().find(|seen| seen.id == job.id) {
+        None => End::Failed { left: 0, cause: "the publish job could not be started".into() },
+        Some(found) => match &found.work {
+            Work::Publish { outcome: Some(outcome), .. } => End::of(outcome),
+            // It was killed for not stopping when it was told to.
+            Work::Publish { progress, .. } if found.life == Life::Ended && found.stopping => {
+                End::Stopped { left: left(progress.as_ref()) }
+            }
+            Work::Publish { order, progress, .. } if found.life == Life::Ended => End::Failed {
+                left: left(progress.as_ref()),
+                cause: killed(&order.order.boot_id, &seen.boot_id).into(),
+            },
+            Work::Publish { .. } => return,
+            Work::Unreadable if found.life != Life::Ended => return,
+            // Realise and switch jobs have other names.
+            Work::Unreadable | Work::Realise { .. } | Work::Switch { .. } => {
+                End::Failed { left: 0, cause: "the publish job's order cannot be read".into() }
+            }
+        },
+    };
+    let what = job.what;
+    let before = memory.publishing.unfinished(&what);
+    let failures = before.map_or(0, |before| before.failures);
+    let unfinished = match end {
+        End::Done => {
+            memory.publishing.done = Some(what);
+            None
+        }
+        // Not at once: whoever stopped it may do so again.
+        End::Stopped { left } => Some(Unfinished {
+            left,
+            failures,
+            at: now.wall,
+            not_before: now.wall.plus(policy.retry_first.min(STOPPED)),
+            cause: before.and_then(|before| before.cause.clone()),
+            what,
+        }),
+        End::Failed { left, cause } => {
+            let failures = failures.saturating_add(1);
+            let pause = backoff::pause(policy.retry_first, policy.retry_max, failures, seen.luck);
+            let not_before = now.wall.plus(pause);
+            Some(Unfinished { what, left, failures, at: now.wall, not_before, cause: Some(cause) })
+        }
+    };
+    memory.publishing.unfinished = unfinished;
+    memory.publishing.job = None;
+}
+
+/// The pause after it was stopped.
+const STOPPED: Duration = Duration::from_secs(5);
+
+enum End {
+    Done,
+    Stopped { left: u64 },
+    Failed { left: u64, cause: String },
+}
+
+impl End {
+    fn of(outcome: &PublishOutcome) -> Self {
+        let left = outcome.left;
+        match &outcome.cause {
+            _ if outcome.cancelled => Self::Stopped { left },
+            None if left == 0 => Self::Done,
+            None => Self::Failed { left, cause: "no cause was given".into() },
+            Some(cause) => Self::Failed { left, cause: cause.clone() },
+        }
+    }
+}
+
+fn left(progress: Option<&PublishProgress>) -> u64 {
+    progress.map_or(0, |progress| progress.to_send.saturating_sub(progress.sent))
+}
+
+fn killed(ordered: &BootId, now: &BootId) -> &'static str {
+    if ordered == now {
+        "the publish job was killed"
+    } else {
+        "the host went down while it was publishing"
+    }
+}
