@@ -10,6 +10,7 @@ use crate::core::job::{Order, SwitchOrder};
 use crate::machine::Machine;
 use crate::nix::Nix;
 use crate::nix::realise::Kind;
+use crate::substitute;
 
 /// What a realise job is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct RealiseHost {
     pub attribute: String,
     /// How Nix is run.
     pub nix: Nix,
+    /// The cache to fetch from, if there is one.
+    #[serde(default)]
+    pub cache: Option<substitute::Settings>,
     /// For evaluation and build together.
     pub timeout: Duration,
 }
