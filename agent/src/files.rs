@@ -28,6 +28,13 @@ pub enum Durability {
 pub fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -> io::Result<()> {
     let mut text = serde_json::to_vec(value)?;
     text.push(b'\n');
+    write_private(path, &text, durability)?;
+    crash::wrote(path);
+    Ok(())
+}
+
+/// Writes any other file in the same way.
+pub fn write_private(path: &Path, text: &[u8], durability: Durability) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -35,7 +42,7 @@ pub fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -
     let written = (|| {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(&text)?;
+        file.write_all(text)?;
         if durability == Durability::Durable {
             file.sync_all()?;
         }
@@ -47,11 +54,9 @@ pub fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -
     }
     written?;
     match durability {
-        Durability::Durable => sync_directory(directory)?,
-        Durability::Passing => {}
+        Durability::Durable => sync_directory(directory),
+        Durability::Passing => Ok(()),
     }
-    crash::wrote(path);
-    Ok(())
 }
 
 /// Makes the names in a directory durable.

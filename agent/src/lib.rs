@@ -29,6 +29,7 @@ pub mod nix;
 pub mod preflight;
 pub mod publish;
 pub mod store;
+pub mod substitute;
 pub mod systemd;
 pub mod token;
 pub mod transport;

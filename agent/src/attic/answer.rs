@@ -74,7 +74,7 @@ pub(super) async fn refusal(answer: Response) -> Refused {
 }
 
 /// At most so many bytes of it, and whether that is all.
-async fn body(mut answer: Response, most: usize) -> (Vec<u8>, bool) {
+pub(super) async fn body(mut answer: Response, most: usize) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     loop {
         match answer.chunk().await {

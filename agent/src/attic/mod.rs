@@ -14,6 +14,7 @@ mod body;
 mod claims;
 mod failure;
 mod info;
+mod substituter;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use self::body::Body;
 pub use self::failure::AtticFailed;
 pub use self::info::NarInfo;
+pub use self::substituter::{LOGIN, readable};
 use crate::nar::Packed;
 use crate::token;
 use crate::transport::Broken;
@@ -88,20 +90,7 @@ struct Uploaded {
 impl Attic {
     /// The cache of that name at that address. Nothing is sent yet.
     pub fn new(endpoint: &str, name: &str, token_file: PathBuf) -> Result<Self, AtticFailed> {
-        // The platform's verifier takes the process's provider. Whoever
-        // installed one before chose the same: only ring is built in.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(CONNECT_LIMIT)
-            .tcp_keepalive(Duration::from_secs(60))
-            // Paths at the same time are connections at the same time: in one
-            // connection of HTTP/2 they would share its window.
-            .http1_only()
-            .build()
-            .map_err(|e| AtticFailed::of(&e, CONNECT_LIMIT))?;
+        let client = client()?;
         Ok(Self { client, endpoint: endpoint.into(), name: name.into(), token_file })
     }
 
@@ -191,6 +180,24 @@ impl Attic {
         let refused = answer::refusal(answer).await;
         Err(refused.explained(token, &self.name, &self.token_file))
     }
+}
+
+/// One that talks to nobody but whom it is told to.
+fn client() -> Result<Client, AtticFailed> {
+    // The platform's verifier takes the process's provider. Whoever
+    // installed one before chose the same: only ring is built in.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_keepalive(Duration::from_secs(60))
+        // Paths at the same time are connections at the same time: in one
+        // connection of HTTP/2 they would share its window.
+        .http1_only()
+        .build()
+        .map_err(|e| AtticFailed::of(&e, CONNECT_LIMIT))
 }
 
 impl AtticFailed {

@@ -31,6 +31,7 @@ use crate::jobs::way_back::BASELINE;
 use crate::journal;
 use crate::machine::{Machine, RebootCheck};
 use crate::nix::{self, Nix, StoreRoot, roots};
+use crate::substitute;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
@@ -564,6 +565,7 @@ impl Host {
             flake_dir: text(&system.flake_dir),
             attribute: system.attribute.clone(),
             nix: self.nix.clone(),
+            cache: substitute::Settings::of(&self.config),
             timeout: system.timeout,
         }
     }

@@ -9,18 +9,20 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
 use super::dir::JobDir;
 use super::spec::{RealiseHost, RealiseSpec};
-use crate::core::job::{RealiseOutcome, RealiseProgress, Realised, Refusal};
+use crate::core::job::{Order, RealiseOutcome, RealiseProgress, Realised, Refusal};
 use crate::crash::{self, Place};
 use crate::files::{self, Durability};
 use crate::git::{ExportError, Exported, export};
 use crate::nix::realise::{self, realise};
 use crate::nix::{Nix, Phase, Progress, StoreRoot};
 use crate::preflight::{self, Need};
+use crate::substitute;
 
 /// Progress is written at most this often.
 const PACE: Duration = Duration::from_millis(250);
@@ -60,7 +62,8 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
 async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = ()>) -> Realised {
     note(dir, &RealiseProgress { phase: "exporting".into(), ..RealiseProgress::default() });
     let host = &spec.host;
-    let exported = match export_tree(spec, host) {
+    let (exported, with_cache) = tokio::join!(export_tree(spec), with_cache(host));
+    let exported = match exported {
         Ok(exported) => exported,
         Err(ExportError::Damaged(what)) => return Realised::Damaged { cause: what },
         Err(error) => {
@@ -69,7 +72,7 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
         }
     };
     crash::place(Place::Exported);
-    let nix_spec = realise::RealiseSpec {
+    let alone = realise::RealiseSpec {
         commit: spec.order.target.commit,
         export: exported.dir,
         last_modified: exported.last_modified,
@@ -106,7 +109,7 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
             Ok(refusal) = refused => found.set(Some(refusal)),
         }
     };
-    let mut work = pin!(realise(&nix_spec, on_progress, stop));
+    let mut work = pin!(realise_with(alone, with_cache, host.cache.as_ref(), on_progress, stop));
     let mut ticks = tokio::time::interval(PACE);
     loop {
         tokio::select! {
@@ -124,6 +127,48 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
             }
         }
     }
+}
+
+/// Nix with the cache, if there is one that answers.
+async fn with_cache(host: &RealiseHost) -> Option<Nix> {
+    substitute::prepared(&host.nix, host.cache.as_ref()?).await
+}
+
+/// Realises with the cache; and without it, if it was lost on the way.
+///
+/// Nix falls back to building by itself, but not always: old versions are
+/// aborted by what a cache answers, and what it was told through a daemon may
+/// not have arrived there.
+async fn realise_with(
+    alone: realise::RealiseSpec,
+    with_cache: Option<Nix>,
+    cache: Option<&substitute::Settings>,
+    mut on_progress: impl FnMut(Progress),
+    stop: impl Future<Output = ()>,
+) -> realise::RealiseOutcome {
+    let (Some(nix), Some(cache)) = (with_cache, cache) else {
+        return realise(&alone, on_progress, stop).await;
+    };
+    let began = Instant::now();
+    // Polled no more once it has stopped something.
+    let mut stop = pin!(stop.fuse());
+    let spec = realise::RealiseSpec { nix, ..alone.clone() };
+    let outcome = realise(&spec, &mut on_progress, stop.as_mut()).await;
+    let failed = match &outcome {
+        realise::RealiseOutcome::Built { .. }
+        | realise::RealiseOutcome::NoSuchHost { .. }
+        | realise::RealiseOutcome::TimedOut
+        | realise::RealiseOutcome::Cancelled => false,
+        realise::RealiseOutcome::EvaluationFailed { .. }
+        | realise::RealiseOutcome::BuildFailed { .. }
+        | realise::RealiseOutcome::Broken { .. } => true,
+    };
+    let left = alone.timeout.saturating_sub(began.elapsed());
+    if !failed || left.is_zero() || cache.answers().await {
+        return outcome;
+    }
+    tracing::warn!(?outcome, "the cache was lost meanwhile: again, without it");
+    realise(&realise::RealiseSpec { timeout: left, ..alone }, on_progress, stop).await
 }
 
 /// Whether what Nix announces that it will do fits the store.
@@ -169,7 +214,17 @@ impl Room {
 
 /// The tree of the commit, in a directory that no other job has. The trees of
 /// earlier jobs go, but for the last one, which lends its unchanged files.
-fn export_tree(spec: &RealiseSpec, host: &RealiseHost) -> Result<Exported, ExportError> {
+async fn export_tree(spec: &RealiseSpec) -> Result<Exported, ExportError> {
+    let (host, order) = (spec.host.clone(), spec.order.clone());
+    let exports = host.exports.clone();
+    // Beside the loop, for the cache is asked meanwhile.
+    let exporting = tokio::task::spawn_blocking(move || export_now(&order, &host));
+    exporting.await.unwrap_or_else(|error| {
+        Err(ExportError::Local { path: exports, source: std::io::Error::other(error) })
+    })
+}
+
+fn export_now(order: &Order, host: &RealiseHost) -> Result<Exported, ExportError> {
     files::private_directory(&host.exports)
         .map_err(|source| ExportError::Local { path: host.exports.clone(), source })?;
     let mut earlier: Vec<PathBuf> = fs::read_dir(&host.exports)
@@ -177,9 +232,9 @@ fn export_tree(spec: &RealiseSpec, host: &RealiseHost) -> Result<Exported, Expor
         .unwrap_or_default();
     earlier.retain(|path| path.is_dir());
     earlier.sort();
-    let wanted = host.exports.join(spec.order.deployment.as_str());
+    let wanted = host.exports.join(order.deployment.as_str());
     let last = earlier.pop().filter(|last| *last != wanted);
-    let exported = export(&host.clone, spec.order.target.commit, &wanted, last.as_deref())?;
+    let exported = export(&host.clone, order.target.commit, &wanted, last.as_deref())?;
     for old in earlier {
         let mut label = old.clone().into_os_string();
         label.push(".commit");

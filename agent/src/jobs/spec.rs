@@ -11,6 +11,7 @@ use crate::machine::Machine;
 use crate::nix::Nix;
 use crate::nix::realise::Kind;
 use crate::publish::Settings;
+use crate::substitute;
 
 /// What a realise job is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct RealiseHost {
     pub attribute: String,
     /// How Nix is run.
     pub nix: Nix,
+    /// The cache to fetch from, if there is one.
+    #[serde(default)]
+    pub cache: Option<substitute::Settings>,
     /// For evaluation and build together.
     pub timeout: Duration,
 }

@@ -39,6 +39,9 @@ const HANDED_ON: [&str; 10] = [
     "ftp_proxy",
 ];
 
+/// The option that says where names and passwords are.
+const NETRC_FILE: &str = "netrc-file";
+
 /// For what only reads or links.
 const QUICK: Duration = Duration::from_secs(120);
 
@@ -144,6 +147,7 @@ impl Nix {
             path.push(":");
             path.push(search_path);
         }
+        let options = lists_last(options);
         Ok(Self { bin_dir: found, search_path: path.into(), store, options, home, cache })
     }
 
@@ -170,6 +174,28 @@ impl Nix {
     /// What `--store` takes; `auto` leaves it to Nix.
     pub fn store(&self) -> &str {
         &self.store
+    }
+
+    /// The same with these options, too: those of the configuration come after
+    /// them and win, but for lists (`extra-NAME`), which add up; and with another
+    /// file of names and passwords, which has those of the first one.
+    pub fn with(&self, options: Vec<(String, String)>, netrc: Option<&Path>) -> Self {
+        let netrc = netrc.map(|file| (NETRC_FILE.into(), file.to_string_lossy().into_owned()));
+        let all = options.into_iter().chain(self.options.iter().cloned()).chain(netrc);
+        Self { options: lists_last(all.collect()), ..self.clone() }
+    }
+
+    /// Where Nix reads names and passwords, as this host has it configured;
+    /// nothing if it does not say.
+    pub async fn netrc_file(&self) -> Option<PathBuf> {
+        if let Some((_, file)) = self.options.iter().rfind(|(name, _)| name == NETRC_FILE) {
+            return Some(file.into());
+        }
+        // Newer ones call it `config show`, and know this name too.
+        let command = self.nix(&["show-config", "--json"]).time_limit(QUICK);
+        let done = command.run(std::future::pending()).await.ok()?;
+        let said: Configured = serde_json::from_slice(&done.stdout).ok()?;
+        Some(said.netrc_file.value).filter(|file| file.is_absolute())
     }
 
     /// `--option NAME VALUE` for every call.
@@ -241,6 +267,25 @@ impl Version {
     fn takes_dir_of_paths(self) -> bool {
         !self.lix && (self.major, self.minor) >= (2, 26)
     }
+}
+
+/// What `nix show-config --json` says, of which this much is of interest.
+#[derive(Deserialize)]
+struct Configured {
+    #[serde(rename = "netrc-file")]
+    netrc_file: Value,
+}
+
+#[derive(Deserialize)]
+struct Value {
+    value: PathBuf,
+}
+
+/// Options in the order in which Nix is to read them: one that adds to a list
+/// would be lost before one that sets it.
+fn lists_last(mut options: Vec<(String, String)>) -> Vec<(String, String)> {
+    options.sort_by_key(|(name, _)| name.starts_with("extra-"));
+    options
 }
 
 /// What a program printed, if it ended well.
@@ -322,6 +367,28 @@ mod tests {
         assert_eq!((value("NIX_PATH"), value("NIX_CONFIG")), (None, None));
         let nix = Nix::find(settings(Some(dir.path()), "auto"), &search).unwrap();
         assert!(nix.environment().iter().all(|(name, _)| name != "NIX_REMOTE"));
+    }
+
+    #[test]
+    fn what_adds_to_a_list_comes_after_what_sets_it() {
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let pairs = |options: &[(&str, &str)]| options.iter().copied().map(pair).collect();
+        let dir = programs();
+        let mut settings = settings(Some(dir.path()), "auto");
+        let theirs = [("connect-timeout", "9"), ("extra-substituters", "x"), ("substituters", "")];
+        settings.options = pairs(&theirs);
+        let nix = Nix::find(settings, OsStr::new("")).unwrap();
+        let ours = pairs(&[("connect-timeout", "5"), ("extra-substituters", "y")]);
+        let nix = nix.with(ours, Some(Path::new("/state/netrc")));
+        let expected = [
+            ("connect-timeout", "5"),
+            ("connect-timeout", "9"),
+            ("substituters", ""),
+            ("netrc-file", "/state/netrc"),
+            ("extra-substituters", "y"),
+            ("extra-substituters", "x"),
+        ];
+        assert_eq!(nix.options, pairs(&expected));
     }
 
     #[test]
