@@ -58,6 +58,7 @@ fn realised(dir: &Path, repository: &Repository, commit: Commit, nix: Nix) -> Re
             attribute: "nixosConfigurations.{hostname}.config.system.build.toplevel".into(),
             nix,
             timeout: Duration::from_secs(120),
+            cache: None,
         },
     };
     let job = dir.join("job");
