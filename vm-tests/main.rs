@@ -9,6 +9,7 @@ mod broken_bus;
 mod broken_disk;
 mod broken_network;
 mod broken_switch;
+mod cache;
 mod calm;
 mod deploy;
 mod follow;

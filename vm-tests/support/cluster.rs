@@ -128,6 +128,18 @@ impl Cluster {
         &self.with_forge().1
     }
 
+    /// A directory of the world's.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        let place = Path::new(PLACE).join(name);
+        std::fs::create_dir_all(&place).unwrap();
+        place
+    }
+
+    /// Where something listens that hosts know by the name `forge`.
+    pub(crate) fn forge_address(&self, port: u16) -> String {
+        format!("{FORGE}:{port}")
+    }
+
     fn with_forge(&self) -> &(Forge, Repo) {
         self.forge.get_or_init(|| {
             let dir = Path::new(PLACE).join("forge");

@@ -2,9 +2,9 @@
 
 use std::net::TcpStream;
 
+use super::super::forge::wait_for;
 use super::seen::Kind;
 use super::{Attic, Phase};
-use crate::support::forge::wait_for;
 
 /// One way to misbehave; see [`super::Attic::fault`].
 #[derive(Clone, Debug, PartialEq, Eq)]

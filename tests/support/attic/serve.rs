@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::counted::Counted;
 use super::body::{hold, misbehave, too_large};
 use super::fault::Fault;
 use super::refusal::{Body, Refusal, full};
@@ -19,7 +20,6 @@ use super::seen::Kind;
 use super::token::Claims;
 use super::{Asked, Phase, Shared, Tls};
 use super::{api, plain, substituter, upload};
-use crate::support::counted::Counted;
 
 /// Accepts until it is over; then everything that it started has ended.
 pub(super) fn listen(

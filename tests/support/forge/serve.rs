@@ -18,9 +18,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::counted::Counted;
 use super::cgi::backend;
 use super::{Counters, Fault, Shared};
-use crate::support::counted::Counted;
 
 pub(super) async fn listen(
     listener: TcpListener,
