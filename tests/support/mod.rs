@@ -1,5 +1,6 @@
 //! Real parts for the tests, and the demo, to work on.
 
+pub(crate) mod firmware;
 pub(crate) mod forge;
 pub(crate) mod grown;
 pub(crate) mod measure;
