@@ -28,6 +28,9 @@ const MOST_ENTRIES: usize = 4096;
 /// Who booted us, as the boot loader wrote it.
 const LOADER_INFO: &str =
     "sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// The entry that it boots once, as bootctl writes it.
+const ONESHOT: &str =
+    "sys/firmware/efi/efivars/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// A program of systemd's, and a file system that may have to be mounted.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Where it is on NixOS, should the unit's PATH lack it.
@@ -45,6 +48,9 @@ pub enum CannotOneshot {
     /// There is an entry, which would not be booted.
     #[error("the boot loader has given up generation {0}")]
     GivenUp(u64),
+    /// The boot loader would have nothing to boot after that.
+    #[error("the boot loader has no entry for generation {0}, which is to stay the default")]
+    NoDefault(u64),
     /// bootctl could not be started.
     #[error("bootctl cannot be run")]
     CannotStart(#[from] CannotStart),
@@ -71,40 +77,70 @@ pub fn given_up(root: &Path, generation: &Generation) -> bool {
     of_it.peek().is_some() && of_it.all(|entry| entry.given_up())
 }
 
-/// Whether a generation can be made the one that boots once: only on a host of
-/// its own (`root` is `/`), which systemd-boot booted and will boot.
-pub async fn can_oneshot(root: &Path) -> bool {
-    if root != Path::new("/") || !booted_by_systemd_boot(root) {
-        return false;
-    }
-    let Some(bootctl) = bootctl() else { return false };
-    let asked = Command::new(bootctl).args(["is-installed"]).time_limit(LIMIT).run(pending()).await;
-    asked.is_ok_and(|finished| finished.end.success())
+/// The generation that an entry is of, by what is in it: a specialisation's is
+/// its system's.
+pub(crate) fn generation_of(path: &Path) -> Option<u64> {
+    entry(path)?.generation
 }
 
 /// Makes a generation the one that boots next, and only then: whatever becomes
-/// of it, the boot after that boots the default.
-pub async fn set_oneshot(root: &Path, generation: &Generation) -> Result<(), CannotOneshot> {
-    if !can_oneshot(root).await {
-        return Err(CannotOneshot::NotSystemdBoot);
+/// of it, the boot after that boots the default. Only on a host whose firmware
+/// says that systemd-boot booted it, which a host below another root has not.
+pub async fn set_oneshot(
+    root: &Path,
+    next: &Generation,
+    default: &Generation,
+) -> Result<(), CannotOneshot> {
+    let bootctl = bootctl_of(root).await.ok_or(CannotOneshot::NotSystemdBoot)?;
+    set_oneshot_by(&bootctl, root, next, default).await
+}
+
+/// Lets the boot loader boot its default again, if it was to boot this system
+/// once; what a person has chosen stays.
+pub async fn clear_oneshot(root: &Path, system: &StorePath) -> Result<(), CannotOneshot> {
+    let Some(chosen) = oneshot(root) else { return Ok(()) };
+    let of_it = |entry: &Entry| entry.id == chosen && entry.system.as_ref() == Some(system);
+    if !entries(root).iter().any(of_it) {
+        return Ok(());
     }
-    let bootctl = bootctl().ok_or(CannotOneshot::NotSystemdBoot)?;
-    set_oneshot_by(&bootctl, root, generation).await
+    let bootctl = bootctl_of(root).await.ok_or(CannotOneshot::NotSystemdBoot)?;
+    tell(&bootctl, "").await
+}
+
+async fn bootctl_of(root: &Path) -> Option<PathBuf> {
+    if !booted_by_systemd_boot(root) {
+        return None;
+    }
+    let bootctl = bootctl()?;
+    let command = Command::new(bootctl.clone()).args(["is-installed"]).time_limit(LIMIT);
+    let asked = command.run(pending()).await;
+    asked.is_ok_and(|finished| finished.end.success()).then_some(bootctl)
 }
 
 async fn set_oneshot_by(
     bootctl: &Path,
     root: &Path,
-    generation: &Generation,
+    next: &Generation,
+    default: &Generation,
 ) -> Result<(), CannotOneshot> {
-    let number = generation.number;
-    let of_it: Vec<_> = entries(root).into_iter().filter(|entry| entry.boots(generation)).collect();
+    let number = next.number;
+    let entries = entries(root);
+    // Only so many generations have entries.
+    if !entries.iter().any(|entry| entry.boots(default) && !entry.given_up()) {
+        return Err(CannotOneshot::NoDefault(default.number));
+    }
+    let of_it: Vec<_> = entries.into_iter().filter(|entry| entry.boots(next)).collect();
     let entry = of_it.iter().find(|entry| !entry.given_up());
     let entry = entry.ok_or(match of_it.is_empty() {
         true => CannotOneshot::NoEntry(number),
         false => CannotOneshot::GivenUp(number),
     })?;
-    let command = Command::new(bootctl).args(["set-oneshot", entry.id.as_str()]).time_limit(LIMIT);
+    tell(bootctl, &entry.id).await
+}
+
+/// Which entry is to be booted once; with none named: none.
+async fn tell(bootctl: &Path, id: &str) -> Result<(), CannotOneshot> {
+    let command = Command::new(bootctl).args(["set-oneshot", id]).time_limit(LIMIT);
     let Finished { end, stderr, .. } = command.run(pending()).await?;
     if end.success() {
         return Ok(());
@@ -183,10 +219,20 @@ fn number(text: &str) -> Option<u64> {
 
 /// Other boot loaders leave their names there too.
 fn booted_by_systemd_boot(root: &Path) -> bool {
-    let Ok(Some(bytes)) = crate::files::read_bounded(&root.join(LOADER_INFO)) else { return false };
-    // Four bytes of attributes, then UTF-16.
-    let letters = bytes.get(4..).unwrap_or_default().chunks_exact(2).map(|pair| pair[0]);
-    letters.take(12).eq(*b"systemd-boot")
+    variable(root, LOADER_INFO).is_some_and(|info| info.starts_with("systemd-boot"))
+}
+
+fn oneshot(root: &Path) -> Option<String> {
+    variable(root, ONESHOT)
+}
+
+/// A text among the firmware's variables: four bytes of attributes, then UTF-16.
+fn variable(root: &Path, name: &str) -> Option<String> {
+    let bytes = crate::files::read_bounded(&root.join(name)).ok().flatten()?;
+    let letters =
+        bytes.get(4..)?.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    let text = char::decode_utf16(letters.take_while(|letter| *letter != 0));
+    Some(text.map(|letter| letter.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
 }
 
 fn bootctl() -> Option<PathBuf> {
@@ -214,6 +260,18 @@ mod tests {
 
     fn generation(number: u64) -> Generation {
         Generation { number, system: SYSTEM.parse().unwrap() }
+    }
+
+    fn other(number: u64) -> Generation {
+        Generation { number, system: OTHER.parse().unwrap() }
+    }
+
+    /// As the firmware shows one.
+    fn set_variable(root: &Path, name: &str, value: &str) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let letters = value.encode_utf16().flat_map(u16::to_le_bytes);
+        fs::write(path, [6, 0, 0, 0].into_iter().chain(letters).collect::<Vec<u8>>()).unwrap();
     }
 
     /// As NixOS writes one.
@@ -321,7 +379,7 @@ mod tests {
                 ("nixos-generation-8.conf", &text(8, OTHER)),
             ]);
             let program = recorder(root.path(), 0);
-            block(set_oneshot_by(&program, root.path(), &generation(7))).unwrap();
+            block(set_oneshot_by(&program, root.path(), &generation(7), &other(8))).unwrap();
             let told = fs::read_to_string(root.path().join("told")).unwrap();
             assert_eq!(told, format!("set-oneshot\n{name}.conf\n"));
         }
@@ -329,27 +387,55 @@ mod tests {
 
     #[test]
     fn what_bootctl_refuses_is_said_in_its_words() {
-        let root = host(&[("nixos-generation-7.conf", &text(7, SYSTEM))]);
+        let root = host(&[
+            ("nixos-generation-7.conf", &text(7, SYSTEM)),
+            ("nixos-generation-8.conf", &text(8, OTHER)),
+        ]);
         let program = recorder(root.path(), 1);
-        let refused = block(set_oneshot_by(&program, root.path(), &generation(7))).unwrap_err();
+        let (next, default) = (generation(7), other(8));
+        let refused = set_oneshot_by(&program, root.path(), &next, &default);
+        let refused = block(refused).unwrap_err();
         assert_eq!(refused.to_string(), "bootctl set-oneshot: No such entry.");
     }
 
     #[test]
     fn what_would_not_be_booted_is_not_asked_for() {
-        let root = host(&[("nixos-generation-7+0-3.conf", &text(7, SYSTEM))]);
+        let root = host(&[
+            ("nixos-generation-7+0-3.conf", &text(7, SYSTEM)),
+            ("nixos-generation-8.conf", &text(8, OTHER)),
+        ]);
         let program = recorder(root.path(), 0);
-        let set = |number| block(set_oneshot_by(&program, root.path(), &generation(number)));
-        assert!(matches!(set(7), Err(CannotOneshot::GivenUp(7))));
-        assert!(matches!(set(8), Err(CannotOneshot::NoEntry(8))));
+        let set = |next: &Generation, default: &Generation| {
+            block(set_oneshot_by(&program, root.path(), next, default))
+        };
+        assert!(matches!(set(&generation(7), &other(8)), Err(CannotOneshot::GivenUp(7))));
+        assert!(matches!(set(&generation(9), &other(8)), Err(CannotOneshot::NoEntry(9))));
+        // It keeps entries of a few generations only, or has given that one up.
+        assert!(matches!(set(&other(8), &other(6)), Err(CannotOneshot::NoDefault(6))));
+        assert!(matches!(set(&other(8), &generation(7)), Err(CannotOneshot::NoDefault(7))));
         assert!(!root.path().join("told").exists());
+    }
+
+    #[test]
+    fn only_what_the_agent_had_chosen_is_unchosen() {
+        let root = host(&[
+            ("nixos-generation-7+2-1.conf", &text(7, SYSTEM)),
+            ("nixos-generation-8.conf", &text(8, OTHER)),
+        ]);
+        let system: StorePath = SYSTEM.parse().unwrap();
+        let cleared = || block(clear_oneshot(root.path(), &system));
+        assert!(cleared().is_ok(), "nothing is chosen");
+        set_variable(root.path(), ONESHOT, "nixos-generation-8.conf\0");
+        assert!(cleared().is_ok(), "another one is");
+        // Here it would have to be told; and by other firmware it cannot be.
+        set_variable(root.path(), ONESHOT, "nixos-generation-7.conf\0");
+        assert!(matches!(cleared(), Err(CannotOneshot::NotSystemdBoot)));
     }
 
     #[test]
     fn a_host_below_another_root_boots_nothing_once() {
         let root = host(&[("nixos-generation-7.conf", &text(7, SYSTEM))]);
-        assert!(!block(can_oneshot(root.path())));
-        let refused = block(set_oneshot(root.path(), &generation(7)));
+        let refused = block(set_oneshot(root.path(), &generation(7), &other(8)));
         assert!(matches!(refused, Err(CannotOneshot::NotSystemdBoot)), "{refused:?}");
     }
 
@@ -357,10 +443,7 @@ mod tests {
     fn only_systemd_boot_is_systemd_boot() {
         let root = tempfile::tempdir().unwrap();
         let booted_by = |name: &str| {
-            let path = root.path().join(LOADER_INFO);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let letters = name.encode_utf16().flat_map(u16::to_le_bytes);
-            fs::write(path, [6, 0, 0, 0].into_iter().chain(letters).collect::<Vec<u8>>()).unwrap();
+            set_variable(root.path(), LOADER_INFO, name);
             booted_by_systemd_boot(root.path())
         };
         assert!(booted_by("systemd-boot 260.1\0"));

@@ -35,12 +35,12 @@ macro_rules! names {
 
 names!(STEPS, step_name: Step {
     Wait Poll Compare Follow KeepRoots StartRealise StopJob RemoveJob StartSwitch StartPublish ResumeSwitch
-    RunChecks Preflight Look LookAgainstReboot Reboot WriteVerdict Settle GiveUp
+    RunChecks Preflight Look Disarm LookAgainstReboot Reboot WriteVerdict Settle GiveUp
 });
 
 names!(ACTS, act_name: Act {
     Note Activate AwaitVerdict Pause SetProfile WriteBoot ActivateOld RestartBus ReviveOld
-    StartUnits Reboot RestoreProfile WriteOldBoot Finish
+    StartUnits Reboot RestoreProfile WriteOldBoot SetOneshot ReturnProfile Finish
 });
 
 names!(PHASES, phase_name: Phase { Evaluating Fetching Building });

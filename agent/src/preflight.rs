@@ -15,7 +15,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-pub use self::room::{Need, room, room_for};
+pub use self::room::{Need, room};
 use crate::core::job::{Refusal, RefusalCause};
 use crate::core::types::StorePath;
 use crate::nix::{Nix, StoreRoot};

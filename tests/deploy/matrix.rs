@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use fort_agent::crash;
 
+mod plays;
 mod stage;
 mod stories;
 
@@ -86,6 +87,11 @@ matrix! {
     the_guardian_dies_while_a_bad_system_is_put_back: BAD, "switch";
     the_agent_dies_around_a_deferred_boot: DEFERRED, "agent";
     the_guardian_dies_around_a_deferred_boot: DEFERRED, "switch";
+    the_agent_dies_around_what_is_booted_once: BOOTED_ONCE, "agent";
+    the_guardian_dies_around_what_is_booted_once: BOOTED_ONCE, "switch";
+    the_agent_dies_around_what_does_not_come_up: DID_NOT_COME_UP, "agent";
+    the_guardian_dies_around_what_does_not_come_up: DID_NOT_COME_UP, "switch";
+    the_agent_dies_while_what_was_to_be_booted_once_is_not: NOT_BOOTED_AFTER_ALL, "agent";
     the_guardian_dies_while_the_default_is_put_back: NO_BOOT_LOADER, "switch";
     the_guardian_dies_on_the_ladder: LADDER, "switch";
     the_agent_dies_while_a_guardian_is_resumed: RESUMED, "agent";

@@ -2,6 +2,7 @@
 
 pub(crate) mod attic;
 pub(crate) mod counted;
+pub(crate) mod firmware;
 pub(crate) mod forge;
 pub(crate) mod grown;
 pub(crate) mod measure;

@@ -1,6 +1,7 @@
 //! A whole cluster of one: a forge, a repository of fixture systems, and a
 //! host with the real agent, below one temporary directory.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -166,11 +167,22 @@ impl Rig {
             .arg(self.config())
             .args(arguments)
             .env_clear()
-            .env("PATH", search_path())
+            .env("PATH", self.search_path())
             // The machine's own agent, if it has one, is not meant.
             .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
             .env("FORT_AGENT_LOG", &self.settings.log);
         command
+    }
+
+    /// The usual one, after the programs of this host alone.
+    fn search_path(&self) -> OsString {
+        let programs = [self.programs()].into_iter();
+        let usual = search_path();
+        std::env::join_paths(programs.chain(std::env::split_paths(&usual))).unwrap()
+    }
+
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.store.dir().join("programs")
     }
 
     /// What a command of the agent's printed, and how it ended.

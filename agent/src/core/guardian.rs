@@ -8,6 +8,8 @@
 //! to be done. The profile and the boot loader are not touched before a good
 //! verdict: until then a power cut boots the last good system.
 
+mod defer;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,15 @@ pub enum Phase {
     Deferring {
         /// Why it was not activated.
         why: String,
+        /// Whether it stays the default: booting it only once did not work out.
+        #[serde(default)]
+        stays: bool,
+    },
+    /// The boot loader boots the candidate once: what was the default before
+    /// becomes it again.
+    Returning {
+        /// Why it was not activated.
+        why: String,
     },
     /// The old system is being put back.
     PuttingBack {
@@ -62,6 +73,9 @@ pub struct Progress {
     pub since: Mono,
     /// Whether profile and boot loader may have been touched.
     pub default_touched: bool,
+    /// Whether the boot loader may have been told what to boot once.
+    #[serde(default)]
+    pub deferred: bool,
     /// The time that finished stages took.
     #[serde(default)]
     pub stages: Stages,
@@ -70,7 +84,14 @@ pub struct Progress {
 impl Progress {
     /// Of a job that has just been started for the first time.
     pub fn ready(now: Mono) -> Self {
-        Self { phase: Phase::Ready, since: now, default_touched: false, stages: Stages::default() }
+        let (default_touched, deferred) = (false, false);
+        Self {
+            phase: Phase::Ready,
+            since: now,
+            default_touched,
+            deferred,
+            stages: Stages::default(),
+        }
     }
 }
 
@@ -105,6 +126,8 @@ pub enum Done {
     Waited,
     /// The profile was set, or put back.
     Profile(Result<(), String>),
+    /// The boot loader was told what to boot once.
+    Oneshot(Result<(), String>),
     /// D-Bus and logind were started anew, as far as that went.
     Bus,
     /// The units that ran before were started; these are newly failed.
@@ -143,6 +166,17 @@ pub enum Act {
     RestoreProfile(StorePath),
     /// Run `switch-to-configuration boot` of what was the default before.
     WriteOldBoot(StorePath),
+    /// Let the boot loader boot `next` the next time, and only then; `default`
+    /// is what it is to boot after that, so it must be able to.
+    SetOneshot {
+        /// The candidate's generation.
+        next: Generation,
+        /// The one of before.
+        default: Generation,
+    },
+    /// Let the profile name this generation again, and keep what was made for
+    /// the candidate: its entry is still to be booted.
+    ReturnProfile(Generation),
     /// Write the outcome: the job is over.
     Finish(SwitchOutcome),
 }
@@ -166,7 +200,8 @@ pub fn act(order: &SwitchOrder, progress: &Progress, sight: &Sight, now: Mono) -
         Phase::Activating { since } => g.activating(*since),
         Phase::Activated { at } => g.activated(*at),
         Phase::Committing => g.committing(),
-        Phase::Deferring { why } => g.deferring(why),
+        Phase::Deferring { why, stays } => g.deferring(why, *stays),
+        Phase::Returning { why } => g.returning(why),
         Phase::PuttingBack { cause, ending, activated, tries, error: _ } => {
             g.putting_back(cause, *ending, *activated, *tries)
         }
@@ -197,12 +232,17 @@ impl Guardian<'_> {
             How::Verify => self.note(Phase::Activated { at: self.now }),
             How::Boot => self.defer(self.order.deferral.as_deref().unwrap_or("it is to be booted")),
             How::Restore => {
-                let cause = "the boot loader gave it up, and has booted another system";
+                let cause = if self.order.once {
+                    "it was to be booted once, and did not come up"
+                } else {
+                    "the boot loader gave it up, and has booted another system"
+                };
                 let (cause, ending) = (cause.to_owned(), Ending::RolledBack);
                 let (activated, tries, error) = (true, 0, None);
                 let phase = Phase::PuttingBack { cause, ending, activated, tries, error };
                 let (since, stages) = (self.now, self.stages_until_now());
-                Act::Note(Progress { phase, since, default_touched: true, stages })
+                let (default_touched, deferred) = (true, false);
+                Act::Note(Progress { phase, since, default_touched, deferred, stages })
             }
         }
     }
@@ -252,7 +292,7 @@ impl Guardian<'_> {
             Done::Broke(why) => {
                 self.put_back(&format!("switch-to-configuration test: {why}"), Ending::RolledBack)
             }
-            Done::Profile(_) | Done::Bus | Done::Units(_) => {
+            Done::Profile(_) | Done::Oneshot(_) | Done::Bus | Done::Units(_) => {
                 self.put_back("lost its way while activating", Ending::Interrupted)
             }
         }
@@ -298,35 +338,6 @@ impl Guardian<'_> {
         }
     }
 
-    fn deferring(&self, why: &str) -> Act {
-        let awaits_boot = || {
-            Act::Finish(SwitchOutcome {
-                ending: None,
-                cause: Some(format!("awaits the next boot: {why}")),
-                counts: false,
-                stages: self.stages_until_now(),
-                checks: Vec::new(),
-            })
-        };
-        if self.rebooted() {
-            // Into the candidate: that is what it was made the default for.
-            return if self.sight.running.as_ref() == Some(&self.order.candidate) {
-                awaits_boot()
-            } else {
-                let cause = "the host was rebooted before the commit".to_owned();
-                self.put_default_back(cause, Ending::Interrupted)
-            };
-        }
-        if let Some(superseded) = self.other_hand() {
-            return superseded;
-        }
-        match self.set_default() {
-            Default::Act(act) => act,
-            Default::Set => awaits_boot(),
-            Default::Failed(why) => self.put_default_back(why, Ending::RolledBack),
-        }
-    }
-
     /// Profile, then boot loader, repeated until both are known to be done: it
     /// lists the profile's generations.
     fn set_default(&self) -> Default {
@@ -342,7 +353,12 @@ impl Guardian<'_> {
                     Default::Failed("the profile was set and does not name it".into())
                 }
                 Some(
-                    Done::Exit(_) | Done::Broke(_) | Done::Waited | Done::Bus | Done::Units(_),
+                    Done::Exit(_)
+                    | Done::Broke(_)
+                    | Done::Waited
+                    | Done::Oneshot(_)
+                    | Done::Bus
+                    | Done::Units(_),
                 )
                 | None => Default::Act(Act::SetProfile),
             };
@@ -355,9 +371,10 @@ impl Guardian<'_> {
             Some(Done::Broke(why)) => {
                 Default::Failed(format!("switch-to-configuration boot: {why}"))
             }
-            Some(Done::Profile(_) | Done::Waited | Done::Bus | Done::Units(_)) | None => {
-                Default::Act(Act::WriteBoot)
-            }
+            Some(
+                Done::Profile(_) | Done::Oneshot(_) | Done::Waited | Done::Bus | Done::Units(_),
+            )
+            | None => Default::Act(Act::WriteBoot),
         }
     }
 
@@ -391,6 +408,7 @@ impl Guardian<'_> {
                     | Done::Broke(_)
                     | Done::Waited
                     | Done::Profile(_)
+                    | Done::Oneshot(_)
                     | Done::Units(_),
                 ) => {}
             }
@@ -430,9 +448,11 @@ impl Guardian<'_> {
         }
         let candidates = named == Some(&self.order.candidate) && default != &self.order.candidate;
         if !self.progress.default_touched {
-            // A system that was deferred to this boot is the default already.
-            let deferred =
-                self.order.how == How::Verify && candidates && self.order.target_sets_default();
+            // A system that was deferred to this boot is the default already,
+            // or has a generation and an entry of its own.
+            let deferred = self.order.how == How::Verify
+                && (candidates || self.order.once)
+                && self.order.target_sets_default();
             return if deferred {
                 // Written down first: once the profile is put back, nothing
                 // else says that the boot loader still has to be.
@@ -448,8 +468,8 @@ impl Guardian<'_> {
                 let why = "the profile still names the candidate";
                 self.put_back_again(cause, ending, true, tries, why)
             }
-            Some(Done::Profile(Ok(())) | Done::Waited | Done::Bus | Done::Units(_)) | None
-                if candidates =>
+            Some(Done::Waited | Done::Oneshot(_) | Done::Bus | Done::Units(_)) | None
+                if candidates || self.order.once =>
             {
                 Act::RestoreProfile(default.clone())
             }
@@ -462,9 +482,14 @@ impl Guardian<'_> {
                 let why = format!("switch-to-configuration boot: {why}");
                 self.put_back_again(cause, ending, true, tries, &why)
             }
-            Some(Done::Profile(Ok(())) | Done::Waited | Done::Bus | Done::Units(_)) | None => {
-                Act::WriteOldBoot(default.clone())
-            }
+            Some(
+                Done::Profile(Ok(()))
+                | Done::Waited
+                | Done::Oneshot(_)
+                | Done::Bus
+                | Done::Units(_),
+            )
+            | None => Act::WriteOldBoot(default.clone()),
         }
     }
 
@@ -519,7 +544,7 @@ impl Guardian<'_> {
                 };
                 self.put_back_again(cause, ending, false, tries, &why)
             }
-            Some(Done::Profile(_)) => {
+            Some(Done::Profile(_) | Done::Oneshot(_)) => {
                 self.put_back_again(cause, ending, false, tries, "lost its way")
             }
         }
@@ -572,16 +597,18 @@ impl Guardian<'_> {
     }
 
     fn defer(&self, why: &str) -> Act {
-        self.note(Phase::Deferring { why: why.to_owned() })
+        self.note(Phase::Deferring { why: why.to_owned(), stays: false })
     }
 
     fn note(&self, phase: Phase) -> Act {
-        let default_touched = self.progress.default_touched
-            || matches!(phase, Phase::Committing | Phase::Deferring { .. });
+        let deferred = self.progress.deferred || matches!(phase, Phase::Deferring { .. });
+        let default_touched =
+            self.progress.default_touched || deferred || phase == Phase::Committing;
         Act::Note(Progress {
             phase,
             since: self.now,
             default_touched,
+            deferred,
             stages: self.stages_until_now(),
         })
     }
@@ -594,6 +621,8 @@ impl Guardian<'_> {
             counts: false,
             stages: self.stages_until_now(),
             checks,
+            deferred: self.progress.deferred,
+            kept: None,
         })
     }
 
@@ -604,6 +633,8 @@ impl Guardian<'_> {
             counts,
             stages: self.stages_until_now(),
             checks: self.verdict_words().1,
+            deferred: self.progress.deferred,
+            kept: None,
         })
     }
 
@@ -646,6 +677,9 @@ impl Guardian<'_> {
             Phase::Activating { .. } => stages.activate = took,
             Phase::Activated { .. } => stages.verify = took,
             Phase::Committing | Phase::Deferring { .. } => stages.commit = took,
+            Phase::Returning { .. } => {
+                stages.commit = took.map(|took| took + stages.commit.unwrap_or(0));
+            }
             Phase::PuttingBack { .. } => {
                 stages.rollback = took.map(|took| took + stages.rollback.unwrap_or(0));
             }

@@ -208,6 +208,10 @@ pub struct SwitchOrder {
     /// Whether the host is rebooted if the old system cannot be put back.
     #[serde(default)]
     pub reboot_if_stuck: bool,
+    /// Whether the candidate was to be booted once: it has a generation of its
+    /// own, but is not the default.
+    #[serde(default)]
+    pub once: bool,
 }
 
 /// One check's result.
@@ -328,6 +332,14 @@ pub struct SwitchOutcome {
     pub cause: Option<String>,
     /// Whether it counts against the system.
     pub counts: bool,
+    /// Whether it came to be left to the next boot: the boot loader may boot it
+    /// once, however this ended.
+    #[serde(default)]
+    pub deferred: bool,
+    /// The default that was kept, where the system that awaits the next boot is
+    /// booted once; none: it is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<StorePath>,
     /// The time that each stage took.
     #[serde(default)]
     pub stages: Stages,

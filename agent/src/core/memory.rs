@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{Check, DeploymentId, Ending, JobId, Refusal, Stages, Target};
 use super::policy::Operation;
 use super::publishing::Publishing;
+use super::seen::Seen;
 use super::types::{BootId, Commit, Mono, StorePath, Wall};
 
 /// The journal's major version.
@@ -19,6 +20,8 @@ pub const VERSION: u32 = 1;
 const HISTORY: usize = 50;
 /// Commits whose system is remembered.
 const SYSTEMS: usize = 32;
+/// Systems remembered that may be booted once; nearly always there is one.
+const ARMED: usize = 8;
 /// Commits and systems whose failures are remembered.
 const TROUBLES: usize = 32;
 
@@ -58,9 +61,12 @@ pub struct Memory {
     /// What ran when last looked at, and since when.
     #[serde(default)]
     pub running: Option<Running>,
-    /// A system that was made the default unverified and awaits its boot.
+    /// A system that was left to the next boot, unverified.
     #[serde(default)]
     pub awaiting: Option<Awaiting>,
+    /// Systems that the boot loader may boot once, or has.
+    #[serde(default)]
+    pub armed: Vec<Armed>,
     /// The testing head that was activated, and in which boot.
     #[serde(default)]
     pub tested: Option<Tested>,
@@ -171,6 +177,24 @@ pub struct Awaiting {
     pub boot_id: BootId,
     /// Why it was not activated.
     pub why: String,
+    /// The default that is kept until it was verified, where it is booted once;
+    /// none: it is the default itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<StorePath>,
+    /// Whether it was seen to run, in a boot that was to be its only one.
+    #[serde(default)]
+    pub came_up: bool,
+}
+
+/// A system that the boot loader may boot once, with the boot after this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// The system.
+    pub system: StorePath,
+    /// In which boot it was told to.
+    pub boot_id: BootId,
+    /// Not before then.
+    pub since: Mono,
 }
 
 /// A testing head that was activated.
@@ -330,6 +354,7 @@ impl Memory {
             put: None,
             running: None,
             awaiting: None,
+            armed: Vec::new(),
             tested: None,
             experiment: None,
             unproven: None,
@@ -426,6 +451,26 @@ impl Memory {
         self.put = booted.cloned();
     }
 
+    /// Whether what runs is what the boot loader was to boot once.
+    pub(super) fn booted_once(&self, seen: &Seen) -> bool {
+        self.armed.iter().any(|armed| {
+            armed.boot_id != seen.boot_id && seen.running.as_ref() == Some(&armed.system)
+        })
+    }
+
+    /// Whether a system was to be booted once, and what is the default was
+    /// booted instead.
+    pub(super) fn missed_its_boot(&self, seen: &Seen) -> Option<&Awaiting> {
+        let awaiting = self.awaiting.as_ref()?;
+        let default = seen.profile.as_ref().map(|generation| &generation.system);
+        let kept = awaiting.kept.as_ref();
+        let missed = kept.is_some()
+            && awaiting.boot_id != seen.boot_id
+            && seen.running.as_ref() == kept
+            && default == kept;
+        missed.then_some(awaiting)
+    }
+
     /// Forgets the failures of a commit or system.
     pub(super) fn forget_trouble(&mut self, subject: &Subject) {
         self.troubles.retain(|trouble| trouble.subject != *subject);
@@ -437,6 +482,13 @@ impl Memory {
             self.history.push(entry);
             keep_newest(&mut self.history, HISTORY);
         }
+    }
+
+    /// Remembers that a system may be booted once.
+    pub(super) fn learn_armed(&mut self, armed: Armed) {
+        self.armed.retain(|other| other.system != armed.system);
+        self.armed.push(armed);
+        keep_newest(&mut self.armed, ARMED);
     }
 
     /// Remembers a system as the last good one.

@@ -9,8 +9,8 @@ use super::job::{
     DeploymentId, Ending, How, Kind, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Target,
 };
 use super::memory::{
-    Accepted, Awaiting, Deployment, Entry, Experiment, KnownSystem, Memory, Rebooted, Running,
-    Settled, Stuck, Subject, Tested, Trouble, Unproven,
+    Accepted, Armed, Awaiting, Deployment, Entry, Experiment, KnownSystem, Memory, Rebooted,
+    Running, Settled, Stuck, Subject, Tested, Trouble, Unproven,
 };
 use super::policy::{Operation, Policy};
 use super::publishing;
@@ -44,8 +44,16 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
         fold_hand(policy, &mut memory, seen, now);
     }
     fold_experiment(policy, &mut memory, seen, now);
+    memory.armed.retain(|armed| match armed.boot_id == seen.boot_id {
+        true => seen
+            .disarmed
+            .as_ref()
+            .is_none_or(|(system, at)| *system != armed.system || *at < armed.since),
+        // While it runs it says how it came to.
+        false => seen.running.as_ref() == Some(&armed.system),
+    });
     if seen.jobs.iter().all(|job| job.id.kind != Kind::Switch) {
-        fold_awaiting(&mut memory, seen, now);
+        fold_awaiting(policy, &mut memory, seen, now);
         fold_unproven(&mut memory, seen);
     }
     let since = match &memory.running {
@@ -69,6 +77,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
         | Step::RunChecks(_)
         | Step::Preflight { .. }
         | Step::Look
+        | Step::Disarm { .. }
         | Step::LookAgainstReboot
         | Step::WriteVerdict { .. } => {}
         Step::Reboot { system } => {
@@ -258,6 +267,10 @@ fn fold_switch(
         stages.realise = deployment.stages.realise;
     }
     learn_order(memory, order);
+    if outcome.deferred {
+        let (system, boot_id) = (order.candidate.clone(), order.order.boot_id.clone());
+        memory.learn_armed(Armed { system, boot_id, since: now.mono });
+    }
     let target = &order.order.target;
     let subject = Subject::System { system: order.candidate.clone() };
     let Some(ending) = outcome.ending else {
@@ -277,6 +290,8 @@ fn fold_switch(
             system: order.candidate.clone(),
             boot_id: order.order.boot_id.clone(),
             why: outcome.cause.clone().unwrap_or_default(),
+            kept: outcome.kept.clone(),
+            came_up: false,
         });
         return;
     };
@@ -481,12 +496,17 @@ fn adopt_running(memory: &mut Memory, seen: &Seen) {
 /// What runs after a boot was not switched to by hand if it is the default.
 fn fold_boot(memory: &mut Memory, seen: &Seen) {
     memory.boot_id = Some(seen.boot_id.clone());
+    let running = seen.running.as_ref();
     let profile = seen.profile.as_ref().map(|generation| &generation.system);
     let last_good = memory.last_good.as_ref().map(|good| &good.system);
-    if seen.running.is_some()
-        && (seen.running.as_ref() == profile || seen.running.as_ref() == last_good)
-    {
-        memory.put = seen.running.clone();
+    let once = memory.booted_once(seen);
+    if running.is_some() && (running == profile || running == last_good || once) {
+        memory.put = running.cloned();
+    }
+    // It was to be booted once, and in the meantime something else came: that
+    // is brought about again.
+    if once && memory.awaiting.as_ref().is_none_or(|a| Some(&a.system) != running) {
+        memory.settled.take_if(|settled| !settled.left && Some(&settled.system) != running);
     }
 }
 
@@ -513,22 +533,56 @@ fn fold_hand(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) {
 
 /// Another hand has made another system the default, or another one was booted
 /// or activated: the one that awaited its boot has nothing to wait for.
-fn fold_awaiting(memory: &mut Memory, seen: &Seen, now: Now) {
-    let default = seen.profile.as_ref().map(|generation| &generation.system);
+fn fold_awaiting(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) {
     if seen.gave_up {
         // It is ended together with putting the default back.
         return;
     }
+    if let Some(missed) = memory.missed_its_boot(seen) {
+        // Never seen to run, it is ended together with what was made for it.
+        if missed.came_up || memory.has_ended(&missed.deployment.id) {
+            end_cut_off(policy, memory, seen, now);
+        }
+        return;
+    }
+    let (default, running) =
+        (seen.profile.as_ref().map(|generation| &generation.system), seen.running.as_ref());
+    if let Some(awaiting) = &mut memory.awaiting
+        && awaiting.kept.is_some()
+        && awaiting.boot_id != seen.boot_id
+        && running == Some(&awaiting.system)
+    {
+        awaiting.came_up = true;
+    }
     let elsewhere = |a: &mut Awaiting| {
-        let there = if a.boot_id == seen.boot_id { default } else { seen.running.as_ref() };
-        there != Some(&a.system)
+        let (system, kept) = (Some(&a.system), a.kept.as_ref());
+        if a.boot_id == seen.boot_id {
+            default != kept.or(system)
+        } else {
+            running != system || (kept.is_some() && default != kept && default != system)
+        }
     };
     if let Some(Awaiting { deployment, system, .. }) = memory.awaiting.take_if(elsewhere) {
         let (commit, operation) = (deployment.target.commit, deployment.target.operation);
         let cause = "another system was booted, activated or made the boot default";
         learn_ended(memory, deployment, Ending::Superseded, cause, now);
-        memory.settled = Some(Settled { commit, operation, system, left: true });
+        // Unless it was no hand, but what was to be booted once before.
+        if !memory.booted_once(seen) {
+            memory.settled = Some(Settled { commit, operation, system, left: true });
+        }
     }
+}
+
+/// What was booted once came up, and before it was judged the host went down.
+fn end_cut_off(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) {
+    let Some(Awaiting { deployment, system, .. }) = memory.awaiting.take() else { return };
+    if memory.has_ended(&deployment.id) {
+        return;
+    }
+    let cause = "the host was rebooted before a verdict";
+    learn_ended(memory, deployment, Ending::Interrupted, cause, now);
+    // It may be what brought the host down.
+    learn_failure(policy, memory, seen, Subject::System { system }, cause, now);
 }
 
 fn settle(memory: &mut Memory, target: &Target, system: &StorePath, verified: bool, now: Now) {

@@ -57,6 +57,10 @@ pub struct Seen {
     /// Whether the boot loader tried the default until it gave it up, and has
     /// booted something else.
     pub gave_up: bool,
+    /// What the boot loader was last told not to boot once, and when.
+    pub disarmed: Option<(StorePath, Mono)>,
+    /// Whether it is being told.
+    pub disarming: bool,
     /// What was last found to be against a reboot.
     pub against: Option<Against>,
     /// Whether that is being found out, or a reboot was asked for.
@@ -170,18 +174,21 @@ pub enum Purpose {
     GoodBefore,
     /// It was booted.
     Booted,
+    /// It boots once, unless it is the default.
+    Awaiting,
     /// It boots next.
     Default,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Candidate,
         Self::Running,
         Self::LastGood,
         Self::GoodBefore,
         Self::Booted,
+        Self::Awaiting,
         Self::Default,
     ];
 
@@ -193,6 +200,7 @@ impl Purpose {
             Self::LastGood => "last-good",
             Self::GoodBefore => "good-before",
             Self::Booted => "booted",
+            Self::Awaiting => "awaiting",
             Self::Default => "default",
         }
     }

@@ -318,9 +318,10 @@ impl Viewer<'_> {
             return match phase {
                 Phase::PuttingBack { tries, .. } if *tries < RUNGS => State::RollingBack,
                 Phase::PuttingBack { .. } => State::RollbackFailed,
-                Phase::Ready | Phase::Activating { .. } | Phase::Deferring { .. } => {
-                    State::Activating
-                }
+                Phase::Ready
+                | Phase::Activating { .. }
+                | Phase::Deferring { .. }
+                | Phase::Returning { .. } => State::Activating,
                 Phase::Activated { .. } | Phase::Committing => State::Verifying,
             };
         }
@@ -349,6 +350,7 @@ impl Viewer<'_> {
                 | Step::RunChecks(_)
                 | Step::Preflight { .. }
                 | Step::Look
+                | Step::Disarm { .. }
                 | Step::LookAgainstReboot
                 | Step::Reboot { .. }
                 | Step::WriteVerdict { .. }

@@ -34,7 +34,7 @@ use crate::core::record::{fold, note};
 use crate::core::request;
 use crate::core::seen::{Against, Round, Seen};
 use crate::core::status::{AgentView, Status, status};
-use crate::core::types::{Mono, Now};
+use crate::core::types::{Mono, Now, StorePath};
 use crate::crash;
 use crate::files::{self, Durability};
 use crate::journal::Journal;
@@ -61,6 +61,8 @@ enum Event {
     Rooted,
     Looked(before::Found),
     Against(Option<Against>),
+    /// What, and when that was begun.
+    Disarmed(StorePath, Mono),
     JobEnded,
 }
 
@@ -268,6 +270,7 @@ impl Agent {
             | Step::RunChecks(_)
             | Step::Preflight { .. }
             | Step::Look
+            | Step::Disarm { .. }
             | Step::LookAgainstReboot
             | Step::Reboot { .. } => Turn::Beside,
             Step::Follow { .. }
@@ -329,6 +332,7 @@ impl Agent {
             Event::Rooted => self.host.rooted(),
             Event::Looked(found) => self.host.looked(found),
             Event::Against(against) => self.host.reboots.learn(against),
+            Event::Disarmed(system, began) => self.host.reboots.learn_disarmed(system, began),
             Event::JobEnded => {}
         }
     }

@@ -11,7 +11,7 @@ use super::Event;
 use crate::config::Config;
 use crate::core::job::Generation;
 use crate::core::seen::{Against, Window};
-use crate::core::types::{StorePath, Wall};
+use crate::core::types::{Mono, StorePath, Wall};
 use crate::systemd::logind::Logind;
 use crate::windows::{self, Windows};
 use crate::{boot_loader, clock};
@@ -28,6 +28,8 @@ pub(super) struct Reboots {
     given_up: Option<(Generation, bool)>,
     pub(super) against: Option<Against>,
     pub(super) rebooting: bool,
+    pub(super) disarmed: Option<(StorePath, Mono)>,
+    pub(super) disarming: bool,
 }
 
 impl Reboots {
@@ -40,6 +42,8 @@ impl Reboots {
             given_up: None,
             against: None,
             rebooting: false,
+            disarmed: None,
+            disarming: false,
         }
     }
 
@@ -66,6 +70,25 @@ impl Reboots {
         let given_up = boot_loader::given_up(&self.root, default);
         self.given_up = Some((default.clone(), given_up));
         given_up
+    }
+
+    /// Tells the boot loader not to boot a system once, beside the loop. Once:
+    /// should it fail, that boot is recognised as not wanted.
+    pub(super) fn disarm(&mut self, system: StorePath, events: mpsc::UnboundedSender<Event>) {
+        self.disarming = true;
+        let (root, began) = (self.root.clone(), clock::mono());
+        tokio::spawn(async move {
+            if let Err(error) = boot_loader::clear_oneshot(&root, &system).await {
+                let error = anyhow::Error::from(error);
+                tracing::warn!(%system, "it will be booted once all the same: {error:#}");
+            }
+            let _ = events.send(Event::Disarmed(system, began));
+        });
+    }
+
+    /// Takes in that it was told so.
+    pub(super) fn learn_disarmed(&mut self, system: StorePath, began: Mono) {
+        (self.disarming, self.disarmed) = (false, Some((system, began)));
     }
 
     /// Takes in who is against a reboot.

@@ -15,6 +15,7 @@ pub(super) fn step(step: &Step) {
         Step::KeepRoots(roots) => tracing::debug!(?roots, "keeping systems in the store"),
         Step::Preflight { system, .. } => tracing::debug!(%system, "may it be activated?"),
         Step::Look => tracing::debug!("does a remote answer?"),
+        Step::Disarm { system } => tracing::info!(%system, "it is not to be booted once any more"),
         Step::LookAgainstReboot => tracing::debug!("is anybody against a reboot?"),
         Step::Reboot { system } => tracing::warn!(%system, "rebooting, as configured"),
         Step::RemoveJob(job) => tracing::debug!(%job, "its outcome is remembered"),
@@ -96,6 +97,7 @@ pub(super) fn failed(step: &Step) -> String {
         | Step::RunChecks(_)
         | Step::Preflight { .. }
         | Step::Look
+        | Step::Disarm { .. }
         | Step::LookAgainstReboot
         | Step::Reboot { .. }
         | Step::Settle { .. }

@@ -161,6 +161,8 @@ impl Host {
             look: self.before.look.clone(),
             looking: self.before.looking,
             gave_up,
+            disarmed: self.reboots.disarmed.clone(),
+            disarming: self.reboots.disarming,
             against: self.reboots.against.clone(),
             rebooting: self.reboots.rebooting,
             reboot_window: self.reboots.window(now.wall),
@@ -179,6 +181,7 @@ impl Host {
             checking: self.checking,
             preflighting: self.before.preflighting,
             looking: self.before.looking,
+            disarming: self.reboots.disarming,
             rebooting: self.reboots.rebooting,
             luck: luck(),
             ..last
@@ -238,6 +241,7 @@ impl Host {
                 self.look_before(system.clone(), default.clone(), *needs_agent, *writes_boot);
             }
             Step::Look => self.look_for_a_remote(),
+            Step::Disarm { system } => self.reboots.disarm(system.clone(), self.events.clone()),
             Step::LookAgainstReboot => self.reboots.ask(self.events.clone()),
             Step::Reboot { system: _ } => self.reboots.reboot(self.events.clone()),
             Step::WriteVerdict { job, verdict } => {
@@ -450,6 +454,7 @@ impl Host {
             .map(|known| &known.system)
             .chain(built)
             .chain(memory.deployment.iter().filter_map(|d| d.system.as_ref()))
+            .chain(memory.awaiting.iter().map(|awaiting| &awaiting.system))
             .chain(memory.last_good.iter().map(|good| &good.system))
             .chain(memory.good_before.iter().map(|good| &good.system))
             .chain(running)

@@ -14,15 +14,15 @@ use super::dir::JobDir;
 use super::handover;
 use super::spec::SwitchSpec;
 use super::way_back::{self, BASELINE};
-use crate::clock;
 use crate::command::{Command, End};
 use crate::core::guardian::{Act, Done, Phase, Progress, Sight, act};
-use crate::core::job::Verdict;
+use crate::core::job::{Generation, Verdict};
 use crate::core::types::{Mono, StorePath};
 use crate::crash::{self, Place};
 use crate::files::Durability;
 use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
+use crate::{boot_loader, clock};
 
 /// Limit of one `switch-to-configuration` on the way back: it may have to wait
 /// for more than the way forward.
@@ -68,9 +68,11 @@ pub async fn run(directory: &Path) -> anyhow::Result<()> {
 fn leads_back(phase: &Phase) -> bool {
     match phase {
         Phase::Activated { .. } | Phase::PuttingBack { .. } => true,
-        Phase::Ready | Phase::Activating { .. } | Phase::Committing | Phase::Deferring { .. } => {
-            false
-        }
+        Phase::Ready
+        | Phase::Activating { .. }
+        | Phase::Committing
+        | Phase::Deferring { .. }
+        | Phase::Returning { .. } => false,
     }
 }
 
@@ -155,6 +157,12 @@ impl Guardian {
                 Act::WriteBoot => {
                     let candidate = self.spec.order.candidate.clone();
                     Some(self.switch(&candidate, "boot", &[], BOOT_LIMIT).await)
+                }
+                Act::SetOneshot { next, default } => {
+                    Some(Done::Oneshot(self.set_oneshot(&next, &default).await))
+                }
+                Act::ReturnProfile(before) => {
+                    Some(Done::Profile(self.return_profile(&before).await))
                 }
                 Act::WriteOldBoot(old) => {
                     let unchecked = [("NIXOS_NO_CHECK", "1")];
@@ -292,6 +300,22 @@ impl Guardian {
             anyhow::Ok(())
         };
         made.await.map_err(|error| format!("{error:#}"))
+    }
+
+    async fn set_oneshot(&self, next: &Generation, default: &Generation) -> Result<(), String> {
+        let root = &self.spec.host.machine.root;
+        let set = boot_loader::set_oneshot(root, next, default).await;
+        set.map_err(|error| {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::info!(error, "it becomes the default at once");
+            error
+        })
+    }
+
+    async fn return_profile(&self, before: &Generation) -> Result<(), String> {
+        let profile = self.spec.host.machine.profile_path();
+        let returned = self.spec.host.nix.switch_generation(&profile, before.number).await;
+        returned.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }
 
     /// Back to the old system's own generation, then those that were made for

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::room::Space;
 use super::{Candidate, evidence, size};
+use crate::boot_loader::generation_of;
 use crate::core::job::{Refusal, RefusalCause};
 use crate::core::types::StorePath;
 use crate::nix::StoreRoot;
@@ -130,10 +131,11 @@ fn has_copy(mounted: &Path, part: &Part) -> bool {
 fn freed(root: &Path, mounted: &Path) -> io::Result<u64> {
     let mut entries = BTreeMap::new();
     for (name, path) in listed(&mounted.join("loader/entries"))? {
-        // nixos-generation-N.conf, or nixos-generation-N-specialisation-X.conf.
+        // nixos-generation-N.conf, or nixos-generation-N-specialisation-X.conf;
+        // where boots are counted, nixos-HASH.conf, and the number is in it.
         let number = name.strip_prefix("nixos-generation-");
         let number = number.and_then(|rest| rest.split(['-', '.', '+']).next()?.parse().ok());
-        let Some(number) = number else { continue };
+        let Some(number) = number.or_else(|| generation_of(&path)) else { continue };
         let text = std::fs::read_to_string(path)?;
         let files = text.lines().filter_map(|line| {
             let (key, file) = line.split_once(char::is_whitespace)?;

@@ -7,8 +7,7 @@ use anyhow::Context as _;
 
 use super::{evidence, size};
 use crate::core::job::{Refusal, RefusalCause};
-use crate::nix::{Nix, Progress, StoreRoot};
-use crate::store::{Missing, Store, Wanted};
+use crate::nix::{Progress, StoreRoot};
 
 /// What is kept free, at most: what builds make is not known before, but of a
 /// system it is mostly configuration, some MiB; and a file system that is full
@@ -56,13 +55,6 @@ pub fn room(store: &StoreRoot, need: Need) -> anyhow::Result<Result<(), Refusal>
     Ok(judge(directory, need, space))
 }
 
-/// The same, asking the store what it lacks of what is wanted.
-pub async fn room_for(nix: &Nix, wanted: &[Wanted]) -> anyhow::Result<Result<(), Refusal>> {
-    let asked = Store::of(nix).missing(wanted).await;
-    let missing = asked.context("cannot ask what is to be fetched and built")?;
-    room(&nix.store_root(), Need::of_missing(&missing))
-}
-
 fn judge(directory: &Path, need: Need, space: Space) -> Result<(), Refusal> {
     let reserve = RESERVE.min(space.size / RESERVE_PART);
     if space.free >= need.fetch.saturating_add(reserve) {
@@ -90,12 +82,6 @@ fn judge(directory: &Path, need: Need, space: Space) -> Result<(), Refusal> {
 }
 
 impl Need {
-    /// For what the store lacks.
-    pub fn of_missing(missing: &Missing) -> Self {
-        let work = !missing.build.is_empty() || !missing.fetch.is_empty();
-        Self { fetch: missing.nar_size, work }
-    }
-
     /// For what Nix has still to do, as far as it has announced that.
     pub fn of_progress(progress: &Progress) -> Self {
         let fetch = progress.bytes_expected.saturating_sub(progress.bytes_done);

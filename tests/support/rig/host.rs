@@ -7,20 +7,50 @@ use std::process::Command;
 use fort_agent::core::types::StorePath;
 use serde_json::Value;
 
+use super::super::firmware;
 use super::super::system::Host;
 use super::{HOST, Rig, jobs_of};
 
 impl Rig {
-    /// Another boot, of the default system. The agent is not running then.
+    /// Another boot, of the default system or of what is to be booted once. The
+    /// agent is not running then.
     pub(crate) fn boot(&self, id: &str) {
         let random = self.root().join("proc/sys/kernel/random");
         std::fs::create_dir_all(&random).unwrap();
         std::fs::create_dir_all(self.root().join("run")).unwrap();
         std::fs::write(random.join("boot_id"), id).unwrap();
-        let Some(default) = self.boot_default() else { return };
-        let init = self.physical(&default).join("init");
+        let once = self.oneshot().filter(|system| !self.panics(system));
+        firmware::forget_oneshot(&self.variables());
+        let Some(system) = once.or(self.boot_default()) else { return };
+        let init = self.physical(&system).join("init");
         let status = Command::new(init).env("FORT_AGENT_ROOT", self.root()).status().unwrap();
         assert!(status.success());
+    }
+
+    /// From now on it is systemd-boot that boots this host.
+    pub(crate) fn install_systemd_boot(&self) {
+        firmware::create(&self.variables());
+        firmware::write_bootctl(&self.programs().join("bootctl"), &self.variables());
+        std::fs::create_dir_all(self.entries()).unwrap();
+    }
+
+    /// The system that it boots once.
+    pub(crate) fn oneshot(&self) -> Option<String> {
+        firmware::oneshot(&self.variables(), &self.entries())
+    }
+
+    fn variables(&self) -> PathBuf {
+        self.root().join(firmware::VARIABLES)
+    }
+
+    fn entries(&self) -> PathBuf {
+        self.root().join("boot/loader/entries")
+    }
+
+    /// A kernel whose text says so never gets far.
+    fn panics(&self, system: &str) -> bool {
+        let kernel = std::fs::read_to_string(self.physical(system).join("kernel"));
+        kernel.unwrap().contains("panic")
     }
 
     /// Switches to a system as a person would, past the agent.

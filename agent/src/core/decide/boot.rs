@@ -10,12 +10,16 @@ const REBOOT_PAUSE: Duration = Duration::from_secs(600);
 
 impl Decider<'_> {
     /// The boot loader gave the default up: what it booted becomes the default.
+    /// Or what it was to boot once did not come up: the default stays.
     pub(super) fn fallen_back(&self, target: &Target) -> Option<Outlook> {
         let default = &self.seen.profile.as_ref()?.system;
-        let running = self.seen.running.as_ref().filter(|running| *running != default)?;
-        if !self.seen.gave_up || self.other_job_lives() {
+        let running = self.seen.running.as_ref()?;
+        let once = self.memory.missed_its_boot(self.seen);
+        let gave_up = self.seen.gave_up && running != default;
+        if (once.is_none() && !gave_up) || self.other_job_lives() {
             return None;
         }
+        let default = once.map_or(default, |awaiting| &awaiting.system);
         let awaiting = self.memory.awaiting.as_ref().filter(|a| a.system == *default);
         let deployment = awaiting.map(|awaiting| &awaiting.deployment);
         let deployment = deployment.filter(|known| !self.memory.has_ended(&known.id));
@@ -31,7 +35,11 @@ impl Decider<'_> {
             }
         };
         let old = Some(running.clone());
-        Some(self.due(self.switch(order, default, How::Restore, old)))
+        let mut step = self.switch(order, default, How::Restore, old);
+        if let Step::StartSwitch(switch) = &mut step {
+            switch.once = once.is_some();
+        }
+        Some(self.due(step))
     }
 
     /// A system that needed a reboot and has had it is verified again.
@@ -66,6 +74,10 @@ impl Decider<'_> {
             let why = awaiting.why.clone();
             return deployment.target.same_as(target).then_some(Outlook::AwaitsBoot { why });
         }
+        if self.seen.running.as_ref() != Some(&awaiting.system) {
+            // What that means is known once the job that lives has ended.
+            return Some(Outlook::Clearing);
+        }
         let subject = Subject::System { system: awaiting.system.clone() };
         let trouble = self.memory.trouble_with(&subject);
         if let Some(pause @ Outlook::BackingOff(_)) = trouble.and_then(|t| self.stopped_by(t)) {
@@ -82,7 +94,25 @@ impl Decider<'_> {
         };
         let order = self.order(id, &deployment.target, deployment.attempt, started);
         let old = self.last_good();
-        Some(self.due(self.switch(order, &awaiting.system, How::Verify, old)))
+        let mut step = self.switch(order, &awaiting.system, How::Verify, old);
+        if let Step::StartSwitch(switch) = &mut step {
+            switch.once = awaiting.kept.is_some();
+        }
+        Some(self.due(step))
+    }
+
+    /// What the boot loader was told to boot once, and is not to any more.
+    pub(super) fn disarm(&self) -> Option<Step> {
+        let switches = self.seen.jobs.iter().any(|job| job.id.kind == Kind::Switch);
+        if switches || self.seen.disarming {
+            return None;
+        }
+        let awaiting = self.memory.awaiting.as_ref().filter(|awaiting| awaiting.kept.is_some());
+        let awaited = awaiting.map(|awaiting| &awaiting.system);
+        let mut armed = self.memory.armed.iter();
+        let left = armed
+            .find(|armed| armed.boot_id == self.seen.boot_id && Some(&armed.system) != awaited)?;
+        Some(Step::Disarm { system: left.system.clone() })
     }
 
     /// What the default needs a reboot for is given one, if it may be.
@@ -95,7 +125,7 @@ impl Decider<'_> {
             }
             return None;
         }
-        if seen.rebooting {
+        if seen.rebooting || seen.disarming {
             return None;
         }
         let asked = self.memory.rebooted.as_ref().filter(|asked| asked.boot_id == seen.boot_id);
@@ -123,6 +153,9 @@ impl Decider<'_> {
     /// still needs a reboot after it would need the next one too.
     pub(super) fn reboot_pending(&self, outlook: &Outlook) -> Option<&StorePath> {
         let default = &self.seen.profile.as_ref()?.system;
+        // What is booted once comes before the default.
+        let once = self.memory.awaiting.as_ref().filter(|awaiting| awaiting.kept.is_some());
+        let default = once.map_or(default, |awaiting| &awaiting.system);
         let needed = outlook.needs_reboot(self.seen);
         let before =
             self.memory.rebooted.as_ref().is_some_and(|asked| {

@@ -84,6 +84,11 @@ pub enum Step {
     },
     /// Look whether a remote answers, on a new connection.
     Look,
+    /// Tell the boot loader not to boot this system once: something else came.
+    Disarm {
+        /// The system.
+        system: StorePath,
+    },
     /// Look whether anybody is against a reboot.
     LookAgainstReboot,
     /// Reboot the host, unless somebody is against it after all.
@@ -139,6 +144,7 @@ impl Step {
             | Self::RunChecks(_)
             | Self::Preflight { .. }
             | Self::Look
+            | Self::Disarm { .. }
             | Self::LookAgainstReboot
             | Self::Reboot { .. }
             | Self::WriteVerdict { .. }
@@ -237,6 +243,7 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decisi
     let step = d
         .stop_publishing(&outlook, &mut wake)
         .or_else(|| d.tend_jobs(&mut wake))
+        .or_else(|| d.disarm())
         .or(poll)
         .or_else(|| d.compare(&selection))
         .or_else(|| d.follow(&selection))
@@ -328,6 +335,9 @@ impl Decider<'_> {
             // What is to run, and what is to be put back, must not be collected
             // before it is needed.
             Step::StartSwitch(order) => {
+                if self.seen.disarming {
+                    return None;
+                }
                 !self.is_kept(&order.candidate)
                     || order.old.as_ref().is_some_and(|old| !self.is_kept(old))
             }
@@ -344,6 +354,7 @@ impl Decider<'_> {
             | Step::RunChecks(_)
             | Step::Preflight { .. }
             | Step::Look
+            | Step::Disarm { .. }
             | Step::LookAgainstReboot
             | Step::Reboot { .. }
             | Step::WriteVerdict { .. }
@@ -562,6 +573,7 @@ impl Decider<'_> {
             deferral: None,
             units: self.policy.units,
             reboot_if_stuck: self.policy.on_rollback_failure == OnRollbackFailure::Reboot,
+            once: false,
         })
     }
 

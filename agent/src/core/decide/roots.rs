@@ -32,12 +32,15 @@ impl Decider<'_> {
             Work::Switch { .. } | Work::Realise { .. } => None,
             Work::Publish { .. } | Work::Unreadable => None,
         });
+        // Its generation may be cleared away like any other that is not current.
+        let once = memory.awaiting.as_ref().filter(|awaiting| awaiting.kept.is_some());
         let wanted: BTreeMap<_, _> = [
             (Purpose::Candidate, candidate.as_ref()),
             (Purpose::Running, old.or(self.seen.running.as_ref())),
             (Purpose::LastGood, memory.last_good.as_ref().map(|good| &good.system)),
             (Purpose::GoodBefore, memory.good_before.as_ref().map(|good| &good.system)),
             (Purpose::Booted, self.seen.booted.as_ref()),
+            (Purpose::Awaiting, once.map(|awaiting| &awaiting.system)),
             (Purpose::Default, self.seen.profile.as_ref().map(|generation| &generation.system)),
         ]
         .into_iter()

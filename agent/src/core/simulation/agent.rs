@@ -35,6 +35,8 @@ pub(super) struct Agent {
     pub(super) looking: bool,
     pub(super) against: Option<Against>,
     pub(super) rebooting: bool,
+    pub(super) disarmed: Option<(StorePath, Mono)>,
+    pub(super) disarming: bool,
     pub(super) began_checks: Mono,
     pub(super) resumed: BTreeMap<JobId, Mono>,
     /// Publish jobs that this agent has told to stop.
@@ -91,6 +93,8 @@ impl World {
             looking: false,
             against: None,
             rebooting: false,
+            disarmed: None,
+            disarming: false,
             began_checks: self.mono(),
             resumed: BTreeMap::new(),
             stopped: Vec::new(),
@@ -204,6 +208,7 @@ impl World {
             .filter(|known| Some(known.commit) == target)
             .map(|known| &known.system)
             .chain(memory.deployment.iter().filter_map(|deployment| deployment.system.as_ref()))
+            .chain(memory.awaiting.iter().map(|awaiting| &awaiting.system))
             .chain(memory.last_good.iter().map(|good| &good.system))
             .chain(memory.good_before.iter().map(|good| &good.system))
             .chain(&host.running);
@@ -237,6 +242,8 @@ impl World {
             gave_up: host.gave_up.is_some()
                 && host.gave_up == host.generation
                 && host.booted.as_ref() != host.profile_system(),
+            disarmed: agent.disarmed.clone(),
+            disarming: agent.disarming,
             against: agent.against.clone(),
             rebooting: agent.rebooting,
             reboot_window: Window::ALWAYS,
@@ -324,6 +331,10 @@ impl World {
             Step::Look => {
                 agent.looking = true;
                 self.schedule(latency, Tick::Looked(incarnation, mono));
+            }
+            Step::Disarm { system } => {
+                agent.disarming = true;
+                self.schedule(latency, Tick::Disarmed(incarnation, system.clone(), mono));
             }
             Step::LookAgainstReboot => {
                 agent.rebooting = true;
@@ -440,6 +451,7 @@ impl Agent {
             && !self.checking
             && !self.preflighting
             && !self.looking
+            && !self.disarming
             && !self.rebooting
     }
 

@@ -106,6 +106,13 @@ impl World {
         mute && super::forge::system_index(system).is_multiple_of(2)
     }
 
+    pub(super) fn disarmed(&mut self, system: &StorePath, began: Mono) {
+        self.host.oneshot.take_if(|once| once == system);
+        let Some(agent) = &mut self.agent else { return };
+        (agent.disarming, agent.disarmed) = (false, Some((system.clone(), began)));
+        self.stir();
+    }
+
     pub(super) fn asked_whom(&mut self) {
         let against = self.t < self.host.against_until;
         let whom = against.then(|| "somebody".to_owned()).into_iter().collect();

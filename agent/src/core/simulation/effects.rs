@@ -3,7 +3,7 @@
 use super::forge::{Activation, Health, system_index};
 use super::host::Task;
 use super::world::{Tick, World, Wrong};
-use crate::core::guardian::{Act, Done};
+use crate::core::guardian::{Act, Done, Phase};
 use crate::core::job::{JobId, SwitchOrder};
 use crate::core::types::StorePath;
 
@@ -63,6 +63,12 @@ impl World {
                 Some(error) => Done::Profile(Err(error)),
                 None => {
                     self.host.restore_profile(order.profile.as_ref(), old);
+                    if let (true, Some(kept)) = (order.once, &order.profile) {
+                        let made = |number: &u64, system: &StorePath| {
+                            *number > kept.number && *system == order.candidate
+                        };
+                        self.host.generations.retain(|number, system| !made(number, system));
+                    }
                     Done::Profile(Ok(()))
                 }
             },
@@ -80,11 +86,35 @@ impl World {
                 self.host.boot_loader = Some(order.candidate.clone());
                 Done::Exit(0)
             }
+            // Only before the old default is what counts on it being written.
+            Act::WriteOldBoot(_) if self.returns(id) && self.chance.one_in(8) => {
+                if self.chance.one_in(2) {
+                    self.host.boot_loader.clone_from(&order.old);
+                }
+                Done::Exit(1)
+            }
             Act::WriteOldBoot(old) => {
                 self.host.gave_up = None;
                 self.host.boot_loader = Some(old.clone());
                 Done::Exit(0)
             }
+            Act::SetOneshot { next, default } => {
+                if *default != order.profile.clone().ok_or("nothing was the default")? {
+                    return Err("P1: what was not the default is to stay it".into());
+                }
+                // The boot loader has entries of a few generations only.
+                let listed = self.host.generations.contains_key(&default.number);
+                if !self.boots_once || !listed || self.chance.one_in(8) {
+                    return Ok(Done::Oneshot(Err("no such entry".into())));
+                }
+                self.host.oneshot = Some(next.system.clone());
+                self.host.orphaned = false;
+                Done::Oneshot(Ok(()))
+            }
+            Act::ReturnProfile(before) => match self.profile_fails() {
+                Some(error) => Done::Profile(Err(error)),
+                None => Done::Profile(self.host.return_profile(before)),
+            },
             Act::AwaitVerdict(until) => {
                 let has_verdict = match &self.host.jobs[id].task {
                     Task::Switch { verdict, .. } => verdict.is_some(),
@@ -172,6 +202,17 @@ impl World {
                 self.blame(id, candidate);
                 Ok(Done::Broke("killed by signal 11".into()))
             }
+        }
+    }
+
+    /// Whether a switch is giving back what was the default.
+    fn returns(&self, id: &JobId) -> bool {
+        match &self.host.jobs[id].task {
+            Task::Switch { progress: Some(progress), .. } => {
+                matches!(progress.phase, Phase::Returning { .. })
+            }
+            Task::Switch { progress: None, .. } => false,
+            Task::Realise { .. } | Task::Publish { .. } => false,
         }
     }
 

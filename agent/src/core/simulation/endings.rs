@@ -43,7 +43,15 @@ impl World {
                 (rebooted || old_runs || host.running == order.running) && !host.half_done
             }
             Some(Ending::Superseded) => hand,
-            None => defaults && is_default,
+            None => {
+                let once = |kept| {
+                    // A boot in the middle of it has booted it, the once.
+                    let armed = host.oneshot.as_ref() == candidate;
+                    let writes = host.boot_loader.as_ref() == Some(kept);
+                    host.profile_system() == Some(kept) && (armed && writes || rebooted && runs)
+                };
+                defaults && outcome.kept.as_ref().map_or(is_default, once)
+            }
         };
         if !right {
             return Err(format!(
@@ -68,6 +76,10 @@ impl World {
             }
             // With nothing to put back it is left, for want of a better one.
             Some(Ending::Failed) => self.truth.adopted.extend(self.host.running.clone()),
+            // It is the default no more, and must not become it unverified.
+            None if outcome.kept.is_some() && !rebooted => {
+                self.truth.deferred.remove(&order.candidate);
+            }
             Some(_) | None => {}
         }
         self.truth.outcomes.insert(id.deployment.clone(), outcome.ending);

@@ -151,6 +151,7 @@ impl World {
         self.truth.published = None;
         // Nobody knows any more how it became the default.
         self.truth.by_hand.append(&mut self.truth.deferred);
+        self.host.orphaned = self.host.oneshot.is_some();
         self.forgive();
         self.truth.tested = None;
         self.truth.allowed = None;

@@ -37,6 +37,12 @@ pub(super) struct Host {
     pub(super) full_until: u64,
     /// The generation that the boot loader has given up.
     pub(super) gave_up: Option<u64>,
+    /// What the boot loader boots once, the next time.
+    pub(super) oneshot: Option<StorePath>,
+    /// Nobody remembers who told it so: it passes for a person's choice.
+    pub(super) orphaned: bool,
+    /// What runs because of that, and is not the default.
+    pub(super) booted_once: Option<StorePath>,
     /// Somebody is against a reboot until then.
     pub(super) against_until: u64,
     /// So many ways back will fail.
@@ -145,6 +151,15 @@ impl Host {
         if let Some(left) = left.filter(|left| Some(*left) != self.generation) {
             self.generations.remove(&left);
         }
+    }
+
+    /// Back to a generation, and nothing is deleted.
+    pub(super) fn return_profile(&mut self, before: &Generation) -> Result<(), String> {
+        if !self.generations.contains_key(&before.number) {
+            return Err("there is no such generation".into());
+        }
+        self.generation = Some(before.number);
+        Ok(())
     }
 
     /// Deletes what nothing keeps.

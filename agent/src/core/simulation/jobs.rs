@@ -215,9 +215,12 @@ impl World {
                 }
                 self.chance.between(100, 9_000)
             }
-            Act::SetProfile | Act::WriteBoot | Act::RestoreProfile(_) | Act::WriteOldBoot(_) => {
-                self.chance.between(20, 900)
-            }
+            Act::SetProfile
+            | Act::WriteBoot
+            | Act::RestoreProfile(_)
+            | Act::WriteOldBoot(_)
+            | Act::SetOneshot { .. }
+            | Act::ReturnProfile(_) => self.chance.between(20, 900),
         };
         let changes = !matches!(next, Act::AwaitVerdict(_) | Act::Pause(_));
         if changes {
@@ -272,6 +275,21 @@ impl World {
         if progress.phase != Phase::Ready {
             let candidate = order.candidate.clone();
             self.blame(id, &candidate);
+        }
+    }
+
+    /// What was booted once is gone with the boot: it may have brought it down.
+    pub(super) fn blame_booted_once(&mut self) {
+        let Some(once) = self.host.booted_once.take() else { return };
+        let memory = self.host.journal.as_ref();
+        let awaiting = memory.and_then(|memory| memory.awaiting.as_ref());
+        if let Some(awaiting) = awaiting.filter(|awaiting| awaiting.system == once) {
+            let id = awaiting.deployment.id.clone();
+            if !awaiting.came_up {
+                // Nobody has seen that it did.
+                self.truth.gave_up.insert(once.clone());
+            }
+            self.truth.failures.entry(once).or_default().insert(id);
         }
     }
 

@@ -102,6 +102,7 @@ impl World {
             | Step::RunChecks(_)
             | Step::Preflight { .. }
             | Step::Look
+            | Step::Disarm { .. }
             | Step::LookAgainstReboot
             | Step::Reboot { .. }
             | Step::WriteVerdict { .. }
@@ -116,7 +117,7 @@ impl World {
     /// A default is given up only for what has shown that it boots.
     fn check_restore(&mut self, switch: &SwitchOrder) -> Result<(), Wrong> {
         let given_up = self.truth.gave_up.contains(&switch.candidate)
-            && self.host.profile_system() == Some(&switch.candidate);
+            && (switch.once || self.host.profile_system() == Some(&switch.candidate));
         if !given_up || switch.old != self.host.running {
             return Err("P1: a default is put back that was not given up".into());
         }
@@ -128,7 +129,9 @@ impl World {
     /// The agent reboots only into what may boot, and in the middle of nothing.
     pub(super) fn check_reboot(&self, system: &StorePath) -> Result<(), Wrong> {
         let deploys = self.host.jobs.keys().any(|id| id.kind != Kind::Publish);
-        if self.host.profile_system() != Some(system) || deploys {
+        let once = self.host.oneshot.as_ref().filter(|_| !self.host.orphaned);
+        let boots = once.or(self.host.profile_system());
+        if boots != Some(system) || deploys {
             return Err("it reboots in the middle of something".into());
         }
         if !self.policy.reboots || self.t < self.host.against_until {

@@ -35,6 +35,7 @@ pub(super) enum Tick {
     /// Since when.
     Looked(u32, Mono),
     Against(u32),
+    Disarmed(u32, StorePath, Mono),
     Job(JobId, u32),
     JobStarts(JobId),
     Killed(JobId, u32),
@@ -104,6 +105,8 @@ pub(super) struct World {
     /// Whether the boot loader counts boots; if not no kernel panics, for then
     /// nothing is promised.
     counts_boots: bool,
+    /// Whether it can boot something once.
+    pub(super) boots_once: bool,
     pub(super) truth: Truth,
     /// What is told of it, when it is told.
     pub(super) telling: Option<Vec<String>>,
@@ -169,6 +172,7 @@ impl World {
             incarnation: 0,
             faults: Faults::default(),
             counts_boots: story.seed.is_multiple_of(3),
+            boots_once: story.seed.is_multiple_of(2),
             truth: Truth::default(),
             telling: None,
             events: story.events.clone().into(),
@@ -279,13 +283,17 @@ impl World {
                 self.looked(began);
             }
             Tick::Against(incarnation) if incarnation == self.incarnation => self.asked_whom(),
+            Tick::Disarmed(incarnation, system, began) if incarnation == self.incarnation => {
+                self.disarmed(&system, began);
+            }
             Tick::Polled(..)
             | Tick::Compared(..)
             | Tick::Checked(..)
             | Tick::Rooted(..)
             | Tick::Preflighted(..)
             | Tick::Looked(..)
-            | Tick::Against(..) => {}
+            | Tick::Against(..)
+            | Tick::Disarmed(..) => {}
             Tick::Reboots(boot) => {
                 if boot == self.boot {
                     self.tell(|| "the host is rebooted".into());
@@ -326,8 +334,20 @@ impl World {
     /// What the boot loader comes up with. One that counts boots gives a kernel
     /// that panics up, and boots another generation.
     fn boots(&mut self) -> Option<StorePath> {
-        let default = self.host.boot_loader.clone()?;
         self.host.gave_up = None;
+        self.host.booted_once = None;
+        if let Some(once) = self.host.oneshot.take() {
+            if self.host.orphaned {
+                (self.truth.hand, self.truth.hand_at) = (true, Some(self.t));
+            }
+            if !self.panics(&once) {
+                self.host.booted_once = Some(once.clone());
+                return Some(once);
+            }
+            self.tell(|| format!("{once:?} does not boot"));
+            self.truth.gave_up.insert(once);
+        }
+        let default = self.host.boot_loader.clone()?;
         if !self.panics(&default) {
             return Some(default);
         }
@@ -348,6 +368,7 @@ impl World {
     /// The power is gone and comes back, or the host is rebooted.
     pub(super) fn reboot(&mut self) {
         self.blame_reboot();
+        self.blame_booted_once();
         self.kill_agent();
         for directory in self.host.jobs.values_mut() {
             directory.process = None;

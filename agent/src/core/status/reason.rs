@@ -69,7 +69,13 @@ impl Viewer<'_> {
                 };
                 format!("{what} by another hand; left alone until the next commit")
             }
-            Outlook::AwaitsBoot { why } => format!("{commit} is the default, but {why}"),
+            Outlook::AwaitsBoot { why } => {
+                let awaiting = self.memory.awaiting.as_ref();
+                match awaiting.and_then(|awaiting| awaiting.kept.as_ref()) {
+                    Some(_) => format!("{commit} {why}; until it was verified it is booted once"),
+                    None => format!("{commit} is the default, but {why}"),
+                }
+            }
             Outlook::AwaitsRemote => {
                 format!("{commit} is ready; no remote answers, so it could not be verified")
             }
@@ -174,9 +180,10 @@ fn switching_reason(target: &Target, phase: &Phase) -> String {
         Phase::Ready | Phase::Activating { .. } => format!("activating {commit}"),
         Phase::Activated { .. } => format!("{commit} runs and is being checked"),
         Phase::Committing => format!("{commit} works and is becoming the boot default"),
-        Phase::Deferring { why } => {
+        Phase::Deferring { why, stays: _ } => {
             format!("{commit} is becoming the default of the next boot: {why}")
         }
+        Phase::Returning { why } => format!("{commit} is booted once, next: {why}"),
         Phase::PuttingBack { cause, tries, .. } if *tries < RUNGS => {
             format!("the system before {commit} is being put back: {}", first_line(cause))
         }

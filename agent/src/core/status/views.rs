@@ -130,7 +130,7 @@ impl Viewer<'_> {
             let stage = match phase {
                 Phase::Ready | Phase::Activating { .. } => "activate",
                 Phase::Activated { .. } => "verify",
-                Phase::Committing | Phase::Deferring { .. } => "commit",
+                Phase::Committing | Phase::Deferring { .. } | Phase::Returning { .. } => "commit",
                 Phase::PuttingBack { .. } => "rollback",
             };
             let checks =

@@ -26,12 +26,14 @@ enum Stage {
     Quarantined,
     AwaitsBoot,
     Booted,
+    AwaitsOnce,
+    BootedOnce,
     Activating,
     Activated,
     PuttingBack,
 }
 
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 15] = [
     Stage::Settled,
     Stage::Unrealised,
     Stage::Realising,
@@ -42,6 +44,8 @@ const STAGES: [Stage; 13] = [
     Stage::Quarantined,
     Stage::AwaitsBoot,
     Stage::Booted,
+    Stage::AwaitsOnce,
+    Stage::BootedOnce,
     Stage::Activating,
     Stage::Activated,
     Stage::PuttingBack,
@@ -102,8 +106,16 @@ fn scene(stage: Stage) -> Scene {
         let why = "awaits the next boot".into();
         let boot_id = boot(number);
         let deployment = deployment(scene, Some(system(2)), None);
-        scene.memory.awaiting = Some(Awaiting { deployment, system: system(2), boot_id, why });
-        scene.seen.profile.as_mut().unwrap().system = system(2);
+        let (kept, came_up) = (None, false);
+        let system = system(2);
+        scene.seen.profile.as_mut().unwrap().system = system.clone();
+        scene.memory.awaiting = Some(Awaiting { deployment, system, boot_id, why, kept, came_up });
+    };
+    let awaiting_once = |scene: &mut Scene, number| {
+        awaiting(scene, number);
+        scene.memory.settled = None;
+        scene.memory.awaiting.as_mut().unwrap().kept = Some(system(1));
+        scene.seen.profile.as_mut().unwrap().system = system(1);
     };
     match stage {
         Stage::Settled => {
@@ -147,6 +159,8 @@ fn scene(stage: Stage) -> Scene {
         }
         Stage::AwaitsBoot => awaiting(&mut scene, 1),
         Stage::Booted => awaiting(&mut scene, 0),
+        Stage::AwaitsOnce => awaiting_once(&mut scene, 1),
+        Stage::BootedOnce => awaiting_once(&mut scene, 0),
         Stage::Activating => {
             switching(&mut scene, Phase::Activating { since: Mono::from_millis(99_000) });
         }
@@ -180,6 +194,7 @@ fn step_words(step: &Step) -> String {
         Step::RunChecks(_) => "run checks".into(),
         Step::Preflight { .. } => "preflight".into(),
         Step::Look => "look for a remote".into(),
+        Step::Disarm { .. } => "disarm".into(),
         Step::LookAgainstReboot => "look against a reboot".into(),
         Step::Reboot { .. } => "reboot".into(),
         Step::WriteVerdict { verdict, .. } => format!("verdict {}", verdict.good),

@@ -125,6 +125,8 @@ impl Scene {
                 look: None,
                 looking: false,
                 gave_up: false,
+                disarmed: None,
+                disarming: false,
                 against: None,
                 rebooting: false,
                 reboot_window: Window::ALWAYS,
@@ -250,6 +252,7 @@ impl Scene {
             deferral: None,
             units: false,
             reboot_if_stuck: false,
+            once: false,
         }
     }
 
@@ -271,15 +274,40 @@ impl Scene {
         self.seen.jobs.clear();
     }
 
+    /// A switch job has left its system to the next boot, which is its only one
+    /// if a default was kept.
+    pub(super) fn deferred(&mut self, order: &SwitchOrder, kept: Option<u8>) {
+        self.ended(
+            order.clone(),
+            SwitchOutcome {
+                ending: None,
+                cause: Some("awaits the next boot: kernel changed".into()),
+                counts: false,
+                stages: Default::default(),
+                checks: Vec::new(),
+                deferred: true,
+                kept: kept.map(system),
+            },
+        );
+    }
+
     /// A switch job to that system has come to this.
     pub(super) fn switched(&mut self, order: SwitchOrder, ending: Option<Ending>, counts: bool) {
-        let outcome = SwitchOutcome {
-            ending,
-            cause: Some("check web: no answer".into()),
-            counts,
-            stages: Default::default(),
-            checks: Vec::new(),
-        };
+        self.ended(
+            order,
+            SwitchOutcome {
+                ending,
+                cause: Some("check web: no answer".into()),
+                counts,
+                stages: Default::default(),
+                checks: Vec::new(),
+                deferred: false,
+                kept: None,
+            },
+        );
+    }
+
+    fn ended(&mut self, order: SwitchOrder, outcome: SwitchOutcome) {
         self.seen.jobs = vec![Job {
             id: JobId { kind: Kind::Switch, deployment: order.order.deployment.clone() },
             life: Life::Ended,

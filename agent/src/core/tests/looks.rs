@@ -52,6 +52,8 @@ fn lost(scene: &mut Scene) {
         counts: true,
         stages: Default::default(),
         checks: vec![check("web", true), check("remote", false)],
+        deferred: false,
+        kept: None,
     };
     scene.seen.jobs = vec![super::switching::job(&order, Some(outcome))];
     scene.fold();

@@ -7,6 +7,7 @@ mod fixture;
 mod hands;
 mod ladder;
 mod looks;
+mod once;
 mod publishing;
 mod purity;
 mod requests;

@@ -31,11 +31,12 @@ pub(super) fn realise_job(order: &Order) -> Job {
     }
 }
 
-fn at(seconds: u64) -> Mono {
+pub(super) fn at(seconds: u64) -> Mono {
     Mono::from_millis(seconds * 1000)
 }
 
 /// System 2 is activated on a host that runs system 1.
+#[derive(Clone)]
 pub(super) struct Switch {
     pub(super) order: SwitchOrder,
     pub(super) progress: Progress,
@@ -43,7 +44,7 @@ pub(super) struct Switch {
 }
 
 impl Switch {
-    fn new(operation: Operation, phase: Phase) -> Self {
+    pub(super) fn new(operation: Operation, phase: Phase) -> Self {
         let scene = Scene::at_rest();
         let mut order = scene.switch_order(2, 2, How::Activate);
         order.order.target.operation = operation;
@@ -108,7 +109,7 @@ impl Switch {
     }
 }
 
-fn words(act: Act) -> String {
+pub(super) fn words(act: Act) -> String {
     match act {
         Act::Activate => "activate".into(),
         Act::AwaitVerdict(_) => "await the verdict".into(),
@@ -121,6 +122,8 @@ fn words(act: Act) -> String {
         Act::StartUnits => "start what ran before".into(),
         Act::Reboot => "reboot".into(),
         Act::RestoreProfile(_) => "put the profile back".into(),
+        Act::SetOneshot { .. } => "boot it once".into(),
+        Act::ReturnProfile(_) => "give the profile back".into(),
         Act::WriteOldBoot(_) => "write the old boot loader".into(),
         Act::Note(progress) => format!("note {:?}", progress.phase),
         Act::Finish(outcome) => format!(
