@@ -24,7 +24,7 @@ pub(super) struct Story {
     pub(super) deaths: fn(&str) -> usize,
 }
 
-pub(super) const STORIES: [&Story; 14] = [
+pub(super) const STORIES: [&Story; 15] = [
     &GOOD,
     &BAD,
     &DEFERRED,
@@ -39,6 +39,7 @@ pub(super) const STORIES: [&Story; 14] = [
     &DRIFT,
     &STALE_MIRROR,
     &TAKEN_OVER,
+    &PUBLISHED,
 ];
 
 pub(super) const GOOD: Story = Story {
@@ -263,6 +264,30 @@ pub(super) const TAKEN_OVER: Story = Story {
     deaths: at_changes,
 };
 
+pub(super) const PUBLISHED: Story = Story {
+    name: "a system that is published",
+    settings: |rig, _| {
+        rig.settings.health = PATIENT.into();
+        rig.publish();
+    },
+    before: |stage| {
+        stage.until("the first one is published", |_, status| published(status));
+    },
+    play: |stage| {
+        let End { reached: runs_it, verdicts, runs } = good(stage);
+        let reached = Box::new(move |status: &Value| runs_it(status) && published(status));
+        End { reached, verdicts, runs }
+    },
+    deaths: |point| match point {
+        "agent before step StartPublish" | "agent after step StartPublish" => 1,
+        "publish wrote progress.json" | "publish wrote outcome.json" => 1,
+        "agent after step RemoveJob" => 3,
+        // Among them when the job is started, and when its end is taken in.
+        "agent wrote journal.json" => 9,
+        _ => 0,
+    },
+};
+
 /// A dead agent has time to come back.
 const PATIENT: &str = "grace = \"0s\"\ntimeout = \"40s\"\n";
 
@@ -305,6 +330,12 @@ fn in_sync(verdicts: Vec<(Commit, String, Vec<&'static str>)>) -> End {
             && status["deployment"].is_null()
     });
     End { reached, verdicts, runs }
+}
+
+/// The cache has all of what runs.
+fn published(status: &Value) -> bool {
+    let publish = &status["publish"];
+    publish["backlog"] == 0 && publish["system"] == status["running"]["system"]
 }
 
 fn quarantined(status: &Value, commit: Commit) -> bool {
