@@ -17,5 +17,6 @@ mod hands;
 mod kills;
 mod power;
 mod private_socket;
+mod publishing;
 mod reboots;
 mod support;
