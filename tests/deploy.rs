@@ -13,6 +13,7 @@ mod hands;
 mod heads;
 mod matrix;
 mod network;
+mod publishing;
 mod settings;
 mod state;
 mod switching;

@@ -18,5 +18,6 @@ mod hands;
 mod kills;
 mod power;
 mod private_socket;
+mod publishing;
 mod reboots;
 mod support;

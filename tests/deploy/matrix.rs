@@ -105,6 +105,8 @@ matrix! {
     the_agent_dies_while_it_compares: STALE_MIRROR, "agent";
     the_agent_dies_with_another_hand_at_work: DRIFT, "agent";
     the_guardian_dies_with_another_hand_at_work: TAKEN_OVER, "switch";
+    the_agent_dies_around_a_publication: PUBLISHED, "agent";
+    the_publication_dies: PUBLISHED, "publish";
 }
 
 #[test]

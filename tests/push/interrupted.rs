@@ -40,7 +40,7 @@ fn a_server_that_dies_in_the_middle_loses_nothing() {
     let down = AtomicU64::new(0);
     let progress = |now: &PublishProgress| {
         // It comes back once the push has noticed.
-        if now.trouble.is_some() && down.fetch_add(1, Ordering::Relaxed) == 1 {
+        if now.trouble.is_some() && down.fetch_add(1, Ordering::Relaxed) == 0 {
             bench.attic.fault(Fault::None);
         }
     };

@@ -47,6 +47,17 @@ fn each_fault_of_a_token_is_told_apart() {
     assert!(told.contains("it is another server's"), "{told}");
 }
 
+/// There the server says 403 of it: whoever it is may read.
+#[test]
+fn a_bad_token_for_a_public_cache_is_told_as_one() {
+    let told = with_token(|attic| {
+        attic.set_public(true);
+        attic.sign(&Claims::new(CACHE, &["r", "w"]).expires_in(-1))
+    });
+    let refused = "the cache does not accept the token (403): it expired at ";
+    assert!(told.starts_with(refused), "{told}");
+}
+
 #[test]
 fn a_token_needs_both_permissions() {
     for bits in [["r"], ["w"]] {
@@ -87,7 +98,7 @@ fn a_token_that_is_replaced_meanwhile_is_read_anew() {
         (bench.attic.token_rw(), bench.attic.sign(&Claims::new(CACHE, &["r", "w"]).expires_in(-5)));
     // Replaced as soon as the first path is confirmed, and again a bit later.
     let replace = |progress: &PublishProgress| {
-        bench.token(if progress.sent % 2 == 0 { &good } else { &bad });
+        bench.token(if progress.sent.is_multiple_of(2) { &good } else { &bad });
     };
     let mut first =
         bench.push_until(&bench.settings(), &paths[7..], replace, std::future::pending());

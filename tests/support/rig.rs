@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use fort_agent::core::types::Commit;
 
+use super::attic::Attic;
 use super::forge::{Forge, Repo};
 use super::nix::{ScratchStore, search_path};
 use super::system::{Host, Repository};
 
 mod asked;
+mod cache;
 mod crash;
 mod host;
 pub(crate) mod settings;
@@ -46,6 +48,8 @@ pub(crate) struct Rig {
     pub(crate) tree: Repository,
     pub(crate) store: ScratchStore,
     pub(crate) settings: Settings,
+    /// The cluster's cache, if it has one.
+    pub(crate) cache: Option<Attic>,
     agent: Option<Child>,
     started: u32,
 }
@@ -75,6 +79,7 @@ impl Rig {
             tree,
             store,
             settings: Settings::default(),
+            cache: None,
             agent: None,
             started: 0,
         };

@@ -13,9 +13,11 @@ pub enum AtticFailed {
     /// There is no token to send.
     #[error(transparent)]
     NoToken(#[from] NoToken),
-    /// 401: the server takes us for anybody.
-    #[error("the cache does not accept the token (401): {why}; put a valid one in {}", file.display())]
+    /// The server takes us for anybody: 401, or 403 where anybody may read.
+    #[error("the cache does not accept the token ({status}): {why}; put a valid one in {}", file.display())]
     Unauthorized {
+        /// The status.
+        status: u16,
         /// What is wrong with it, as far as that can be seen.
         why: String,
         /// Where it came from.
@@ -162,17 +164,19 @@ impl Refused {
     /// With what is known on this side.
     pub(super) fn explained(self, token: &Token, cache: &str, file: &Path) -> AtticFailed {
         let (cache_name, file) = (cache.to_owned(), file.to_owned());
-        match self {
-            Self::Unauthorized => {
-                let why = claims::fault(token.as_str(), cache);
-                let why = why.unwrap_or_else(|| {
-                    "it is another server's, or was revoked by a new secret".into()
-                });
-                AtticFailed::Unauthorized { why, file, token: token.clone() }
+        let fault = claims::fault(token.as_str(), cache);
+        match (self, fault) {
+            (Self::Unauthorized, fault) => {
+                let unknown = || "it is another server's, or was revoked by a new secret".into();
+                let (why, token) = (fault.unwrap_or_else(unknown), token.clone());
+                AtticFailed::Unauthorized { status: 401, why, file, token }
             }
-            Self::Forbidden => AtticFailed::Forbidden { cache: cache_name, file },
-            Self::NoSuchCache => AtticFailed::NoSuchCache { cache: cache_name },
-            Self::Other(failed) => failed,
+            (Self::Forbidden, Some(why)) => {
+                AtticFailed::Unauthorized { status: 403, why, file, token: token.clone() }
+            }
+            (Self::Forbidden, None) => AtticFailed::Forbidden { cache: cache_name, file },
+            (Self::NoSuchCache, _) => AtticFailed::NoSuchCache { cache: cache_name },
+            (Self::Other(failed), _) => failed,
         }
     }
 }

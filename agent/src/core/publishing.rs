@@ -136,6 +136,8 @@ pub(super) fn fold(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) 
     let what = job.what;
     let before = memory.publishing.unfinished(&what);
     let failures = before.map_or(0, |before| before.failures);
+    // One that did not come to asking knows no better.
+    let known = |left| if left == 0 { before.map_or(0, |before| before.left) } else { left };
     let unfinished = match end {
         End::Done => {
             memory.publishing.done = Some(what);
@@ -143,7 +145,7 @@ pub(super) fn fold(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) 
         }
         // Not at once: whoever stopped it may do so again.
         End::Stopped { left } => Some(Unfinished {
-            left,
+            left: known(left),
             failures,
             at: now.wall,
             not_before: now.wall.plus(policy.retry_first.min(STOPPED)),
@@ -153,8 +155,14 @@ pub(super) fn fold(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) 
         End::Failed { left, cause } => {
             let failures = failures.saturating_add(1);
             let pause = backoff::pause(policy.retry_first, policy.retry_max, failures, seen.luck);
-            let not_before = now.wall.plus(pause);
-            Some(Unfinished { what, left, failures, at: now.wall, not_before, cause: Some(cause) })
+            Some(Unfinished {
+                left: known(left),
+                failures,
+                at: now.wall,
+                not_before: now.wall.plus(pause),
+                cause: Some(cause),
+                what,
+            })
         }
     };
     memory.publishing.unfinished = unfinished;

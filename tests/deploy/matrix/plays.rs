@@ -19,6 +19,12 @@ pub(super) fn in_sync(verdicts: Vec<(Commit, String, Vec<&'static str>)>) -> End
     End { reached, verdicts, runs }
 }
 
+/// The cache has all of what runs.
+pub(super) fn published(status: &Value) -> bool {
+    let publish = &status["publish"];
+    publish["backlog"] == 0 && publish["system"] == status["running"]["system"]
+}
+
 pub(super) fn quarantined(status: &Value, commit: Commit) -> bool {
     status["held"]["cause"] == "quarantined"
         && status["desired"]["commit"] == commit.to_string()

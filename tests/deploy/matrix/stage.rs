@@ -240,6 +240,7 @@ fn may_interrupt(point: &str) -> bool {
 fn ids_in(log: &str, commit: Commit) -> BTreeSet<&str> {
     let short = format!("-{}-", &commit.to_string()[..8]);
     let words = log.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    let ids = words.filter(|word| word.contains(&short));
+    // A publish job is no attempt to deploy.
+    let ids = words.filter(|word| word.contains(&short) && !word.starts_with("publish-"));
     ids.map(|id| id.trim_start_matches("realise-").trim_start_matches("switch-")).collect()
 }

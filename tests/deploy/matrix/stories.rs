@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::super::checks::version_check;
 use super::plays::{
     booted_once, cancelled, change_words, deferred, did_not_come_up, good, good_after, in_sync,
-    ladder, not_booted_after_all, put_back, quarantined, resumed, taken_over, tried,
+    ladder, not_booted_after_all, published, put_back, quarantined, resumed, taken_over, tried,
 };
 use super::stage::{End, Stage};
 use crate::support::rig::Rig;
@@ -26,7 +26,7 @@ pub(super) struct Story {
     pub(super) deaths: fn(&str) -> usize,
 }
 
-pub(super) const STORIES: [&Story; 17] = [
+pub(super) const STORIES: [&Story; 18] = [
     &GOOD,
     &BAD,
     &DEFERRED,
@@ -44,6 +44,7 @@ pub(super) const STORIES: [&Story; 17] = [
     &DRIFT,
     &STALE_MIRROR,
     &TAKEN_OVER,
+    &PUBLISHED,
 ];
 
 pub(super) const GOOD: Story = Story {
@@ -301,6 +302,30 @@ pub(super) const TAKEN_OVER: Story = Story {
     before: |_| {},
     play: taken_over,
     deaths: at_changes,
+};
+
+pub(super) const PUBLISHED: Story = Story {
+    name: "a system that is published",
+    settings: |rig, _| {
+        rig.settings.health = PATIENT.into();
+        rig.publish();
+    },
+    before: |stage| {
+        stage.until("the first one is published", |_, status| published(status));
+    },
+    play: |stage| {
+        let End { reached: runs_it, verdicts, runs } = good(stage);
+        let reached = Box::new(move |status: &Value| runs_it(status) && published(status));
+        End { reached, verdicts, runs }
+    },
+    deaths: |point| match point {
+        "agent before step StartPublish" | "agent after step StartPublish" => 1,
+        "publish wrote progress.json" | "publish wrote outcome.json" => 1,
+        "agent after step RemoveJob" => 3,
+        // Among them when the job is started, and when its end is taken in.
+        "agent wrote journal.json" => 9,
+        _ => 0,
+    },
 };
 
 /// A dead agent has time to come back.

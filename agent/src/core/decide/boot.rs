@@ -34,7 +34,10 @@ impl Decider<'_> {
                 self.order(self.fresh_id(commit, 1), &target, 1, self.now.wall)
             }
         };
-        let old = Some(running.clone());
+        // That has shown that it boots. Another hand may have switched since: to
+        // what runs, and not to what boots.
+        let booted = self.seen.booted.as_ref().filter(|booted| *booted != default);
+        let old = Some(booted.unwrap_or(running).clone());
         let mut step = self.switch(order, default, How::Restore, old);
         if let Step::StartSwitch(switch) = &mut step {
             switch.once = once.is_some();

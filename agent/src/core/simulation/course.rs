@@ -140,6 +140,10 @@ impl World {
                 let reboots = self.policy.reboots
                     && pending
                     && agent.against.as_ref().is_some_and(|against| !against.whom.is_empty());
+                // Nor does one that was asked for and did not come.
+                let asked = agent.memory.rebooted.as_ref();
+                let again = asked.is_some_and(|asked| asked.boot_id == self.boot_id());
+                let reboots = reboots || self.policy.reboots && pending && again;
                 let asking = agent.remotes.iter().any(|remote| remote.busy);
                 waits
                     && !reboots

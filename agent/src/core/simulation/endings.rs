@@ -31,6 +31,10 @@ impl World {
                     && self.truth.verified.contains(&order.candidate)
                     && (!defaults || is_default)
             }
+            // Nothing is activated: what runs may be another hand's.
+            Some(Ending::RolledBack) if order.how == How::Restore => {
+                !runs && !host.half_done && left_default
+            }
             // A reboot puts back as well: to what was the default then.
             Some(Ending::RolledBack) => {
                 (old_runs || rebooted && !runs) && !host.half_done && left_default

@@ -1,7 +1,7 @@
 //! What an event does to the world.
 
 use super::forge::{Change, Health, commit, commit_index};
-use super::host::Task;
+use super::host::{Directory, Task};
 use super::story::{Event, Hand};
 use super::world::{Tick, World, Wrong};
 use crate::core::job::Kind;
@@ -149,6 +149,10 @@ impl World {
         self.crash_agent();
         self.host.journal = None;
         self.truth.published = None;
+        let switches = |dir: &Directory| matches!(&dir.task, Task::Switch { outcome: None, .. });
+        // Nor that what runs was never activated to its end, with nothing to put
+        // back: it is what was found there.
+        self.host.half_done &= self.host.jobs.values().any(switches);
         // Nobody knows any more how it became the default.
         self.truth.by_hand.append(&mut self.truth.deferred);
         self.host.orphaned = self.host.oneshot.is_some();

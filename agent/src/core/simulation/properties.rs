@@ -118,7 +118,7 @@ impl World {
     fn check_restore(&mut self, switch: &SwitchOrder) -> Result<(), Wrong> {
         let given_up = self.truth.gave_up.contains(&switch.candidate)
             && (switch.once || self.host.profile_system() == Some(&switch.candidate));
-        if !given_up || switch.old != self.host.running {
+        if !given_up || switch.old != self.host.booted {
             return Err("P1: a default is put back that was not given up".into());
         }
         let id = switch.order.deployment.clone();

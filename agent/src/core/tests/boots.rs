@@ -98,6 +98,21 @@ fn a_default_that_the_boot_loader_gave_up_is_put_back_and_quarantined() {
     assert!(!scene.status().running.drift);
 }
 
+/// What another hand had switched to in between became the default, and nobody
+/// had verified it, nor had it booted.
+#[test]
+fn what_becomes_the_default_again_is_what_was_booted_and_not_what_was_switched_to_since() {
+    let mut scene = settled();
+    scene.seen.boot_id = boot(2);
+    (scene.seen.running, scene.seen.booted) = (Some(system(3)), Some(system(1)));
+    scene.seen.gave_up = true;
+    scene.fold();
+    let Outlook::Due(step) = scene.decide().outlook else { panic!("not put back") };
+    let Step::StartSwitch(order) = *step else { panic!("not a switch") };
+    assert_eq!((order.how, order.old.clone()), (How::Restore, Some(system(1))));
+    assert_eq!(order.running, Some(system(3)));
+}
+
 #[test]
 fn what_a_person_chose_in_the_boot_menu_is_left_alone() {
     let mut scene = settled();
