@@ -12,4 +12,5 @@ mod nix;
 mod preflight;
 mod push;
 mod store;
+mod substitute;
 mod support;

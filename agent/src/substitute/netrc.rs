@@ -46,7 +46,8 @@ pub(super) fn write(file: &Path, own: &Path, machine: &str, token: &str) -> Resu
         .map_err(|source| NoEntry::Unwritable { file: file.into(), source })
 }
 
-/// One machine's. Without a login curl 8.11 finds nothing in it.
+/// One machine's. Without a login some versions of curl find nothing in it (7.83,
+/// 8.11).
 fn entry(machine: &str, token: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '#');
     let fits = !token.is_empty() && token.chars().all(plain);

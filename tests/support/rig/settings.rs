@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) branch: String,
     pub(crate) poll: String,
     pub(crate) system: String,
+    /// `[nix] options` besides the usual ones, as in an inline table.
+    pub(crate) nix_options: String,
     pub(crate) retry: String,
     /// What is logged, as `FORT_AGENT_LOG` has it.
     pub(crate) log: String,
@@ -34,6 +36,7 @@ impl Default for Settings {
             branch: String::new(),
             poll: "interval = \"200ms\"\njitter = \"0s\"\n".into(),
             system: String::new(),
+            nix_options: String::new(),
             retry: "first = \"1s\"\nmax = \"4s\"\n".into(),
             log: "debug,hyper=info,rustls=info,reqwest=info".into(),
             activation: String::new(),
@@ -50,6 +53,7 @@ impl Rig {
             branch,
             poll,
             system,
+            nix_options,
             retry,
             activation,
             remotes,
@@ -74,7 +78,7 @@ impl Rig {
              [health]\n{health}\n{sections}\n",
             remotes.as_deref().unwrap_or(&usual),
             self.store.store(),
-            options.trim_end_matches(", "),
+            format!("{options}{nix_options}").trim_end_matches(", "),
         );
         std::fs::write(self.config(), text).unwrap();
     }
