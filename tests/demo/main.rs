@@ -13,6 +13,7 @@ use std::process::{ExitCode, ExitStatus};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+mod cache;
 mod keep;
 mod needs;
 mod stage;
