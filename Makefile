@@ -2,7 +2,7 @@
 # machine (tests/setup); what is big is kept in CACHE, outside the checkout, and
 # may be absent.
 #
-#   make demo         a forge and a host, and what happens between them; KEEP=1 leaves them running
+#   make demo         a forge, two hosts and a cache, and what happens between them; KEEP=1 leaves them running
 #   make test         all tests
 #   make vm-test      whole hosts, booted for real: as root, some minutes
 #   make soak         stories of the simulated world nobody has played yet, until one ends badly

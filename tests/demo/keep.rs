@@ -12,23 +12,29 @@ use crate::support::rig::{HOST, agent};
 /// Says how to play, lets go of the terminal, and serves until it is killed.
 pub(crate) fn keep(stage: &Stage) -> Told {
     let dir = stage.dir.display();
-    let config = stage.rig.config();
+    let (config, cache) = (stage.rig.config(), stage.cache()?.substituter());
     let demo = std::env::current_exe().map_err(|error| error.to_string())?;
-    script(stage, "fort-agent", &[&agent(), "--config".as_ref(), &config, "\"$@\"".as_ref()])?;
+    for (name, config) in [("fort-agent", &config), ("fort-agent-2", &stage.second()?.config())] {
+        script(stage, name, &[&agent(), "--config".as_ref(), config, "\"$@\"".as_ref()])?;
+    }
     script(stage, "stop", &[&demo, "remove".as_ref(), &stage.dir])?;
     println!(
         "\n{}\n\n\
          It goes on running, all of it below {dir}\n\n  \
          the work tree     {dir}/work\n  \
          the configuration {}\n  \
-         the agent's log   {dir}/host/log.1\n  \
+         the agent's log   {dir}/host/log.2\n  \
          the host's files  {dir}/host/root\n  \
+         the second host   {dir}/second, the same there\n  \
+         the cache         {cache}, its files in {dir}/cache\n  \
          metrics           http://{}/metrics, and /status\n\n\
          To play, for instance:\n\n  \
          cd {dir}/work\n  \
          sed -i 's/\"version\": .*/\"version\": \"2.0\",/' hosts/{HOST}.json\n  \
          git commit -am \"Version 2.0\" && git push\n  \
-         {dir}/fort-agent status\n\n\
+         {dir}/fort-agent status\n  \
+         {dir}/fort-agent-2 status\n\n\
+         The second host looks every ten seconds: mostly the first one has published by then.\n\n\
          Other knobs in hosts/{HOST}.json: a version with `broken` in it fails its check,\n\
          `build_fails` fails the build with that message, `evaluation_error` the evaluation,\n\
          `build_seconds` makes it slow, `kernel` asks for a reboot. A branch called\n\

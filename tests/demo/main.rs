@@ -1,5 +1,5 @@
-//! `make demo`: a forge, a host with the real agent, and what happens between
-//! them, told step by step and checked at each.
+//! `make demo`: a forge, two hosts with the real agent, a cache, and what happens
+//! between them, told step by step and checked at each.
 //!
 //! Three faces of one program. Without arguments it makes a directory, has
 //! itself tell the story there (`tell DIR`), and removes everything at the end,
@@ -13,6 +13,7 @@ use std::process::{ExitCode, ExitStatus};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+mod cache;
 mod keep;
 mod needs;
 mod stage;

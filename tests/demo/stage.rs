@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fort_agent::core::types::Commit;
 use serde_json::Value;
 
+use crate::support::attic::Attic;
 use crate::support::forge::TOKEN;
 use crate::support::nix::search_path;
 use crate::support::rig::{HOST, Rig, agent};
@@ -23,6 +24,10 @@ pub(crate) struct Stage {
     pub(crate) rig: Rig,
     pub(crate) dir: PathBuf,
     pub(crate) metrics: String,
+    /// The cluster's cache, and a host that gets what the first one built: they
+    /// come late in the story.
+    pub(crate) cache: Option<Attic>,
+    pub(crate) second: Option<Rig>,
     host: Host,
     colour: bool,
     step: u32,
@@ -36,18 +41,14 @@ impl Stage {
     /// whose pushes go there over HTTPS. Nothing is committed yet.
     pub(crate) fn set(dir: &Path) -> Self {
         let mut rig = Rig::below(dir);
-        let page = serve_page(rig.root().join("run/fixture/version"));
         let metrics = free_address();
-        rig.settings.poll = "interval = \"1s\"\njitter = \"0s\"\n".into();
-        rig.settings.retry = "first = \"60s\"\nmax = \"32m\"\n".into();
-        rig.settings.health = "grace = \"0s\"\ntimeout = \"3s\"\n".into();
-        rig.settings.sections = format!(
-            "[[health.check]]\nname = \"web\"\nhttp = \"{page}\"\n[metrics]\nlisten = \"{metrics}\"\n"
-        );
+        configure(&mut rig, "1s");
+        rig.settings.sections.push_str(&format!("[metrics]\nlisten = \"{metrics}\"\n"));
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colour = std::io::stdout().is_terminal() && !no_colour;
         let host = Host::new("1.0");
-        let stage = Self { rig, dir: dir.to_owned(), metrics, host, colour, step: 0 };
+        let dir = dir.to_owned();
+        let stage = Self { rig, dir, metrics, cache: None, second: None, host, colour, step: 0 };
         stage.connect();
         stage
     }
@@ -123,13 +124,24 @@ impl Stage {
         change(&mut self.host);
     }
 
-    /// Shows a command and runs it: git in the work tree, or the agent's.
+    /// Shows a command and runs it: git in the work tree, the agent's, or Nix
+    /// on the host's store.
     pub(crate) fn run(&self, line: &str) -> Told {
-        println!("{}", self.paint("1", &format!("$ {line}")));
+        self.run_on(&self.rig, "$", line)
+    }
+
+    /// The same on the second host.
+    pub(crate) fn run_on_second(&self, line: &str) -> Told {
+        self.run_on(self.second()?, "second$", line)
+    }
+
+    fn run_on(&self, rig: &Rig, prompt: &str, line: &str) -> Told {
+        println!("{}", self.paint("1", &format!("{prompt} {line}")));
         let words = words(line);
         let mut command = match words[0].as_str() {
             "git" => self.git(),
-            "fort-agent" => self.agent(),
+            "fort-agent" => agent_of(rig),
+            "nix" => nix_of(rig),
             other => return Err(format!("nobody knows {other}")),
         };
         let status = command.args(&words[1..]).status().map_err(|e| format!("{line}: {e}"))?;
@@ -151,10 +163,12 @@ impl Stage {
         command
     }
 
-    fn agent(&self) -> Command {
-        let mut command = Command::new(agent());
-        command.env("FORT_AGENT_CONFIG", self.rig.config());
-        command
+    pub(crate) fn second(&self) -> Result<&Rig, String> {
+        self.second.as_ref().ok_or_else(|| "there is no second host yet".into())
+    }
+
+    pub(crate) fn cache(&self) -> Result<&Attic, String> {
+        self.cache.as_ref().ok_or_else(|| "there is no cache yet".into())
     }
 
     pub(crate) fn head(&self) -> Commit {
@@ -167,28 +181,22 @@ impl Stage {
         what: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value, String> {
-        let began = Instant::now();
-        let mut last = None;
-        while began.elapsed() < LONG {
-            last = self.rig.status();
-            if let Some(status) = last.take_if(|status| wanted(status)) {
-                return Ok(status);
-            }
-            std::thread::sleep(Duration::from_millis(30));
-        }
-        let found = last.map_or("the agent does not answer".into(), |last| {
-            format!("it is {}: {}", last["state"], last["reason"])
-        });
-        Err(format!("within {} s it did not come to this: {what}; {found}", LONG.as_secs()))
+        until(&self.rig, what, wanted)
+    }
+
+    /// The same on the second host.
+    pub(crate) fn until_on_second(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, String> {
+        until(self.second()?, what, wanted)
     }
 
     /// Waits until a commit runs and was verified.
     pub(crate) fn until_in_sync(&self, commit: Commit) -> Result<Value, String> {
-        self.until(&format!("in sync with {}", commit.short()), |status| {
-            status["state"] == "up-to-date"
-                && status["running"]["commit"] == commit.to_string()
-                && status["deployment"].is_null()
-        })
+        let what = format!("in sync with {}", commit.short());
+        self.until(&what, |status| is_in_sync(status, commit))
     }
 
     /// Looks for oneself, past the agent, and says what was seen.
@@ -216,6 +224,54 @@ impl Stage {
     pub(crate) fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// What a person would wait for, checked by the host's web page.
+pub(crate) fn configure(rig: &mut Rig, interval: &str) {
+    let page = serve_page(rig.root().join("run/fixture/version"));
+    rig.settings.poll = format!("interval = \"{interval}\"\njitter = \"0s\"\n");
+    rig.settings.retry = "first = \"60s\"\nmax = \"32m\"\n".into();
+    rig.settings.health = "grace = \"0s\"\ntimeout = \"3s\"\n".into();
+    rig.settings.sections = format!("[[health.check]]\nname = \"web\"\nhttp = \"{page}\"\n");
+}
+
+fn agent_of(rig: &Rig) -> Command {
+    let mut command = Command::new(agent());
+    command.env("FORT_AGENT_CONFIG", rig.config());
+    command
+}
+
+fn nix_of(rig: &Rig) -> Command {
+    let nix = rig.store.nix();
+    let mut command = Command::new("nix");
+    command.env_clear().envs(nix.environment());
+    command.args(["--extra-experimental-features", "nix-command flakes"]);
+    for (name, value) in nix.options() {
+        command.args(["--option", name, value]);
+    }
+    command
+}
+
+fn until(rig: &Rig, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value, String> {
+    let began = Instant::now();
+    let mut last = None;
+    while began.elapsed() < LONG {
+        last = rig.status();
+        if let Some(status) = last.take_if(|status| wanted(status)) {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    let found = last.map_or("the agent does not answer".into(), |last| {
+        format!("it is {}: {}", last["state"], last["reason"])
+    });
+    Err(format!("within {} s it did not come to this: {what}; {found}", LONG.as_secs()))
+}
+
+pub(crate) fn is_in_sync(status: &Value, commit: Commit) -> bool {
+    status["state"] == "up-to-date"
+        && status["running"]["commit"] == commit.to_string()
+        && status["deployment"].is_null()
 }
 
 /// The host's web service: the version that runs, and an error when that is a

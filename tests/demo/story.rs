@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::cache::{is_downloaded, is_published};
 use crate::keep::keep;
 use crate::stage::{Stage, Told, version};
 use crate::support::rig::HOST;
@@ -27,6 +28,8 @@ pub(crate) fn tell(dir: &Path) -> Told {
     changes_only_docs(&mut stage)?;
     is_tested(&mut stage)?;
     is_forced(&mut stage)?;
+    is_published(&mut stage)?;
+    is_downloaded(&mut stage)?;
     stage.step("What happened", "The agent remembers how each deployment ended, and why.");
     stage.run("fort-agent history")?;
     println!("\nAll of it was as claimed, in {} s.", began.elapsed().as_secs());
@@ -34,6 +37,9 @@ pub(crate) fn tell(dir: &Path) -> Told {
         return keep(&stage);
     }
     stage.rig.stop();
+    if let Some(mut second) = stage.second {
+        second.stop();
+    }
     Ok(())
 }
 

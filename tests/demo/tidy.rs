@@ -45,27 +45,31 @@ pub(crate) fn remove(dir: &Path) -> Result<(), String> {
     open(&dir).and_then(|()| fs::remove_dir_all(&dir)).map_err(failed)
 }
 
-/// The agent's log, and those of its jobs, in one file that stays; none if
+/// The agents' logs, and those of their jobs, in one file that stays; none if
 /// there is no log yet.
 pub(crate) fn save_logs(dir: &Path) -> Result<Option<PathBuf>, String> {
-    let host = dir.join("host");
-    let mut logs: Vec<PathBuf> = listed(&host)
-        .filter(|path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"log.")))
-        .collect();
+    let logs: Vec<PathBuf> = ["host", "second"].iter().flat_map(|it| logs(&dir.join(it))).collect();
     if logs.is_empty() {
         return Ok(None);
     }
-    logs.sort();
-    logs.extend(listed(&host.join("state/jobs")).map(|job| job.join("log")));
     let file = tempfile::Builder::new().prefix("fort-agent-demo.").suffix(".log").tempfile();
     let (mut file, path) = file
         .and_then(|file| file.keep().map_err(|error| error.error))
-        .map_err(|error| format!("cannot save the agent's log: {error}"))?;
+        .map_err(|error| format!("cannot save the agents' logs: {error}"))?;
     for log in logs {
         let _ = writeln!(file, "--- {}", log.display());
         let _ = file.write_all(&fs::read(&log).unwrap_or_default());
     }
     Ok(Some(path))
+}
+
+fn logs(host: &Path) -> Vec<PathBuf> {
+    let mut logs: Vec<PathBuf> = listed(host)
+        .filter(|path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"log.")))
+        .collect();
+    logs.sort();
+    logs.extend(listed(&host.join("state/jobs")).map(|job| job.join("log")));
+    logs
 }
 
 /// Until nothing is left: what is killed may have started something meanwhile.

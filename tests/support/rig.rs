@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fort_agent::core::types::Commit;
@@ -43,9 +44,9 @@ pub(crate) const TESTING: &str = "release-joker-test";
 
 /// A forge, a repository and a host.
 pub(crate) struct Rig {
-    pub(crate) forge: Forge,
-    pub(crate) repo: Repo,
-    pub(crate) tree: Repository,
+    pub(crate) forge: Arc<Forge>,
+    pub(crate) repo: Arc<Repo>,
+    pub(crate) tree: Arc<Repository>,
     pub(crate) store: ScratchStore,
     pub(crate) settings: Settings,
     /// The cluster's cache, if it has one.
@@ -62,19 +63,28 @@ impl Rig {
     pub(crate) fn new() -> Self {
         let store = ScratchStore::new();
         let tree = store.dir().join("tree");
-        Self::of(Forge::start(), store, &tree)
+        let forge = Forge::start();
+        let repo = forge.repo("nixos");
+        Self::of(forge.into(), repo.into(), Repository::create(tree).into(), store)
     }
 
     /// The same below a directory of the caller's, who also removes it: the
     /// work tree in `work`, the others in `forge` and `host`.
     pub(crate) fn below(dir: &Path) -> Self {
         let store = ScratchStore::at(&dir.join("host"));
-        Self::of(Forge::start_in(&dir.join("forge")), store, &dir.join("work"))
+        let forge = Forge::start_in(&dir.join("forge"));
+        let repo = forge.repo("nixos");
+        Self::of(forge.into(), repo.into(), Repository::create(dir.join("work")).into(), store)
     }
 
-    fn of(forge: Forge, store: ScratchStore, tree: &Path) -> Self {
-        let repo = forge.repo("nixos");
-        let tree = Repository::create(tree);
+    /// Another host that is to be the same, with a store of its own in a
+    /// directory of the caller's.
+    pub(crate) fn beside(&self, dir: &Path) -> Self {
+        let store = ScratchStore::at(dir);
+        Self::of(self.forge.clone(), self.repo.clone(), self.tree.clone(), store)
+    }
+
+    fn of(forge: Arc<Forge>, repo: Arc<Repo>, tree: Arc<Repository>, store: ScratchStore) -> Self {
         let rig = Self {
             forge,
             repo,
