@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fort_agent::core::types::{Commit, StorePath};
 use fort_agent::nix::realise::{Kind, RealiseOutcome, RealiseSpec, realise};
 use fort_agent::nix::{Nix, Phase, Progress, Settings, profile, roots};
+use fort_agent::store::Store;
 
 use crate::support::nix::{ScratchStore, processes_with};
 use crate::support::system::{Fetch, Host, Repository};
@@ -527,13 +528,13 @@ fn a_rooted_system_survives_garbage_collection() {
     assert!(bench.store.has(&one), "the candidate's own link keeps it");
 
     let last_good = bench.store.dir().join("last-good");
-    block(bench.store.nix().keep(&last_good, &one)).unwrap();
+    block(Store::of(&bench.store.nix()).root(&last_good, &one)).unwrap();
     let commit = bench.repository.host("joker", &Host::new("two")).commit("Two");
     let (two, _) = built(bench.realise(&bench.spec(commit)));
     bench.store.run("nix-store", &["--gc"]);
     assert!(bench.store.has(&one) && bench.store.has(&two));
 
-    block(bench.store.nix().keep(&last_good, &two)).unwrap();
+    block(Store::of(&bench.store.nix()).root(&last_good, &two)).unwrap();
     assert_eq!(roots::kept(&last_good).unwrap(), Some(two.clone()));
     roots::release(&spec.out_link).unwrap();
     bench.store.run("nix-store", &["--gc"]);
@@ -544,7 +545,7 @@ fn a_rooted_system_survives_garbage_collection() {
     assert_eq!(roots::kept(&last_good).unwrap(), None);
     bench.store.run("nix-store", &["--gc"]);
     assert!(!bench.store.has(&two));
-    assert!(block(bench.store.nix().keep(&last_good, &two)).is_err());
+    assert!(block(Store::of(&bench.store.nix()).root(&last_good, &two)).is_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fort_agent::core::types::StorePath;
-use fort_agent::nix::Nix;
+use fort_agent::nix::{Nix, roots};
 use fort_agent::store::{Missing, Store, StoreFailed, Wanted};
 
 use crate::support::nix::{ScratchStore, processes_with};
@@ -309,6 +309,57 @@ fn keeps_for_as_long_as_it_is_connected(store: &ScratchStore, nix: &Nix) {
         assert!(Instant::now() < deadline, "{path} is kept for ever");
         store.run("nix-store", &["--gc"]);
     }
+}
+
+/// What a link of ours leads to is kept, and goes with the link.
+fn keeps_what_a_link_leads_to(store: &ScratchStore, nix: &Nix) {
+    let add = |name: &str| -> StorePath {
+        let file = store.dir().join(name);
+        std::fs::write(&file, name).unwrap();
+        store.run("nix-store", &["--add", file.to_str().unwrap()]).parse().unwrap()
+    };
+    let (one, two) = (add("one"), add("two"));
+    let link = store.dir().join("root");
+    let root = |path| block(Store::of(nix).root(&link, path));
+    let collect = || store.run("nix-store", &["--gc"]);
+    root(&one).unwrap();
+    root(&two).unwrap();
+    root(&one).unwrap();
+    assert_eq!(roots::kept(&link).unwrap().as_ref(), Some(&one));
+    // Whose own daemon is over; but a real one notices in a moment of its own.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while store.has(&two) {
+        assert!(Instant::now() < deadline, "{two} is kept for ever");
+        collect();
+    }
+    assert!(store.has(&one));
+    // Nix itself knows it by its name.
+    let known = store.run("nix-store", &["--query", "--roots", one.as_str()]);
+    assert!(known.contains(link.to_str().unwrap()), "{known}");
+    // What is gone cannot be kept, and the link is left as it was.
+    let error = root(&two).unwrap_err();
+    assert!(matches!(error, StoreFailed::Refused { .. }), "{error:?}");
+    assert_eq!(roots::kept(&link).unwrap().as_ref(), Some(&one));
+    roots::release(&link).unwrap();
+    while store.has(&one) {
+        assert!(Instant::now() < deadline, "{one} is kept for ever");
+        collect();
+    }
+    root(&one).unwrap_err();
+    assert_eq!(roots::kept(&link).unwrap(), None);
+}
+
+#[test]
+fn over_the_socket_a_link_keeps_what_it_leads_to() {
+    let store = ScratchStore::new();
+    let daemon = store.daemon();
+    keeps_what_a_link_leads_to(&store, &daemon.nix());
+}
+
+#[test]
+fn over_pipes_a_link_keeps_what_it_leads_to() {
+    let store = ScratchStore::new();
+    keeps_what_a_link_leads_to(&store, &store.nix());
 }
 
 #[test]

@@ -31,6 +31,7 @@ use crate::jobs::way_back::BASELINE;
 use crate::journal;
 use crate::machine::{Machine, RebootCheck};
 use crate::nix::{self, Nix, StoreRoot, roots};
+use crate::store::Store;
 use crate::substitute;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::Baseline;
@@ -614,10 +615,11 @@ async fn change_roots(
     wanted: &BTreeMap<Purpose, StorePath>,
 ) -> anyhow::Result<()> {
     crate::files::private_directory(directory)?;
+    let mut store = Store::of(nix);
     // First what is to be kept, then what may go.
     for (purpose, system) in wanted {
         if had.get(purpose) != Some(system) {
-            nix.keep(&directory.join(purpose.as_str()), system).await?;
+            store.root(&directory.join(purpose.as_str()), system).await?;
         }
     }
     for purpose in had.keys().filter(|purpose| !wanted.contains_key(purpose)) {

@@ -2,7 +2,8 @@
 //! what a path consists of and refers to, which paths are valid, what would
 //! have to be built or fetched.
 //!
-//! It changes nothing in the store; that is the `nix` command's (`nix/`).
+//! It changes nothing in the store but what is kept from the garbage collector;
+//! that is the `nix` command's (`nix/`).
 //! Surprises: texts of errors differ between versions and are for people only;
 //! a request that fails ends the connection, and the next one makes another.
 //!
@@ -13,10 +14,12 @@ mod address;
 mod connection;
 mod handshake;
 mod operations;
+mod root;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::address::Address;
@@ -133,6 +136,14 @@ pub enum StoreFailed {
         /// Its words, for people.
         said: String,
     },
+    /// A link that was to keep something could not be made.
+    #[error("{} cannot be made a link", link.display())]
+    NoLink {
+        /// Where.
+        link: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// It said what the protocol does not allow, or more than is reasonable.
     #[error("the Nix daemon does not speak its protocol: {what}")]
     Malformed {
@@ -151,8 +162,8 @@ impl StoreFailed {
 ///
 /// The connection is kept only after a whole answer: whatever else happens to
 /// a question, the other end may be in the middle of one. Where a kept one has
-/// ended, the daemon was restarted since, and is asked anew: nothing that is
-/// asked here changes anything. (A macro, since futures of async closures are
+/// ended, the daemon was restarted since, and is asked anew: what is asked here
+/// is the same when it is asked twice. (A macro, since futures of async closures are
 /// not known to be `Send`.)
 macro_rules! ask {
     ($store:ident, $limit:expr, |$connection:ident| $question:expr) => {{
@@ -199,6 +210,12 @@ impl Store {
     /// as long as this is connected.
     pub async fn keep(&mut self, path: &StorePath) -> Result<(), StoreFailed> {
         ask!(self, self.limit, |connection| connection.add_temp_root(path))
+    }
+
+    /// Makes `link` a root of a path that is in the store, whatever it was a
+    /// root of before: for as long as the link is there. Its directory exists.
+    pub async fn root(&mut self, link: &Path, path: &StorePath) -> Result<(), StoreFailed> {
+        ask!(self, self.limit, |connection| root::make(connection, link, path))
     }
 
     /// The contents of a path, packed, as the store's daemon reads them: for

@@ -10,6 +10,7 @@ use crate::core::types::StorePath;
 
 const IS_VALID_PATH: u64 = 1;
 const ADD_TEMP_ROOT: u64 = 11;
+const ADD_INDIRECT_ROOT: u64 = 12;
 const QUERY_PATH_INFO: u64 = 26;
 const QUERY_VALID_PATHS: u64 = 31;
 const NAR_FROM_PATH: u64 = 38;
@@ -25,6 +26,13 @@ impl Connection {
     /// Until the conversation ends.
     pub(super) async fn add_temp_root(&mut self, path: &StorePath) -> Result<(), StoreFailed> {
         self.send(&Request::default().number(ADD_TEMP_ROOT).word(path.as_str())).await?;
+        self.answered().await?;
+        self.reader.number().await.map(|_always_one| ())
+    }
+
+    /// What this link leads to is kept for as long as it does.
+    pub(super) async fn add_indirect_root(&mut self, link: &str) -> Result<(), StoreFailed> {
+        self.send(&Request::default().number(ADD_INDIRECT_ROOT).word(link)).await?;
         self.answered().await?;
         self.reader.number().await.map(|_always_one| ())
     }
