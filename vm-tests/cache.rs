@@ -34,6 +34,16 @@ fn let_in(machine: &Machine, attic: &Attic) {
     machine.write(authorities, known.as_bytes());
 }
 
+/// A server, and a host that knows it.
+fn with_a_cache(cluster: &Cluster) -> (Attic, Host, Machine) {
+    let attic = attic(cluster);
+    let one = like_joker(cluster, &attic, "joker");
+    let joker = cluster.installed(&one);
+    let_in(&joker, &attic);
+    joker.boot();
+    (attic, one, joker)
+}
+
 fn wait_published(machine: &Machine, system: &str) {
     machine.wait_status("all to be published", |status| {
         status["publish"]["backlog"] == 0 && status["publish"]["system"] == system
@@ -90,11 +100,7 @@ fn what_one_host_built_the_next_one_downloads() {
 #[test]
 fn publishing_goes_on_after_a_power_cut_and_sends_nothing_twice() {
     on(Image::Trixie, |cluster| {
-        let attic = attic(cluster);
-        let one = like_joker(cluster, &attic, "joker");
-        let joker = cluster.installed(&one);
-        let_in(&joker, &attic);
-        joker.boot();
+        let (attic, one, joker) = with_a_cache(cluster);
         attic.fault_for(Kind::Upload, Fault::Slow(2_000_000));
         let commit = cluster.push("release", &[&one.at("two")]);
         joker.wait_in_sync(commit);
@@ -114,11 +120,7 @@ fn publishing_goes_on_after_a_power_cut_and_sends_nothing_twice() {
 #[test]
 fn a_cache_that_is_gone_costs_no_deployment() {
     on(Image::Trixie, |cluster| {
-        let attic = attic(cluster);
-        let one = like_joker(cluster, &attic, "joker");
-        let joker = cluster.installed(&one);
-        let_in(&joker, &attic);
-        joker.boot();
+        let (attic, one, joker) = with_a_cache(cluster);
         for (n, fault) in [Fault::Refused, Fault::Hang, Fault::Status(500)].into_iter().enumerate()
         {
             attic.fault(fault.clone());

@@ -106,31 +106,14 @@ pub enum AtticFailed {
 }
 
 impl AtticFailed {
-    /// Whether the same may succeed in a while, with nobody doing anything.
-    pub fn may_pass(&self) -> bool {
+    /// What else fails for the same reason.
+    pub fn reach(&self) -> Reach {
         match self {
             Self::Server { .. }
             | Self::Unreachable { .. }
             | Self::Late { .. }
-            | Self::Malformed { .. } => true,
-            Self::NoToken(_)
-            | Self::Unauthorized { .. }
-            | Self::Forbidden { .. }
-            | Self::NoSuchCache { .. }
-            | Self::NotAttic { .. }
-            | Self::Redirected { .. }
-            | Self::TooLarge
-            | Self::Rejected { .. }
-            | Self::OtherStore { .. }
-            | Self::Tls { .. } => false,
-        }
-    }
-
-    /// Whether it is about the one path that was sent, so that others may well
-    /// be taken.
-    pub fn is_about_the_path(&self) -> bool {
-        match self {
-            Self::TooLarge | Self::Rejected { .. } => true,
+            | Self::Malformed { .. } => Reach::ThisMoment,
+            Self::TooLarge | Self::Rejected { .. } => Reach::ThisPath,
             Self::NoToken(_)
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
@@ -138,11 +121,7 @@ impl AtticFailed {
             | Self::NotAttic { .. }
             | Self::Redirected { .. }
             | Self::OtherStore { .. }
-            | Self::Server { .. }
-            | Self::Tls { .. }
-            | Self::Unreachable { .. }
-            | Self::Late { .. }
-            | Self::Malformed { .. } => false,
+            | Self::Tls { .. } => Reach::Everything,
         }
     }
 
@@ -150,6 +129,17 @@ impl AtticFailed {
         let what = "cannot be sent: it has characters that no token has".into();
         Self::NoToken(NoToken::Unusable { file: file.into(), what })
     }
+}
+
+/// What else fails for the same reason as a request did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The same may succeed in a while, with nobody doing anything.
+    ThisMoment,
+    /// It is about the one path that was sent: others may well be taken.
+    ThisPath,
+    /// Everything, until somebody does something.
+    Everything,
 }
 
 /// An answer that is no success, before it is known what it means here.

@@ -26,7 +26,7 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::{Deserialize, Serialize};
 
 use self::body::Body;
-pub use self::failure::AtticFailed;
+pub use self::failure::{AtticFailed, Reach};
 pub use self::info::NarInfo;
 pub use self::substituter::{LOGIN, readable};
 use crate::nar::Packed;

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -89,6 +90,19 @@ impl JobDir {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(None)
+    }
+
+    /// Makes this process the job: its order, and the lock that it lives by.
+    /// `None` if another process is it, or it is over.
+    pub fn begin<T: DeserializeOwned>(&self) -> anyhow::Result<Option<(File, T)>> {
+        let Some(lock) = self.lock().context("cannot take the job's lock")? else {
+            tracing::info!("another process is this job");
+            return Ok(None);
+        };
+        let spec = self.read("spec.json").context("cannot read the order")?;
+        let spec = spec.context("there is no order")?;
+        let is_over = self.path.join("outcome.json").exists();
+        Ok((!is_over).then_some((lock, spec)))
     }
 
     /// Whether the job lives. `resumed`: when it was last started again.

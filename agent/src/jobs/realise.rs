@@ -32,15 +32,7 @@ const TAIL: usize = 4 << 10;
 /// Runs the realise job of a directory to its end, or until `cancelled`.
 pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyhow::Result<()> {
     let dir = JobDir::at(directory);
-    let Some(_lock) = dir.lock().context("cannot take the job's lock")? else {
-        tracing::info!("another process is this job");
-        return Ok(());
-    };
-    let spec: RealiseSpec =
-        dir.read("spec.json").context("cannot read the order")?.context("there is no order")?;
-    if dir.path().join("outcome.json").exists() {
-        return Ok(());
-    }
+    let Some((_lock, spec)) = dir.begin::<RealiseSpec>()? else { return Ok(()) };
     let began = Instant::now();
     let span = tracing::info_span!(
         "realise",

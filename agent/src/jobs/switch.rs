@@ -45,15 +45,7 @@ pub async fn run(directory: &Path) -> anyhow::Result<()> {
         tracing::info!("the job is over");
         return Ok(());
     }
-    let Some(_lock) = dir.lock().context("cannot take the job's lock")? else {
-        tracing::info!("another process is this job");
-        return Ok(());
-    };
-    let spec: SwitchSpec =
-        dir.read("spec.json").context("cannot read the order")?.context("there is no order")?;
-    if dir.path().join("outcome.json").exists() {
-        return Ok(());
-    }
+    let Some((_lock, spec)) = dir.begin::<SwitchSpec>()? else { return Ok(()) };
     let order = &spec.order.order;
     let span = tracing::info_span!(
         "switch",

@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::Failed;
 use super::plan::Queue;
-use crate::attic::{Attic, AtticFailed, NarInfo};
+use crate::attic::{Attic, AtticFailed, NarInfo, Reach};
 use crate::chance::luck;
 use crate::core::backoff;
 use crate::core::job::{FailedPath, PublishOutcome, PublishProgress};
@@ -159,12 +159,11 @@ impl Sending<'_> {
                 }
                 Err(failed) => {
                     self.tally.gave_up(&path, &failed, queue.give_up(place));
-                    if let PathFailed::Cache(failed) = failed
-                        && !failed.is_about_the_path()
-                    {
-                        hopeless += 1;
-                        if !failed.may_pass() || hopeless >= HOPELESS {
-                            return Err(failed.into());
+                    if let PathFailed::Cache(failed) = failed {
+                        match failed.reach() {
+                            Reach::ThisPath => {}
+                            Reach::ThisMoment if hopeless + 1 < HOPELESS => hopeless += 1,
+                            Reach::ThisMoment | Reach::Everything => return Err(failed.into()),
                         }
                     }
                 }
@@ -194,8 +193,7 @@ impl Sending<'_> {
                 Err(PathFailed::Cache(failed)) => failed,
             };
             tries += 1;
-            let again = failed.may_pass() || self.attic.token_has_changed(&failed).await;
-            if !again || tries == TRIES {
+            if tries == TRIES || !may_pass(self.attic, &failed).await {
                 break failed;
             }
             self.tally.trouble(&failed);
@@ -207,7 +205,7 @@ impl Sending<'_> {
                     self.tally.confirmed(info);
                     return Ok(());
                 }
-                Err(failed) if !failed.may_pass() => break failed,
+                Err(failed) if failed.reach() != Reach::ThisMoment => break failed,
                 Ok(_) | Err(_) => {}
             }
         };
@@ -256,13 +254,17 @@ where
             Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };
-        let again = failed.may_pass() || attic.token_has_changed(&failed).await;
-        if !again || tries == TRIES {
+        if tries == TRIES || !may_pass(attic, &failed).await {
             return Err(failed);
         }
         tally.trouble(&failed);
         pause(tries).await;
     }
+}
+
+/// Whether the same may succeed when it is tried again.
+async fn may_pass(attic: &Attic, failed: &AtticFailed) -> bool {
+    failed.reach() == Reach::ThisMoment || attic.token_has_changed(failed).await
 }
 
 async fn pause(tries: u32) {
