@@ -83,3 +83,19 @@ fn the_hosts_own_password_for_the_cache_stays_in_use() {
     assert!(pair.was_fetched(&system));
     assert!(!pair.netrc().exists());
 }
+
+#[test]
+fn a_host_that_fetches_no_more_keeps_no_token() {
+    let mut pair = Pair::new();
+    let (one, _) = pair.push_built("one");
+    pair.rig.start();
+    pair.rig.wait_in_sync(one);
+    assert!(pair.netrc().exists());
+    pair.rig.stop();
+    pair.rig.settings.sections += "substitute = false\n";
+    let (two, system) = pair.push_built("two");
+    pair.rig.start();
+    pair.rig.wait_in_sync(two);
+    assert!(!pair.was_fetched(&system));
+    assert!(!pair.netrc().exists());
+}

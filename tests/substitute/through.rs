@@ -29,7 +29,7 @@ fn a_daemon_fetches_with_its_clients_cache_keys_and_netrc() {
     let (_, system) = pair.push_built("one");
     let store = ScratchStore::new();
     let daemon = store.daemon();
-    let nix = block(prepared(&daemon.nix(), &settings(&pair))).expect("the cache answers");
+    let nix = block(prepared(&daemon.nix(), &settings(&pair))).nix.expect("the cache answers");
     gets(&store, &nix, &system);
 }
 
@@ -38,7 +38,7 @@ fn what_was_not_there_a_moment_ago_is_asked_for_again() {
     let pair = Pair::new();
     let system = pair.build("one");
     let settings = settings(&pair);
-    let nix = block(prepared(&pair.rig.store.nix(), &settings)).unwrap();
+    let nix = block(prepared(&pair.rig.store.nix(), &settings)).nix.unwrap();
     let asked = ["build", "--no-link", &pair.attribute()];
     pair.rig.store.run_on(&nix, "nix", &asked);
     assert!(info(&pair.rig.store, &system).ultimate);
@@ -54,7 +54,7 @@ fn what_was_not_there_a_moment_ago_is_asked_for_again() {
         cache: pair.rig.store.dir().join("cache"),
     };
     let nix = Nix::find(with_memory, &crate::support::nix::search_path()).unwrap();
-    gets(&other, &block(prepared(&nix, &settings)).unwrap(), &system);
+    gets(&other, &block(prepared(&nix, &settings)).nix.unwrap(), &system);
 }
 
 #[test]

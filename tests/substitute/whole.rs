@@ -41,7 +41,8 @@ fn how_much_of_it_is_there_shows_in_the_status() {
     assert_eq!((number("fetched"), number("to_fetch")), (3, 4), "{progress}");
     assert!(number("bytes_expected") > size, "{progress}");
     assert!(number("bytes") < number("bytes_expected") && number("bytes") > 0, "{progress}");
-    assert_eq!((number("built"), number("to_build")), (0, 0), "{progress}");
+    // Nix counts a derivation as to be built until it has been fetched.
+    assert_eq!(number("built"), 0, "{progress}");
     pair.rig.wait_in_sync(one);
     assert!(pair.was_fetched(&system));
 }

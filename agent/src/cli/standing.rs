@@ -231,6 +231,7 @@ fn progress(deployment: &DeploymentView) -> Option<String> {
         counted(progress.built, progress.to_build, "built"),
         counted(progress.fetched, progress.to_fetch, "fetched"),
         progress.current.clone(),
+        progress.cache_trouble.as_ref().map(|why| format!("trouble with the cache: {why}")),
     ]
     .into_iter()
     .flatten()

@@ -414,6 +414,9 @@ pub struct RealiseProgress {
     /// What is being built or fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
+    /// Why the cache is of no use, or may be of none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_trouble: Option<String>,
 }
 
 /// The order of a publish job.

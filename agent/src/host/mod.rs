@@ -158,6 +158,7 @@ fn find_nix(config: &Config) -> anyhow::Result<Nix> {
     let settings = Settings::of(config);
     files::private_directory(&settings.home)?;
     files::private_directory(&settings.cache)?;
+    crate::substitute::forget_unless_used(config);
     let path = std::env::var_os("PATH").unwrap_or_default();
     Ok(Nix::find(settings, &path)?)
 }

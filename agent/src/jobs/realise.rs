@@ -22,7 +22,7 @@ use crate::git::{ExportError, Exported, export};
 use crate::nix::realise::{self, realise};
 use crate::nix::{Nix, Phase, Progress, StoreRoot};
 use crate::preflight::{self, Need};
-use crate::substitute;
+use crate::substitute::{self, Prepared};
 
 /// Progress is written at most this often.
 const PACE: Duration = Duration::from_millis(250);
@@ -54,7 +54,7 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
 async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = ()>) -> Realised {
     note(dir, &RealiseProgress { phase: "exporting".into(), ..RealiseProgress::default() });
     let host = &spec.host;
-    let (exported, with_cache) = tokio::join!(export_tree(spec), with_cache(host));
+    let (exported, cache) = tokio::join!(export_tree(spec), with_cache(host));
     let exported = match exported {
         Ok(exported) => exported,
         Err(ExportError::Damaged(what)) => return Realised::Damaged { cause: what },
@@ -101,7 +101,7 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
             Ok(refusal) = refused => found.set(Some(refusal)),
         }
     };
-    let mut work = pin!(realise_with(alone, with_cache, host.cache.as_ref(), on_progress, stop));
+    let mut work = pin!(realise_with(alone, cache.nix, host.cache.as_ref(), on_progress, stop));
     let mut ticks = tokio::time::interval(PACE);
     loop {
         tokio::select! {
@@ -114,7 +114,8 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
             }
             _ = ticks.tick() => {
                 if let Some(progress) = latest.take() {
-                    note(dir, &told(&progress));
+                    let cache_trouble = cache.trouble.clone();
+                    note(dir, &RealiseProgress { cache_trouble, ..told(&progress) });
                 }
             }
         }
@@ -122,8 +123,11 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
 }
 
 /// Nix with the cache, if there is one that answers.
-async fn with_cache(host: &RealiseHost) -> Option<Nix> {
-    substitute::prepared(&host.nix, host.cache.as_ref()?).await
+async fn with_cache(host: &RealiseHost) -> Prepared {
+    match &host.cache {
+        Some(cache) => substitute::prepared(&host.nix, cache).await,
+        None => Prepared::default(),
+    }
 }
 
 /// Realises with the cache; and without it, if it was lost on the way.
@@ -282,6 +286,7 @@ fn told(progress: &Progress) -> RealiseProgress {
         bytes: progress.bytes_done,
         bytes_expected: progress.bytes_expected,
         current: progress.current.clone(),
+        cache_trouble: None,
     }
 }
 

@@ -20,6 +20,8 @@ const COPY_PATHS: u64 = 103;
 const BUILDS: u64 = 104;
 const BUILD: u64 = 105;
 const SUBSTITUTE: u64 = 108;
+/// Ours: the transfer of a file that is a path's contents.
+const CONTENTS: u64 = u64::MAX;
 
 // Kinds of result.
 const LOG_LINE: u64 = 101;
@@ -186,31 +188,27 @@ impl Log {
     pub(super) fn progress(&self) -> Progress {
         let (built, to_build) = self.sum(BUILDS);
         let (fetched, to_fetch) = self.sum(COPY_PATHS);
-        let (bytes_done, bytes_known) = self.sum(COPY_PATH);
+        let (copied, bytes_known) = self.sum(COPY_PATH);
         let announced = self.activities.values().map(|a| a.bytes);
-        let bytes_expected = announced.fold(0, u64::saturating_add);
+        let bytes_expected = announced.fold(0, u64::saturating_add).max(bytes_known);
+        // Before 2.34 Nix says nothing of the last piece of a path, which is all
+        // of a small one; what came over the wire is packed, or is as much.
+        let (transferred, _) = self.sum(CONTENTS);
+        let bytes_done = copied.max(transferred.min(bytes_expected));
         let newest = |kinds: &[u64]| {
             let running = self.activities.values().filter(|a| kinds.contains(&a.kind));
             running.max_by_key(|a| a.order)
         };
         let build = newest(&[BUILD]);
-        let fetch = newest(&[COPY_PATH, SUBSTITUTE, FILE_TRANSFER]);
+        // A path is fetched by a transfer of a file, whose name says less.
+        let fetch = newest(&[COPY_PATH, SUBSTITUTE]).or_else(|| newest(&[FILE_TRANSFER, CONTENTS]));
         let phase = match (build, fetch) {
             (None, Some(_)) => Phase::Fetching,
             (None, None) if newest(&[REALISE, BUILDS]).is_none() => Phase::Evaluating,
             (None, None) | (Some(_), _) => Phase::Building,
         };
         let current = build.or(fetch).and_then(|a| a.subject.as_deref()).map(name);
-        Progress {
-            phase,
-            built,
-            to_build,
-            fetched,
-            to_fetch,
-            bytes_done,
-            bytes_expected: bytes_expected.max(bytes_known),
-            current,
-        }
+        Progress { phase, built, to_build, fetched, to_fetch, bytes_done, bytes_expected, current }
     }
 
     /// What went wrong, knowing that something did.
@@ -242,6 +240,8 @@ impl Log {
             return;
         }
         let subject = fields.first().and_then(|field| field.as_str()).map(str::to_owned);
+        let contents = kind == FILE_TRANSFER && subject.as_deref().is_some_and(is_contents);
+        let kind = if contents { CONTENTS } else { kind };
         // Ids grow within a process, but those of a daemon are its own.
         self.started += 1;
         let activity = Activity {
@@ -258,7 +258,7 @@ impl Log {
 
     fn stop(&mut self, id: u64) {
         let Some(activity) = self.activities.remove(&id) else { return };
-        if matches!(activity.kind, BUILDS | COPY_PATHS | COPY_PATH) {
+        if matches!(activity.kind, BUILDS | COPY_PATHS | COPY_PATH | CONTENTS) {
             let done = self.done.entry(activity.kind).or_default();
             *done = done.saturating_add(activity.done);
         }
@@ -327,6 +327,11 @@ impl Log {
     }
 }
 
+/// Where binary caches have the contents of paths.
+fn is_contents(url: &str) -> bool {
+    url.contains("/nar/")
+}
+
 /// The name in a store path, without hash and `.drv`; or the end of an URL.
 fn name(subject: &str) -> String {
     let base = subject.rsplit('/').next().unwrap_or_default();
@@ -388,6 +393,42 @@ mod tests {
             ..Progress::default()
         };
         assert_eq!(log.progress(), expected);
+    }
+
+    #[test]
+    fn what_came_over_the_wire_counts_where_nix_says_nothing_of_the_path() {
+        let mut lines = vec![
+            r#"@nix {"action":"start","id":1,"type":102}"#,
+            r#"@nix {"action":"result","id":1,"type":106,"fields":[100,500]}"#,
+            r#"@nix {"action":"start","id":2,"type":101,"fields":["https://c/abc.narinfo"]}"#,
+            r#"@nix {"action":"result","id":2,"type":105,"fields":[90,90,0,0]}"#,
+            r#"@nix {"action":"start","id":3,"type":101,"fields":["https://c/nar/abc.nar"]}"#,
+            r#"@nix {"action":"result","id":3,"type":105,"fields":[300,300,0,0]}"#,
+            r#"@nix {"action":"stop","id":3}"#,
+        ];
+        let bytes = |lines: &[&str]| {
+            let Progress { bytes_done, bytes_expected, .. } = read(lines).progress();
+            (bytes_done, bytes_expected)
+        };
+        assert_eq!(bytes(&lines), (300, 500));
+        // Tried again: it is not more than there is.
+        lines.extend([
+            r#"@nix {"action":"start","id":4,"type":101,"fields":["https://c/nar/abc.nar"]}"#,
+            r#"@nix {"action":"result","id":4,"type":105,"fields":[300,300,0,0]}"#,
+        ]);
+        assert_eq!(bytes(&lines), (500, 500));
+    }
+
+    #[test]
+    fn a_path_is_shown_by_its_name_and_not_by_that_of_the_file_it_comes_in() {
+        let mut lines =
+            vec![r#"@nix {"action":"start","id":1,"type":101,"fields":["https://c/abc.narinfo"]}"#];
+        assert_eq!(read(&lines).progress().current.as_deref(), Some("abc.narinfo"));
+        lines.extend([
+            r#"@nix {"action":"start","id":2,"type":100,"fields":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a","https://c","auto"]}"#,
+            r#"@nix {"action":"start","id":3,"type":101,"fields":["https://c/nar/abc.nar"]}"#,
+        ]);
+        assert_eq!(read(&lines).progress().current.as_deref(), Some("a"));
     }
 
     #[test]

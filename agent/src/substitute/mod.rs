@@ -78,7 +78,7 @@ impl Settings {
             name: cache.name.clone(),
             public_keys: cache.public_keys.clone(),
             token_file: cache.token_file.clone(),
-            netrc: config.state_dir.join("netrc"),
+            netrc: netrc_of(config),
         })
     }
 
@@ -103,21 +103,39 @@ impl Settings {
     }
 }
 
-/// This Nix with the cache; none if the cache is of no use at the moment. Takes
-/// a few seconds at most.
-pub async fn prepared(nix: &Nix, settings: &Settings) -> Option<Nix> {
-    let given = give_token(nix, settings).await;
-    match settings.ask().await {
-        Ok(()) => {}
-        Err(failed) if left_to_nix(&failed) => {
-            tracing::warn!("the cache may be of no use: {failed}");
-        }
-        Err(failed) => {
-            tracing::warn!("nothing is fetched from the cache this time: {failed}");
-            return None;
-        }
+/// Where nothing is fetched any more, nothing of a token stays behind.
+pub fn forget_unless_used(config: &Config) {
+    if Settings::of(config).is_none() {
+        remove(&netrc_of(config));
     }
-    Some(nix.with(settings.options(), given.then_some(settings.netrc.as_path())))
+}
+
+fn netrc_of(config: &Config) -> PathBuf {
+    config.state_dir.join("netrc")
+}
+
+/// What came of asking the cache.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Nix with the cache; none if it is of no use at the moment.
+    pub nix: Option<Nix>,
+    /// Why it is of no use, or may be of none.
+    pub trouble: Option<String>,
+}
+
+/// This Nix with the cache, if the cache is of any use. Takes a few seconds at
+/// most.
+pub async fn prepared(nix: &Nix, settings: &Settings) -> Prepared {
+    let given = give_token(nix, settings).await;
+    let failed = settings.ask().await.err();
+    let useful = failed.as_ref().is_none_or(left_to_nix);
+    let trouble = failed.map(|failed| failed.to_string());
+    if let Some(why) = &trouble {
+        let what = if useful { "the cache may be of no use" } else { "nothing is fetched" };
+        tracing::warn!("{what}: {why}");
+    }
+    let netrc = given.then_some(settings.netrc.as_path());
+    Prepared { nix: useful.then(|| nix.with(settings.options(), netrc)), trouble }
 }
 
 /// What Nix gets over at once, and may see otherwise: it has names and passwords
@@ -163,16 +181,18 @@ async fn give_token(nix: &Nix, settings: &Settings) -> bool {
         }
         (None, _) | (_, None) => false,
     };
-    if !given && let Err(error) = remove(&settings.netrc) {
-        tracing::warn!("an old {} stays: {error}", settings.netrc.display());
+    if !given {
+        remove(&settings.netrc);
     }
     given
 }
 
-fn remove(file: &Path) -> io::Result<()> {
+fn remove(file: &Path) {
     match std::fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!("an old {} stays: {error}", file.display());
+        }
+        Ok(()) | Err(_) => {}
     }
 }
 
