@@ -55,10 +55,12 @@ impl World {
         }
         let there = self.host.store.contains(&system);
         let lacks = self.lacks(&system);
+        let some = part % (lacks + 1);
         let sent = match how {
-            _ if !there || how == Publishes::Nothing => 0,
-            Publishes::All | Publishes::Deaf if !stopping => lacks,
-            _ => part % (lacks + 1),
+            Publishes::All | Publishes::Deaf if there && !stopping => lacks,
+            Publishes::All | Publishes::Deaf | Publishes::Part | Publishes::Dies if there => some,
+            Publishes::All | Publishes::Deaf | Publishes::Part | Publishes::Dies => 0,
+            Publishes::Nothing | Publishes::Never => 0,
         };
         *self.cache.entry(system.clone()).or_default() += sent;
         if stopping && killed || how == Publishes::Dies {

@@ -269,11 +269,8 @@ fn an_activation_stops_it_first_and_goes_on_while_it_ignores_that() {
     scene.seen.preflight = looks_again;
     scene.seen.rooting = false;
     let step = scene.turn().step;
-    assert!(matches!(step, Step::KeepRoots(_)), "{step:?}");
-    scene.seen.roots = match step {
-        Step::KeepRoots(roots) => roots,
-        _ => panic!("{step:?}"),
-    };
+    let Step::KeepRoots(roots) = step else { panic!("{step:?}") };
+    scene.seen.roots = roots;
     let step = scene.turn().step;
     assert!(matches!(step, Step::StartSwitch(_)), "{step:?}");
 }
