@@ -86,7 +86,7 @@ impl ScratchStore {
         let process = command.stderr(Stdio::null()).spawn().unwrap();
         let root = self.dir().join("store");
         let store = format!("unix://{}?root={}", socket.display(), root.display());
-        let daemon = Daemon { process, nix: self.nix_on(store) };
+        let daemon = Daemon { process, nix: self.nix_on(store.clone()), store };
         let deadline = Instant::now() + Duration::from_secs(30);
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             assert!(Instant::now() < deadline, "nix-daemon does not listen");
@@ -127,12 +127,23 @@ impl ScratchStore {
 pub struct Daemon {
     process: Child,
     nix: Nix,
+    store: String,
 }
 
 impl Daemon {
     /// The agent's Nix as its client.
     pub fn nix(&self) -> Nix {
         self.nix.clone()
+    }
+
+    /// What `[nix] store` says for its clients.
+    pub fn store(&self) -> &str {
+        &self.store
+    }
+
+    /// Its process; each connection is served by a child of its.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 }
 

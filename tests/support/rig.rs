@@ -11,7 +11,7 @@ use fort_agent::core::types::Commit;
 
 use super::attic::Attic;
 use super::forge::{Forge, Repo};
-use super::nix::{ScratchStore, search_path};
+use super::nix::{Daemon, ScratchStore, search_path};
 use super::system::{Host, Repository};
 
 mod asked;
@@ -50,6 +50,8 @@ pub(crate) struct Rig {
     pub(crate) settings: Settings,
     /// The cluster's cache, if it has one.
     pub(crate) cache: Option<Attic>,
+    /// Serves the store, as on a real host; without one Nix opens it itself.
+    pub(crate) daemon: Option<Daemon>,
     agent: Option<Child>,
     started: u32,
 }
@@ -80,6 +82,7 @@ impl Rig {
             store,
             settings: Settings::default(),
             cache: None,
+            daemon: None,
             agent: None,
             started: 0,
         };

@@ -77,7 +77,7 @@ impl Rig {
              [retry]\n{retry}\n\
              [health]\n{health}\n{sections}\n",
             remotes.as_deref().unwrap_or(&usual),
-            self.store.store(),
+            self.daemon.as_ref().map_or(self.store.store(), |daemon| daemon.store().to_owned()),
             format!("{options}{nix_options}").trim_end_matches(", "),
         );
         std::fs::write(self.config(), text).unwrap();
