@@ -76,6 +76,12 @@ fn wrong(before: Option<&State>, now: &State, clock: u64) -> Option<&'static str
         Some(before) if before.restarts <= now.restarts => now.restarts - before.restarts,
         Some(_) | None => now.restarts,
     };
+    // One that dies before it is up was active long ago, or never. What a timer
+    // started may take its time; it was not active before.
+    if now.active == "activating" {
+        let settling = restarted > 0 || before.is_some_and(|before| before.active == "active");
+        return settling.then_some("is still being started");
+    }
     let young = clock.saturating_sub(now.since) < SETTLED_MICROS;
     (restarted > 0 && young).then_some("was restarted a moment ago")
 }
@@ -198,6 +204,23 @@ mod tests {
         assert_eq!(counts(Some(up()), just_back, false), (1, 0));
         let settled = state("active", "running", 3, 45_000_000);
         assert_eq!(counts(Some(up()), settled, false), (0, 0));
+    }
+
+    #[test]
+    fn a_service_that_is_being_started_has_not_settled() {
+        // It dies before it is up: it was active long ago, or never.
+        for since in [0, 1_000_000] {
+            let starting = state("activating", "start", 2, since);
+            assert_eq!(counts(Some(up()), starting.clone(), false), (1, 0));
+            assert_eq!(counts(None, starting, true), (1, 0));
+        }
+        // It was stopped, and is not up yet.
+        let starting = || state("activating", "start-pre", 0, 0);
+        assert_eq!(counts(Some(up()), starting(), false), (1, 0));
+        // A job that a timer has started, or is still at it.
+        assert_eq!(counts(Some(down()), starting(), true), (0, 0));
+        assert_eq!(counts(Some(starting()), starting(), false), (0, 0));
+        assert_eq!(counts(None, starting(), true), (0, 0));
     }
 
     #[test]
