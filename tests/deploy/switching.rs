@@ -50,6 +50,15 @@ fn exit_code_2_is_put_back() {
 }
 
 #[test]
+fn an_activate_that_fails_is_put_back_even_where_a_failed_unit_hides_it() {
+    let mut host = Host::exits("two", "test", 4);
+    host.switch.activate_fails = true;
+    let (rig, _, cause) = fails(&host, "rolled-back");
+    assert!(cause.contains("exit code 2"), "{cause}");
+    assert_eq!(rig.switched(), ["test one", "boot one", "test two", "test one"]);
+}
+
+#[test]
 fn an_unknown_exit_code_is_put_back() {
     let (_, _, cause) = fails(&Host::exits("two", "test", 7), "rolled-back");
     assert!(cause.contains("exit code 7"), "{cause}");

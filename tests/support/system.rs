@@ -82,6 +82,8 @@ pub struct Switch {
     pub signal: BTreeMap<&'static str, u8>,
     /// The same after it has.
     pub signal_after: BTreeMap<&'static str, u8>,
+    /// Its `activate` fails; it goes on, as NixOS's does.
+    pub activate_fails: bool,
     /// It refuses everything with 1, unless NIXOS_NO_CHECK=1.
     pub refuse_check: bool,
 }
@@ -130,6 +132,9 @@ fn as_shell<S: serde::Serializer>(switch: &Switch, serializer: S) -> Result<S::O
     write("hang_after", all(&switch.hang_after));
     write("signal", wide(&switch.signal));
     write("signal_after", wide(&switch.signal_after));
+    if switch.activate_fails {
+        shell.push_str("activate_fails=1\n");
+    }
     if switch.refuse_check {
         shell.push_str("refuse_check=1\n");
     }

@@ -29,6 +29,10 @@ use crate::{boot_loader, clock};
 const BACK_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Limit of one `switch-to-configuration boot`.
 const BOOT_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// `switch-to-configuration`: `activate` failed.
+const ACTIVATE_FAILED: i32 = 2;
+/// `switch-to-configuration`: a unit is failed, whatever else was.
+const UNITS_FAILED: i32 = 4;
 /// The verdict is looked for at least this often.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -74,6 +78,15 @@ fn leads_back(phase: &Phase) -> bool {
         | Phase::Deferring { .. }
         | Phase::Returning { .. } => false,
     }
+}
+
+/// Whether an activation has said that it did not get through: by
+/// `switch-to-configuration`, or of one of its snippets. It goes on all the same,
+/// and the code that says so is lost if there is a failed unit on the host, old
+/// or new.
+fn says_incomplete(line: &str) -> bool {
+    line == "Failed to run activate script"
+        || line.starts_with("Activation script snippet '") && line.contains("' failed (")
 }
 
 struct Guardian {
@@ -276,11 +289,15 @@ impl Guardian {
             .args(action)
             .environment(environment)
             .time_limit(limit);
+        let mut incomplete = false;
         let lines = command.run_with_lines(pending(), |_, line| {
-            tracing::info!("{}", crate::command::plain(line));
+            let line = crate::command::plain(line);
+            incomplete |= says_incomplete(&line);
+            tracing::info!("{line}");
         });
         match lines.await {
             Ok(finished) => match finished.end {
+                End::Exit(UNITS_FAILED) if incomplete => Done::Exit(ACTIVATE_FAILED),
                 End::Exit(code) => Done::Exit(code),
                 End::Signal(_) | End::TimedOut | End::Cancelled => {
                     Done::Broke(finished.end.to_string())
@@ -358,5 +375,19 @@ impl Guardian {
         if let Err(error) = handover::leave(&handover, &order.deployment, &self.dir) {
             tracing::warn!(%error, "cannot leave a link for the next agent");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says_incomplete;
+
+    #[test]
+    fn an_activation_says_when_it_did_not_get_through() {
+        // As nixpkgs' switch-to-configuration and activation-script.nix print it.
+        assert!(says_incomplete("Failed to run activate script"));
+        assert!(says_incomplete("Activation script snippet 'agenixInstall' failed (1)"));
+        assert!(!says_incomplete("warning: the following units failed: web.service"));
+        assert!(!says_incomplete("setting up /etc..."));
     }
 }
