@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::support::shared::firmware;
 use crate::support::{Cluster, Host, Image, Machine, on};
 
 fn in_sync(cluster: &Cluster, more: &str) -> (Host, Machine) {
@@ -12,6 +13,16 @@ fn in_sync(cluster: &Cluster, more: &str) -> (Host, Machine) {
     let first = cluster.push("release", &[&one]);
     joker.wait_in_sync(first);
     (one, joker)
+}
+
+/// From now on systemd-boot boots it; it is off before and on after.
+fn install_systemd_boot(joker: &Machine) {
+    joker.power_cut();
+    firmware::create(&joker.disk("/boot/efivars"));
+    let variables = std::path::Path::new("/").join(firmware::VARIABLES);
+    firmware::write_bootctl(&joker.disk("/usr/local/sbin/bootctl"), &variables);
+    std::fs::create_dir_all(joker.disk("/boot/loader/entries")).unwrap();
+    joker.boot();
 }
 
 fn with_kernel(host: &Host, version: &str, kernel: &str) -> Host {
@@ -77,5 +88,48 @@ fn a_host_that_may_reboots_for_a_kernel_and_verifies_it_then() {
         assert_eq!(joker.booted(), joker.running());
         assert_eq!(joker.verdicts(commit), ["good", "good"]);
         assert_eq!(joker.boots(), boots + 1, "once");
+    });
+}
+
+#[test]
+fn a_deferred_system_is_booted_once_and_becomes_the_default_if_it_works() {
+    on(Image::Trixie, |cluster| {
+        let (one, joker) = in_sync(cluster, "");
+        install_systemd_boot(&joker);
+        let good = joker.running().unwrap();
+        let left_to_a_boot = |version: &str, kernel: &str| {
+            let mut host = with_kernel(&one, version, kernel);
+            host.knobs.switch.exit.insert("test", 100);
+            let commit = cluster.push("release", &[&host]);
+            joker.wait_status("it to need a reboot", |status| {
+                status["state"] == "reboot-required"
+                    && status["desired"]["commit"] == commit.to_string()
+            });
+            commit
+        };
+        // Its kernel does not come up, and nobody counts boots.
+        let bad = left_to_a_boot("two", "panic");
+        assert_eq!(joker.default().as_deref(), Some(good.as_str()));
+        assert_eq!(joker.read("/boot/default"), good);
+        joker.reboot();
+        let status = joker
+            .wait_status("it to be quarantined", |status| status["held"]["cause"] == "quarantined");
+        assert_eq!(joker.read("/var/log/panics").lines().count(), 1);
+        assert_eq!(status["running"]["system"], good, "{status}");
+        assert_eq!(status["running"]["drift"], false, "{status}");
+        assert_eq!(joker.default().as_deref(), Some(good.as_str()));
+        assert_eq!(joker.verdicts(bad), ["rolled-back"]);
+        // This one's does.
+        let three = left_to_a_boot("three", "kernel 3");
+        assert_eq!(joker.read("/boot/default"), good);
+        joker.reboot();
+        joker.wait_in_sync(three);
+        assert_eq!(joker.verdicts(three), ["good"]);
+        let runs = joker.running();
+        assert_ne!(runs.as_deref(), Some(good.as_str()));
+        assert_eq!(joker.default(), runs);
+        joker.reboot();
+        joker.wait_in_sync(three);
+        assert_eq!(joker.booted(), runs);
     });
 }

@@ -437,6 +437,11 @@ impl Memory {
     /// does.
     pub(super) fn lose_default(&mut self, system: &StorePath, booted: Option<&StorePath>) {
         self.awaiting.take_if(|awaiting| awaiting.system == *system);
+        if let Some(awaiting) = &mut self.awaiting
+            && awaiting.kept.as_ref() == Some(system)
+        {
+            awaiting.kept = booted.cloned();
+        }
         self.settled.take_if(|settled| settled.system == *system);
         self.unproven.take_if(|unproven| unproven.system == *system);
         self.good_before.take_if(|good| good.system == *system);
@@ -467,7 +472,9 @@ impl Memory {
         let missed = kept.is_some()
             && awaiting.boot_id != seen.boot_id
             && seen.running.as_ref() == kept
-            && default == kept;
+            && default == kept
+            // Or another hand has switched away from it.
+            && seen.booted.as_ref() != Some(&awaiting.system);
         missed.then_some(awaiting)
     }
 

@@ -12,10 +12,13 @@ use crate::core::types::StorePath;
 
 impl Guardian<'_> {
     pub(super) fn deferring(&self, why: &str, stays: bool) -> Act {
-        if self.rebooted() {
+        // Once, and of what boots by default nothing is known but that it is to
+        // be the candidate.
+        let booted = self.rebooted() && stays && self.candidate_runs();
+        if self.rebooted() && !booted {
             return self.rebooted_while_deferring(why);
         }
-        if let Some(superseded) = self.other_hand() {
+        if let Some(superseded) = self.other_hand().filter(|_| !booted) {
             return superseded;
         }
         if let (true, Some(Done::Oneshot(set))) = (self.names_candidate(), &self.sight.last) {
@@ -34,7 +37,7 @@ impl Guardian<'_> {
         }
     }
 
-    /// Only in favour of what has shown that it boots.
+    /// Only in favour of what runs.
     fn oneshot(&self) -> Option<Act> {
         let next = self.sight.profile.clone()?;
         let default = self.order.profile.clone()?;
@@ -96,7 +99,7 @@ impl Guardian<'_> {
     }
 
     fn rebooted_while_deferring(&self, why: &str) -> Act {
-        if self.sight.running.as_ref() != Some(&self.order.candidate) {
+        if !self.candidate_runs() {
             let cause = "the host was rebooted before the commit".to_owned();
             return self.put_default_back(cause, Ending::Interrupted);
         }
@@ -104,6 +107,10 @@ impl Guardian<'_> {
         // is booted once.
         let before = self.order.profile.as_ref().filter(|_| !self.names_candidate());
         self.awaits_boot(why, before.map(|generation| &generation.system))
+    }
+
+    fn candidate_runs(&self) -> bool {
+        self.sight.running.as_ref() == Some(&self.order.candidate)
     }
 
     fn names_candidate(&self) -> bool {

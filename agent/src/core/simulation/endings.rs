@@ -70,6 +70,10 @@ impl World {
                 host.half_done
             ));
         }
+        if outcome.deferred && self.host.oneshot.as_ref() == Some(&order.candidate) {
+            // Whoever has lost the journal learns it from this.
+            self.host.orphaned = false;
+        }
         match outcome.ending {
             Some(Ending::Good) => {
                 self.truth.failures.remove(&order.candidate);

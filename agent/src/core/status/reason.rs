@@ -72,7 +72,7 @@ impl Viewer<'_> {
             Outlook::AwaitsBoot { why } => {
                 let awaiting = self.memory.awaiting.as_ref();
                 match awaiting.and_then(|awaiting| awaiting.kept.as_ref()) {
-                    Some(_) => format!("{commit} {why}; until it was verified it is booted once"),
+                    Some(_) => format!("{commit} {why}; it boots once, and stays if it works"),
                     None => format!("{commit} is the default, but {why}"),
                 }
             }

@@ -144,6 +144,21 @@ fn a_guardian_that_was_killed_on_the_way_goes_on_from_what_is_there() {
 }
 
 #[test]
+fn a_host_that_boots_it_too_early_is_left_with_one_default() {
+    // The loader could not be given back, and is being written once more.
+    let mut switch = deferring();
+    switch.progress.phase = Phase::Deferring { why: WHY.into(), stays: true };
+    (switch.sight.boot_id, switch.sight.running) = (boot(2), Some(system(2)));
+    let (acts, kept) = course(&mut switch.clone(), |_| None);
+    assert_eq!(acts, [&AS_ALWAYS[..], &[OVER]].concat());
+    assert_eq!(kept, None);
+    // It could be.
+    switch.progress.phase = Phase::Returning { why: WHY.into() };
+    let (acts, kept) = course(&mut switch, |_| None);
+    assert_eq!((acts, kept), (vec![OVER.to_owned()], Some(1)));
+}
+
+#[test]
 fn another_hand_on_the_way_is_left_alone() {
     let mut switch = deferring();
     switch.progress.phase = Phase::Returning { why: WHY.into() };
@@ -242,6 +257,20 @@ fn one_that_does_not_come_up_is_quarantined_at_once() {
     assert_eq!(scene.memory.history.len(), 1);
     assert!(matches!(scene.decide().outlook, Outlook::Stuck(_)));
     assert!(scene.memory.awaiting.is_none() && !scene.status().running.drift);
+}
+
+#[test]
+fn one_that_does_not_come_up_is_found_out_after_a_default_that_does_not_either() {
+    let (mut scene, _) = armed();
+    scene.seen.gave_up = true;
+    booted(&mut scene, 3);
+    let order = switch(&scene);
+    assert_eq!((order.candidate.clone(), order.once), (system(1), false));
+    scene.seen.gave_up = false;
+    scene.seen.profile = Some(generation(0, 3));
+    scene.switched(order, Some(Ending::RolledBack), true);
+    let order = switch(&scene);
+    assert_eq!((order.how, order.candidate, order.once), (How::Restore, system(2), true));
 }
 
 #[test]
