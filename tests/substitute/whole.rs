@@ -39,6 +39,8 @@ fn how_much_of_it_is_there_shows_in_the_status() {
     let number = |key: &str| progress[key].as_u64().unwrap();
     // The system and its parts.
     assert_eq!((number("fetched"), number("to_fetch")), (3, 4), "{progress}");
+    // Nix counts what it was asked for until it has it.
+    assert_eq!((number("built"), number("to_build")), (0, 0), "{progress}");
     assert!(number("bytes_expected") > size, "{progress}");
     assert!(number("bytes") < number("bytes_expected") && number("bytes") > 0, "{progress}");
     // Nix counts a derivation as to be built until it has been fetched.

@@ -272,6 +272,8 @@ fn end_of(text: &str) -> String {
 }
 
 fn told(progress: &Progress) -> RealiseProgress {
+    // What was asked for is counted as to be built until it is known to be fetched.
+    let perhaps = progress.phase == Phase::Fetching && progress.to_build == 1;
     RealiseProgress {
         phase: match progress.phase {
             Phase::Evaluating => "evaluating",
@@ -280,7 +282,7 @@ fn told(progress: &Progress) -> RealiseProgress {
         }
         .into(),
         built: progress.built,
-        to_build: progress.to_build,
+        to_build: if perhaps { 0 } else { progress.to_build },
         fetched: progress.fetched,
         to_fetch: progress.to_fetch,
         bytes: progress.bytes_done,
