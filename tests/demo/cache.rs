@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::stage::{Stage, Told, configure, is_in_sync};
 use crate::support::attic::{Attic, CACHE, Fault, Kind};
-use crate::support::rig::Rig;
+use crate::support::rig::{HOST, Rig};
 
 /// How long a build takes that nobody should have to wait for twice.
 const BUILD_SECONDS: u32 = 2;
@@ -88,10 +88,14 @@ pub(crate) fn is_downloaded(stage: &mut Stage) -> Told {
     let before = cache.counts();
     second.start();
     stage.second = Some(second);
-    stage.until_on_second("something fetched", |status| {
-        status["deployment"]["progress"]["fetched"].as_u64() > Some(0)
+    let status = stage.until_on_second("the system on its way", |status| {
+        let progress = &status["deployment"]["progress"];
+        progress["phase"] == "fetching" && progress["current"] == format!("system-{HOST}")
     })?;
     stage.run_on_second("fort-agent status")?;
+    if status["deployment"]["progress"]["to_build"] != 0 {
+        return Err(format!("something is to be built there: {}", status["deployment"]));
+    }
     stage.cache()?.fault(Fault::None);
     stage.say("And a moment later:");
     stage.until_on_second("in sync", |status| is_in_sync(status, head) && has_published(status))?;

@@ -51,8 +51,9 @@ fn open(stage: &mut Stage) -> Told {
     stage.say(&format!(
         "Everything is real and below {}: a forge ({} over HTTPS with a token and a private CA), \
          a host `{HOST}` with a Nix store of its own ({}, building in its sandbox), and the agent \
-         of this checkout. Only the systems are small: shaped like NixOS's, made of busybox. \
-         The host has no systemd, so the agent starts its jobs directly.",
+         of this checkout; later a binary cache and a second host. Only the systems are small: \
+         shaped like NixOS's, made of busybox. The hosts have no systemd, so the agent starts \
+         its jobs directly.",
         stage.dir.display(),
         version("git"),
         version("nix"),
