@@ -266,7 +266,7 @@ impl Guardian<'_> {
                 self.put_back("activated, but it is not the running system", Ending::RolledBack)
             }),
             Done::Exit(1) if self.sight.running == self.order.running => {
-                self.finish(Ending::Failed, "switch-to-configuration refused (exit code 1)", true)
+                self.refused("switch-to-configuration refused (exit code 1)")
             }
             Done::Exit(LOCKED) if self.now.since(since) < self.order.activation_timeout => {
                 Act::Pause(LOCK_PAUSE)
@@ -279,11 +279,9 @@ impl Guardian<'_> {
             Done::Exit(NEEDS_REBOOT) if self.order.target_sets_default() => {
                 self.defer("it cannot be activated without a reboot (exit code 100)")
             }
-            Done::Exit(NEEDS_REBOOT) => self.finish(
-                Ending::Failed,
+            Done::Exit(NEEDS_REBOOT) => self.refused(
                 "it cannot be activated without a reboot (exit code 100), \
                  and a testing branch is undone by one",
-                true,
             ),
             Done::Exit(code) => self.put_back(
                 &format!("switch-to-configuration test: exit code {code}"),
@@ -448,11 +446,13 @@ impl Guardian<'_> {
         }
         let candidates = named == Some(&self.order.candidate) && default != &self.order.candidate;
         if !self.progress.default_touched {
-            // A system that was deferred to this boot is the default already,
-            // or has a generation and an entry of its own.
-            let deferred = self.order.how == How::Verify
-                && (candidates || self.order.once)
-                && self.order.target_sets_default();
+            // A system that was deferred is the default already, or has a
+            // generation and an entry of its own.
+            let deferred = match self.order.how {
+                How::Verify => (candidates || self.order.once) && self.order.target_sets_default(),
+                How::Activate => candidates && self.order.default_instead.is_some(),
+                How::Boot | How::Restore => false,
+            };
             return if deferred {
                 // Written down first: once the profile is put back, nothing
                 // else says that the boot loader still has to be.
@@ -501,6 +501,7 @@ impl Guardian<'_> {
             .as_ref()
             .map(|generation| &generation.system)
             .filter(|system| **system != self.order.candidate)
+            .or(self.order.default_instead.as_ref().filter(|_| self.order.how == How::Activate))
             .unwrap_or(old)
     }
 
@@ -571,6 +572,14 @@ impl Guardian<'_> {
             tries: 0,
             error: None,
         })
+    }
+
+    /// It was not activated. A default that nobody found good is one no more.
+    fn refused(&self, cause: &str) -> Act {
+        match self.order.default_instead.is_some() && self.order.old.is_some() {
+            true => self.put_default_back(cause.to_owned(), Ending::Failed),
+            false => self.finish(Ending::Failed, cause, true),
+        }
     }
 
     /// Nothing was activated: only the default is put back.

@@ -208,6 +208,10 @@ pub struct SwitchOrder {
     /// Whether the host is rebooted if the old system cannot be put back.
     #[serde(default)]
     pub reboot_if_stuck: bool,
+    /// What boots by default if it fails, though it does so already: it was left
+    /// to a boot that never came, and nobody found it good.
+    #[serde(default)]
+    pub default_instead: Option<StorePath>,
     /// Whether the candidate was to be booted once: it has a generation of its
     /// own, but is not the default.
     #[serde(default)]

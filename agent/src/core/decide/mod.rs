@@ -573,8 +573,15 @@ impl Decider<'_> {
             deferral: None,
             units: self.policy.units,
             reboot_if_stuck: self.policy.on_rollback_failure == OnRollbackFailure::Reboot,
+            default_instead: self.default_instead(candidate),
             once: false,
         })
+    }
+
+    /// What is to be the default instead of one that nobody found good.
+    fn default_instead(&self, system: &StorePath) -> Option<StorePath> {
+        let boots = self.seen.profile.as_ref().is_some_and(|named| named.system == *system);
+        self.last_good().filter(|good| boots && good != system && !self.memory.has_verified(system))
     }
 
     /// An id that no deployment has had: two attempts may begin in one second.

@@ -79,8 +79,14 @@ impl World {
                 self.truth.failures.remove(&order.candidate);
                 self.truth.deferred.remove(&order.candidate);
             }
-            Some(Ending::RolledBack | Ending::Failed) if order.old.is_some() => {
+            Some(Ending::RolledBack) => {
                 self.truth.deferred.remove(&order.candidate);
+            }
+            // One that only met a lock still awaits its first verification.
+            Some(Ending::Failed) if order.old.is_some() => {
+                if outcome.counts {
+                    self.truth.deferred.remove(&order.candidate);
+                }
             }
             // With nothing to put back it is left, for want of a better one.
             Some(Ending::Failed) => self.truth.adopted.extend(self.host.running.clone()),

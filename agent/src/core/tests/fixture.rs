@@ -252,6 +252,7 @@ impl Scene {
             deferral: None,
             units: false,
             reboot_if_stuck: false,
+            default_instead: None,
             once: false,
         }
     }
