@@ -312,6 +312,13 @@ fn fold_switch(
             memory.forget_trouble(&subject);
             memory.unproven.take_if(|unproven| unproven.system == order.candidate);
             memory.put = Some(order.candidate.clone());
+            // What the host was rebooted for has come about: should the same
+            // ever need a reboot again, that is another one.
+            if seen.booted.as_ref() == Some(&order.candidate) {
+                memory.rebooted.take_if(|asked| {
+                    asked.system == order.candidate && asked.boot_id != seen.boot_id
+                });
+            }
             settle(memory, target, &order.candidate, true, now);
         }
         Ending::Superseded => {

@@ -4,10 +4,11 @@ use super::fixture::{Scene, boot, commit, system, target};
 use crate::core::decide::{Outlook, Step};
 use crate::core::guardian::{Act, Phase, Progress, Sight, act};
 use crate::core::job::{Ending, Generation, How};
-use crate::core::memory::{Stuck, Subject};
+use crate::core::memory::{Rebooted, Stuck, Subject};
 use crate::core::policy::{OnKernelChange, Operation};
 use crate::core::seen::{Against, Window};
 use crate::core::status::State;
+use crate::core::types::Mono;
 
 /// System 2 runs, is the default and verified; system 1 was so before.
 fn settled() -> Scene {
@@ -205,4 +206,23 @@ fn what_another_hand_left_is_not_verified_for_a_commit_that_has_another_system()
     scene.switched(order, Some(Ending::Superseded), false);
     scene.fold();
     assert!(scene.memory.unproven.is_none());
+}
+
+/// It is not rebooted for a default in circles; but one that was booted, found
+/// good, and replaced, may need its reboot again some day.
+#[test]
+fn a_reboot_that_did_its_work_may_be_asked_for_again() {
+    let mut scene = settled();
+    let asked = || Some(Rebooted { system: system(2), boot_id: boot(1), at: Mono::from_millis(1) });
+    scene.memory.rebooted = asked();
+    scene.seen.boot_id = boot(2);
+    // Something else was booted: what needed the reboot is not asked for again.
+    let order = scene.switch_order(2, 2, How::Verify);
+    scene.switched(order, Some(Ending::Good), false);
+    assert_eq!(scene.memory.rebooted, asked());
+    scene.seen.booted = Some(system(2));
+    scene.later(60);
+    let order = scene.switch_order(2, 2, How::Verify);
+    scene.switched(order, Some(Ending::Good), false);
+    assert_eq!(scene.memory.rebooted, None);
 }

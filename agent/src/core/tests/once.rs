@@ -329,3 +329,65 @@ fn a_default_by_another_hand_ends_the_wait() {
     assert_eq!(scene.memory.history.last().unwrap().verdict, Ending::Superseded);
     assert_eq!(scene.decide().step, Step::Disarm { system: system(2) });
 }
+
+/// System 2 boots by default, for it was left to a boot that never came; system
+/// 3 runs. A commit describes system 2 again, and system 1 is the last good one.
+fn a_default_that_nobody_found_good() -> Switch {
+    let mut switch = Switch::putting_back();
+    switch.order.old = Some(system(3));
+    switch.order.running = Some(system(3));
+    switch.order.profile = Some(generation(2, 2));
+    switch.order.default_instead = Some(system(1));
+    switch.sight.running = Some(system(3));
+    switch.sight.booted = Some(system(3));
+    switch.sight.profile = Some(generation(2, 2));
+    switch
+}
+
+#[test]
+fn a_default_that_nobody_found_good_is_given_back_when_it_fails() {
+    let mut switch = a_default_that_nobody_found_good();
+    assert_eq!(switch.next(), Act::ActivateOld(system(3)));
+    switch.sight.last = Some(Done::Exit(0));
+    assert_eq!(switch.next(), Act::RestoreProfile(system(1)));
+    switch.sight.profile = Some(generation(1, 1));
+    switch.sight.last = Some(Done::Profile(Ok(())));
+    assert_eq!(switch.next(), Act::WriteOldBoot(system(1)));
+    switch.sight.last = Some(Done::Exit(0));
+    assert_eq!(words(switch.next()), "rolled-back, counted");
+
+    // Or when it cannot be activated at all.
+    let mut refused = a_default_that_nobody_found_good();
+    refused.progress.phase = Phase::Activating { since: super::switching::at(0) };
+    refused.sight.last = Some(Done::Exit(1));
+    assert_eq!(refused.next(), Act::RestoreProfile(system(1)));
+
+    // One that was found good stays what boots.
+    let mut good = a_default_that_nobody_found_good();
+    good.order.default_instead = None;
+    assert_eq!(good.next(), Act::ActivateOld(system(3)));
+    good.sight.last = Some(Done::Exit(0));
+    assert_eq!(words(good.next()), "rolled-back, counted");
+}
+
+#[test]
+fn what_boots_instead_is_the_last_good_system() {
+    let mut scene = Scene::at_rest();
+    scene.policy.remotes.truncate(1);
+    scene.seen.remotes.truncate(1);
+    scene.describes(2, 2);
+    scene.memory.target = Some(target(2, Operation::Switch));
+    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
+    scene.gives(0, Some(2), None);
+    let good = scene.memory.last_good.clone().unwrap().system;
+    let instead = |scene: &mut Scene| {
+        scene.passes(2);
+        let Outlook::Due(step) = scene.decide().outlook else { panic!("nothing is due") };
+        let Step::StartSwitch(order) = *step else { panic!("{step:?} is no switch") };
+        assert_eq!(order.how, How::Activate);
+        order.default_instead
+    };
+    assert_eq!(instead(&mut scene), None);
+    scene.seen.profile = Some(generation(2, 2));
+    assert_eq!(instead(&mut scene), Some(good));
+}
