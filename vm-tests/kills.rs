@@ -70,10 +70,13 @@ fn kill_at(cluster: &Cluster, moments: &[Moment], works: bool) {
         let agent = joker.unit("fort-agent.service", "MainPID");
         joker.wait_moment(commit, &version, *moment);
         let ids = joker.deployments_at_work();
-        let unit = format!("fort-agent-switch-{}.service", ids[0]);
-        // It may not have been started yet, or be over already.
-        while !joker.kill_unit(&unit) && *moment != Ended {
-            std::thread::yield_now();
+        // It may be over already: then the moment was missed.
+        if let Some(id) = ids.first() {
+            let unit = format!("fort-agent-switch-{id}.service");
+            // Or it may not have been started yet.
+            while !joker.kill_unit(&unit) && *moment != Ended {
+                std::thread::yield_now();
+            }
         }
         let came = joker.moment(commit, &version, joker.leader());
         eprintln!("{n}: killed at {came:?}");
