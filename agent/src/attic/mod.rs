@@ -205,7 +205,7 @@ impl AtticFailed {
         let advice = "this host has to trust its issuer, or the endpoint is another's";
         match Broken::of(error, error.is_timeout(), advice) {
             Broken::Tls(what) => Self::Tls { what },
-            Broken::Late => Self::Late { limit: limit.min(CONNECT_LIMIT.max(limit)) },
+            Broken::Late => Self::Late { limit },
             Broken::Unreachable(what) => Self::Unreachable { what },
         }
     }

@@ -339,7 +339,7 @@ impl Guardian<'_> {
     /// Profile, then boot loader, repeated until both are known to be done: it
     /// lists the profile's generations.
     fn set_default(&self) -> Default {
-        let named = self.sight.profile.as_ref().map(|generation| &generation.system);
+        let named = self.default();
         if named != Some(&self.order.candidate) {
             return match &self.sight.last {
                 Some(Done::Profile(Err(why))) => {
@@ -435,7 +435,7 @@ impl Guardian<'_> {
                 self.put_back_activation(old, cause, ending, tries)
             };
         }
-        let named = self.sight.profile.as_ref().map(|generation| &generation.system);
+        let named = self.default();
         let default = self.default_before(old);
         let by_another_hand = named.is_some()
             && named != Some(&self.order.candidate)

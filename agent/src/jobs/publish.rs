@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::Instrument as _;
@@ -30,7 +30,6 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
     let dir = JobDir::at(directory);
     let Some((_lock, spec)) = dir.begin::<PublishSpec>()? else { return Ok(()) };
     give_way();
-    let began = Instant::now();
     let span = tracing::info_span!("publish", system = %spec.order.system, stage = "publish");
     let work = async {
         let outcome = work(&dir, &spec, cancelled).await;
@@ -46,7 +45,6 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
     };
     let mut outcome = work.instrument(span).await;
     outcome.cause = outcome.cause.map(|cause| cause.chars().take(CAUSE).collect());
-    outcome.took = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     dir.write("outcome.json", &outcome, Durability::Durable).context("cannot write the outcome")
 }
 
