@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::support::shared::attic::{Attic, Fault, Kind};
+use crate::support::shared::attic::{Attic, Fault, Kind, Outcome};
 use crate::support::{Cluster, Host, Image, Machine, on, on_each};
 
 /// A server that hosts know by the forge's name.
@@ -101,14 +101,20 @@ fn what_one_host_built_the_next_one_downloads() {
 fn publishing_goes_on_after_a_power_cut_and_sends_nothing_twice() {
     on(Image::Trixie, |cluster| {
         let (attic, one, joker) = with_a_cache(cluster);
-        attic.fault_for(Kind::Upload, Fault::Slow(2_000_000));
+        // One upload is confirmed, the next is cut off in the middle.
+        attic.fault_after(1, Kind::Upload, Fault::StallUpload);
         let commit = cluster.push("release", &[&one.at("two")]);
         joker.wait_in_sync(commit);
-        joker.wait_until("some of it to be there", || !attic.stored().is_empty());
+        joker.wait_until("an upload to stall", || {
+            attic.upload_log().last().is_some_and(|upload| upload.outcome == Outcome::Open)
+                && !attic.stored().is_empty()
+        });
         joker.power_cut();
+        // As a server does some time after it has last heard of somebody.
+        attic.disconnect();
         let there = attic.stored().len();
-        joker.boot();
         attic.fault(Fault::None);
+        joker.boot();
         let status = joker.wait_in_sync(commit);
         wait_published(&joker, status["running"]["system"].as_str().unwrap());
         assert!(attic.stored().len() > there, "it was all there before the power was cut");

@@ -115,7 +115,7 @@ impl Attic {
             scheme: if tls.is_some() { "https" } else { "http" },
             secret: storage.secret(),
             storage,
-            plan: Mutex::new(Plan { fault: Fault::None, only: None, left: None }),
+            plan: Mutex::new(Plan::new(Fault::None, None)),
             seen: Seen::default(),
             life: watch::Sender::new(Life { phase: Phase::Listening, generation: 0 }),
         });

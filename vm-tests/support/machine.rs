@@ -218,10 +218,15 @@ impl Machine {
         *self.power.borrow_mut() = Some(child);
     }
 
+    /// The forge's end of its wire.
+    fn wire(&self) -> String {
+        format!("vb-{}", self.name)
+    }
+
     /// The kernel takes a moment to remove the link of a host that is gone, and
     /// the next one has the same name.
     fn wait_unplugged(&self) {
-        let link = format!("vb-{}", self.name);
+        let link = self.wire();
         let plugged = || {
             let shown = Command::new("ip").args(["link", "show", &link]).output().unwrap();
             shown.status.success()
@@ -276,6 +281,9 @@ impl Machine {
     /// Takes the power away: every process ends at once, the disk stays.
     pub(crate) fn power_cut(&self) {
         let Some(mut power) = self.power.borrow_mut().take() else { return };
+        // A kernel that goes on would still answer, and send what was written:
+        // its link outlives the processes. One that is not there yet is none.
+        let _ = Command::new("ip").args(["link", "set", &self.wire(), "down"]).output().unwrap();
         fs::write(self.cgroup.join("cgroup.kill"), "1").unwrap();
         power.wait().unwrap();
         let events = self.cgroup.join("cgroup.events");

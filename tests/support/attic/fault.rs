@@ -48,18 +48,27 @@ pub(crate) enum Fault {
     Refused,
 }
 
-/// A fault, for which requests, and for how many of them.
+/// A fault, for which requests, after how many of them, and for how many.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) fault: Fault,
     pub(super) only: Option<Kind>,
+    pub(super) spared: u64,
     pub(super) left: Option<u64>,
 }
 
 impl Plan {
+    pub(super) fn new(fault: Fault, only: Option<Kind>) -> Self {
+        Self { fault, only, spared: 0, left: None }
+    }
+
     /// What to do to a request of this kind.
     pub(super) fn take(&mut self, kind: Kind) -> Fault {
         if self.only.is_some_and(|only| only != kind) {
+            return Fault::None;
+        }
+        if self.spared > 0 {
+            self.spared -= 1;
             return Fault::None;
         }
         match &mut self.left {
@@ -79,7 +88,7 @@ impl Attic {
     pub(crate) fn fault(&self, fault: Fault) {
         let refused = fault == Fault::Refused;
         let was_refused = self.shared.life.borrow().phase == Phase::Refusing;
-        *self.shared.plan.lock().unwrap() = Plan { fault, only: None, left: None };
+        *self.shared.plan.lock().unwrap() = Plan::new(fault, None);
         if refused {
             self.shared.refuse();
         } else {
@@ -93,13 +102,20 @@ impl Attic {
     /// Misbehave when asked this, and only then.
     pub(crate) fn fault_for(&self, only: Kind, fault: Fault) {
         assert_ne!(fault, Fault::Refused, "a port is closed for everything");
-        *self.shared.plan.lock().unwrap() = Plan { fault, only: Some(only), left: None };
+        *self.shared.plan.lock().unwrap() = Plan::new(fault, Some(only));
     }
 
     /// The same for so many times.
     pub(crate) fn fault_next(&self, times: u64, only: Kind, fault: Fault) {
         assert_ne!(fault, Fault::Refused, "a port is closed for everything");
-        *self.shared.plan.lock().unwrap() = Plan { fault, only: Some(only), left: Some(times) };
+        *self.shared.plan.lock().unwrap() =
+            Plan { left: Some(times), ..Plan::new(fault, Some(only)) };
+    }
+
+    /// The same after so many of them.
+    pub(crate) fn fault_after(&self, spared: u64, only: Kind, fault: Fault) {
+        let plan = Plan { spared, ..Plan::new(fault, Some(only)) };
+        *self.shared.plan.lock().unwrap() = plan;
     }
 
     /// It is killed once it has confirmed so many uploads from now on: what is

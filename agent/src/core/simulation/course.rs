@@ -293,12 +293,13 @@ impl World {
     fn is_as_expected(&self, shown: &Status) -> Result<bool, Wrong> {
         let host = &self.host;
         let known = [&self.truth.verified, &self.truth.by_hand, &self.truth.adopted];
+        // Nothing was ever good enough to go back to.
+        let none_good = self.agent.as_ref().is_some_and(|agent| agent.memory.last_good.is_none());
         let legitimate = self.truth.hand
             || self.truth.hand_at.is_some()
             || host.running.as_ref().is_some_and(|s| known.iter().any(|set| set.contains(s)))
-            // Nothing was ever good enough to go back to.
-            || self.agent.as_ref().is_some_and(|agent| agent.memory.last_good.is_none());
-        let whole = !host.half_done || self.truth.verified.is_empty();
+            || none_good;
+        let whole = !host.half_done || self.truth.verified.is_empty() || none_good;
         if !whole {
             return Ok(false);
         }

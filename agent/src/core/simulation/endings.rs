@@ -40,8 +40,11 @@ impl World {
                 (old_runs || rebooted && !runs) && !host.half_done && left_default
             }
             Some(Ending::Failed) => {
-                order.old.is_none()
-                    || host.running == order.running && !host.half_done && left_default
+                // Refused, it leaves a half-activated system that was adopted, for
+                // want of a better one, as it found it.
+                let adopted = |running| self.truth.adopted.contains(running);
+                let whole = !host.half_done || host.running.as_ref().is_some_and(adopted);
+                order.old.is_none() || host.running == order.running && whole && left_default
             }
             Some(Ending::Interrupted) => {
                 (rebooted || old_runs || host.running == order.running) && !host.half_done

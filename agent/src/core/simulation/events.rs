@@ -5,6 +5,7 @@ use super::host::{Directory, Task};
 use super::story::{Event, Hand};
 use super::world::{Tick, World, Wrong};
 use crate::core::job::Kind;
+use crate::core::memory::Subject;
 use crate::core::request::{Prefix, Request};
 
 impl World {
@@ -207,9 +208,15 @@ impl World {
     }
 
     pub(super) fn retry(&mut self) {
+        let memory = self.host.journal.as_ref();
+        let troubles = memory.map(|memory| memory.troubles.clone()).unwrap_or_default();
         if let Some(Ok(_)) = self.request(&Request::Retry(None)) {
             self.forgive();
-            self.truth.gave_up.clear();
+            // One whose default is only being put back is quarantined after it.
+            self.truth.gave_up.retain(|system| {
+                let subject = Subject::System { system: system.clone() };
+                !troubles.iter().any(|t| t.subject == subject && t.stuck.is_some())
+            });
             self.truth.tested = None;
         }
     }
