@@ -35,7 +35,8 @@ macro_rules! names {
 
 names!(STEPS, step_name: Step {
     Wait Poll Compare Follow KeepRoots StartRealise StopJob RemoveJob StartSwitch StartPublish ResumeSwitch
-    RunChecks Preflight Look Disarm LookAgainstReboot Reboot WriteVerdict Settle GiveUp
+    RunChecks Preflight Look Disarm LookAgainstReboot Reboot WriteVerdict Settle
+    AskToConfirm GiveUp
 });
 
 names!(ACTS, act_name: Act {

@@ -177,6 +177,50 @@ impl Agent {
         self.tell(&header, connection, Command::Ask(Request::Retry(commit))).await
     }
 
+    /// Lets exactly this commit be activated.
+    async fn confirm(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        commit: &str,
+    ) -> Result<String, Failure> {
+        let command = Command::Ask(Request::Confirm(prefix(commit)?));
+        self.tell(&header, connection, command).await
+    }
+
+    /// Activates nothing for so many seconds; 0: until told otherwise.
+    async fn suspend(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        reason: &str,
+        seconds: u64,
+    ) -> Result<String, Failure> {
+        let lasts = (seconds > 0).then(|| Duration::from_secs(seconds));
+        let request = Request::Suspend { reason: reason.to_owned(), lasts };
+        self.tell(&header, connection, Command::Ask(request)).await
+    }
+
+    /// Activates again.
+    async fn resume(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, Failure> {
+        self.tell(&header, connection, Command::Ask(Request::Resume)).await
+    }
+
+    /// Goes back to the last good system before this one.
+    async fn rollback(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        reason: &str,
+    ) -> Result<String, Failure> {
+        let command = Command::Ask(Request::Rollback { reason: reason.to_owned() });
+        self.tell(&header, connection, command).await
+    }
+
     #[zbus(signal)]
     async fn status_changed(emitter: &SignalEmitter<'_>, status: &str) -> zbus::Result<()>;
 

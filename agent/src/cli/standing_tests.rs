@@ -64,6 +64,7 @@ pub(crate) fn well() -> Status {
         deployment: None,
         held: None,
         suspended: None,
+        gate: None,
         remotes: vec![RemoteView {
             name: "origin".into(),
             reachable: true,

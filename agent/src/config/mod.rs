@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use crate::core::policy::{OnKernelChange, OnRollbackFailure};
+use crate::core::policy::{Confirm, Drift, OnKernelChange, OnRollbackFailure};
 use crate::windows::{TimeZone, Windows};
 
 mod cache;
@@ -206,6 +206,12 @@ pub struct Nix {
 pub struct Activation {
     /// Who runs the long work.
     pub runner: Runner,
+    /// Whether a commit waits for a person.
+    pub confirm: Confirm,
+    /// When systems may be activated.
+    pub windows: Windows,
+    /// What is done when another hand has switched the host.
+    pub drift: Drift,
     /// How long activating may take. Default 15 min.
     pub timeout: Duration,
     /// Whose clock windows are on; by default the host's.

@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::document::{Document, MOST_PROBLEMS};
-use super::{duration, unbuilt, wording};
+use super::{unbuilt, wording};
 
 /// One table of the file, or one that was left out: its defaults then apply.
 pub(super) struct Section<'a> {
@@ -118,9 +118,7 @@ impl<'a> Section<'a> {
             return *choice;
         }
         let names = choices.iter().map(|c| c.0);
-        let is_unbuilt = unbuilt::value(&path, name)
-            || (duration::parse(name).is_ok() && unbuilt::value(&path, unbuilt::DURATION));
-        match (is_unbuilt, value) {
+        match (unbuilt::value(&path, name), value) {
             (true, Some(_)) => self.problem(
                 key,
                 &format!(
@@ -142,18 +140,6 @@ impl<'a> Section<'a> {
             (false, None) => self.problem(key, &format!("has an impossible default, {name:?}")),
         }
         T::default()
-    }
-
-    /// A list that can only be empty as yet.
-    pub(super) fn empty_list(&self, key: &str) {
-        let Some(value) = self.find(key) else { return };
-        match value.get_ref().as_array() {
-            Some(list) if list.is_empty() => {}
-            Some(_) if unbuilt::value(&self.path_of(key), unbuilt::LIST) => {
-                self.problem(key, "is not supported by this version, except as []");
-            }
-            _ => self.wrong(key, &wording::instead("a list", value.get_ref())),
-        }
     }
 
     /// The section of that name.

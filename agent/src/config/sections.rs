@@ -18,7 +18,7 @@ use super::{
     Metrics, Nix, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner, System,
     nix_options, wording,
 };
-use crate::core::policy::{OnKernelChange, OnRollbackFailure};
+use crate::core::policy::{Drift, OnKernelChange, OnRollbackFailure};
 
 /// What is said of keys that nothing could act on.
 const NEEDS_SYSTEMD: &str = "needs `activation.runner` to be \"systemd\"";
@@ -219,12 +219,12 @@ fn nix(s: &Section<'_>) -> Nix {
 }
 
 fn activation(s: &Section<'_>) -> Activation {
-    s.choice("confirm", &[("no", ())], "no");
-    s.choice("drift", &[("report", ())], "report");
-    s.empty_list("windows");
     let runners = [("systemd", Runner::Systemd), ("direct", Runner::Direct)];
     let activation = Activation {
         runner: s.choice("runner", &runners, "systemd"),
+        confirm: s.or("confirm", value::confirm, "'no'"),
+        windows: s.or("windows", value::windows, "[]"),
+        drift: s.choice("drift", &[("report", Drift::Report), ("revert", Drift::Revert)], "report"),
         timeout: s.or("timeout", positive, "'15m'"),
         time_zone: s.optional("time_zone", value::time_zone),
         on_kernel_change: s.choice(

@@ -154,10 +154,6 @@ fn what_is_not_built_is_refused_and_not_ignored() {
         "report.forgejo = 'https://git.example.org'",
         "branch.allowed_signers = '/x'",
         "system.evaluate = 'never'",
-        "activation.confirm = 'manual'",
-        "activation.confirm = '10m'",
-        "activation.windows = ['Mon..Fri 02:00-05:00']",
-        "activation.drift = 'revert'",
     ];
     for line in lines {
         let message = wrong(line);
@@ -328,6 +324,36 @@ fn what_is_no_window_or_time_zone_is_named_with_what_was_meant() {
             "`activation.on_rollback_failure` must be \"report\" or \"reboot\", not a boolean"
                 .to_owned(),
         ),
+    ] {
+        assert_eq!(wrong(line), message, "{line}");
+    }
+}
+
+#[test]
+fn the_gates_are_open_and_can_be_closed() {
+    let activation = |lines: &str| good(&format!("{lines}\n{LEAST}")).activation;
+    let usual = activation("");
+    assert_eq!((usual.confirm, usual.drift), (Confirm::No, Drift::Report));
+    assert_eq!(usual.windows, Windows::default());
+    let ten_minutes = Confirm::After(Duration::from_secs(600));
+    for (written, confirm) in
+        [("no", Confirm::No), ("manual", Confirm::Manual), ("10m", ten_minutes)]
+    {
+        assert_eq!(activation(&format!("activation.confirm = '{written}'")).confirm, confirm);
+    }
+    assert_eq!(activation("activation.drift = 'revert'").drift, Drift::Revert);
+    let written = ["Mon..Fri 02:00-05:00"];
+    let windows = activation(&format!("activation.windows = {written:?}")).windows;
+    assert_eq!(windows, Windows::parse(&written).unwrap());
+    for (line, message) in [
+        (
+            "activation.confirm = 'perhaps'",
+            "`activation.confirm` must be \"no\", \"manual\" or a duration such as \"30s\", \
+             \"5m\" or \"2h\"",
+        ),
+        ("activation.confirm = '0s'", "`activation.confirm` must be longer than zero, or \"no\""),
+        ("activation.confirm = '-1s'", "`activation.confirm` must not be negative"),
+        ("activation.confirm = true", "`activation.confirm` must be a string, not a boolean"),
     ] {
         assert_eq!(wrong(line), message, "{line}");
     }

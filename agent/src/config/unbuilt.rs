@@ -8,18 +8,7 @@
 const KEYS: &[&str] = &["branch.allowed_signers", "hooks", "secrets", "report"];
 
 /// Values of keys that are supported otherwise.
-const VALUES: &[(&str, &[&str])] = &[
-    ("system.evaluate", &["never"]),
-    ("activation.confirm", &["manual", DURATION]),
-    ("activation.windows", &[LIST]),
-    ("activation.drift", &["revert"]),
-];
-
-/// Stands for any duration.
-pub(super) const DURATION: &str = "(duration)";
-
-/// Stands for any list that is not empty.
-pub(super) const LIST: &str = "(list)";
+const VALUES: &[(&str, &[&str])] = &[("system.evaluate", &["never"])];
 
 /// Whether this key, or all of this section, is not built yet.
 pub(super) fn key(path: &str) -> bool {

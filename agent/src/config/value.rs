@@ -12,6 +12,7 @@ use toml::de::DeValue;
 
 use super::duration;
 use super::wording::{instead, nearest, printable, shown};
+use crate::core::policy::Confirm;
 use crate::windows::{self, TimeZone, Windows};
 
 type Read<T> = Result<T, String>;
@@ -130,6 +131,22 @@ pub(super) fn windows(value: &DeValue<'_>) -> Read<Windows> {
     let written: Option<Vec<_>> = list.iter().map(|window| window.get_ref().as_str()).collect();
     let written = written.ok_or_else(|| format!("be {must}"))?;
     Windows::parse(&written).map_err(|malformed| format!("be {must}: {malformed}"))
+}
+
+/// Whether a commit waits for a person, and for how long at most.
+pub(super) fn confirm(value: &DeValue<'_>) -> Read<Confirm> {
+    match text(value)?.as_str() {
+        "no" => Ok(Confirm::No),
+        "manual" => Ok(Confirm::Manual),
+        text => match duration::parse(text) {
+            Ok(after) if !after.is_zero() => Ok(Confirm::After(after)),
+            Ok(_) => Err("be longer than zero, or \"no\"".to_owned()),
+            Err(wrong) => Err(match wrong.strip_prefix("be ") {
+                Some(rest) => format!("be \"no\", \"manual\" or {rest}"),
+                None => wrong,
+            }),
+        },
+    }
 }
 
 /// A time zone of the tz database.

@@ -232,13 +232,16 @@ impl Guardian<'_> {
             How::Verify => self.note(Phase::Activated { at: self.now }),
             How::Boot => self.defer(self.order.deferral.as_deref().unwrap_or("it is to be booted")),
             How::Restore => {
-                let cause = if self.order.once {
-                    "it was to be booted once, and did not come up"
-                } else {
-                    "the boot loader gave it up, and has booted another system"
+                let cause = match (&self.order.asked, self.order.once) {
+                    (Some(reason), _) if reason.is_empty() => "rolled back by a person".into(),
+                    (Some(reason), _) => format!("rolled back by a person: {reason}"),
+                    (None, true) => "it was to be booted once, and did not come up".into(),
+                    (None, false) => {
+                        "the boot loader gave it up, and has booted another system".into()
+                    }
                 };
-                let (cause, ending) = (cause.to_owned(), Ending::RolledBack);
-                let (activated, tries, error) = (true, 0, None);
+                let ending = Ending::RolledBack;
+                let (activated, tries, error) = (self.order.asked.is_none(), 0, None);
                 let phase = Phase::PuttingBack { cause, ending, activated, tries, error };
                 let (since, stages) = (self.now, self.stages_until_now());
                 let (default_touched, deferred) = (true, false);

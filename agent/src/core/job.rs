@@ -170,8 +170,8 @@ pub enum How {
     Verify,
     /// Nothing, and no verdict yet: it becomes the default for the next boot.
     Boot,
-    /// Nothing: the boot loader gave it up, and what was booted instead becomes
-    /// the default.
+    /// Nothing, for it is given up: what was booted instead becomes the default,
+    /// or what a person wants back is activated and becomes it.
     Restore,
 }
 
@@ -216,6 +216,9 @@ pub struct SwitchOrder {
     /// own, but is not the default.
     #[serde(default)]
     pub once: bool,
+    /// Why a person wants to go back from it, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
 }
 
 /// One check's result.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::gates::Gates;
 use super::job::{Check, DeploymentId, Ending, JobId, Refusal, Stages, Target};
 use super::policy::Operation;
 use super::publishing::Publishing;
@@ -80,6 +81,9 @@ pub struct Memory {
     /// The last reboot that was asked for.
     #[serde(default)]
     pub rebooted: Option<Rebooted>,
+    /// What people said, and what waits for them to.
+    #[serde(default)]
+    pub gates: Gates,
     /// What the cache was given.
     #[serde(default)]
     pub publishing: Publishing,
@@ -359,6 +363,7 @@ impl Memory {
             experiment: None,
             unproven: None,
             rebooted: None,
+            gates: Gates::default(),
             publishing: Publishing::default(),
             boot_id: None,
             systems: Vec::new(),
@@ -444,6 +449,8 @@ impl Memory {
         }
         self.settled.take_if(|settled| settled.system == *system);
         self.unproven.take_if(|unproven| unproven.system == *system);
+        // Quarantined, it is not rebooted for; after `retry` it is, once more.
+        self.rebooted.take_if(|asked| asked.system == *system);
         self.good_before.take_if(|good| good.system == *system);
         if self.last_good.as_ref().is_some_and(|good| good.system == *system) {
             let before = self.good_before.as_ref();
@@ -452,6 +459,7 @@ impl Memory {
                 verified: before.is_some_and(|good| good.system == *booted && good.verified),
             };
             self.last_good = booted.map(good);
+            self.good_before.take_if(|good| Some(&good.system) == booted);
         }
         self.put = booted.cloned();
     }

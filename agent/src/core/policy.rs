@@ -105,6 +105,10 @@ pub struct Policy {
     pub on_rollback_failure: OnRollbackFailure,
     /// Systems with another kernel.
     pub on_kernel_change: OnKernelChange,
+    /// Whether a commit waits for a person.
+    pub confirm: Confirm,
+    /// What another hand has switched to.
+    pub drift: Drift,
     /// Whether the agent reboots the host for a system that needs it.
     pub reboots: bool,
     /// The cache that is given what it lacks of a good system; none: nothing is
@@ -132,4 +136,36 @@ pub enum OnRollbackFailure {
     Report,
     /// Reboot into the last good default.
     Reboot,
+}
+
+/// Whether a commit is activated only after a person has confirmed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirm {
+    /// It is not.
+    #[default]
+    No,
+    /// It is.
+    Manual,
+    /// It is, or after it has waited for this long.
+    After(Duration),
+}
+
+impl Confirm {
+    /// After how long it goes ahead by itself.
+    pub fn by_itself(self) -> Option<Duration> {
+        match self {
+            Self::After(after) => Some(after),
+            Self::No | Self::Manual => None,
+        }
+    }
+}
+
+/// What is done when another hand has switched the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drift {
+    /// It is left alone until the next commit, and reported.
+    #[default]
+    Report,
+    /// What is to run is brought about again.
+    Revert,
 }

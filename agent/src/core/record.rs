@@ -5,6 +5,7 @@
 
 use super::backoff;
 use super::decide::Step;
+use super::gates::Pending;
 use super::job::{
     DeploymentId, Ending, How, Kind, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Target,
 };
@@ -56,6 +57,8 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
         fold_awaiting(policy, &mut memory, seen, now);
         fold_unproven(&mut memory, seen);
     }
+    let wanted = memory.target.as_ref().map(|target| target.commit);
+    memory.gates.fold(wanted, seen, now);
     let since = match &memory.running {
         Some(running) if Some(&running.system) == seen.running.as_ref() => running.since,
         Some(_) | None => now.wall,
@@ -80,6 +83,10 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
         | Step::Disarm { .. }
         | Step::LookAgainstReboot
         | Step::WriteVerdict { .. } => {}
+        Step::AskToConfirm { commit } => {
+            let (commit, boot_id) = (*commit, seen.boot_id.clone());
+            memory.gates.pending = Some(Pending { commit, boot_id, since: now.mono });
+        }
         Step::Reboot { system } => {
             let (system, boot_id) = (system.clone(), seen.boot_id.clone());
             memory.rebooted = Some(Rebooted { system, boot_id, at: now.mono });
@@ -163,9 +170,15 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
 /// brought about is gone.
 fn end_other(memory: &mut Memory, id: &DeploymentId, now: Now) {
     if memory.deployment.as_ref().is_some_and(|deployment| deployment.id != *id) {
-        end(memory, Ending::Interrupted, "its system is no longer in the store", now);
+        let cause = match memory.gates.back {
+            Some(_) => WAY_BACK,
+            None => "its system is no longer in the store",
+        };
+        end(memory, Ending::Interrupted, cause, now);
     }
 }
+
+const WAY_BACK: &str = "a person wants an earlier system back";
 
 fn is_in_force(settled: &Settled, seen: &Seen) -> bool {
     let default = seen.profile.as_ref().map(|generation| &generation.system);
@@ -241,8 +254,11 @@ fn fold_realise(
             }
         }
         Realised::Cancelled => {
-            // Not by this agent, which stops only what it no longer waits for.
-            let cause = "the realise job was stopped";
+            // By this agent only for a person who wants an earlier system back.
+            let cause = match memory.gates.back {
+                Some(_) => WAY_BACK,
+                None => "the realise job was stopped",
+            };
             end(memory, Ending::Interrupted, cause, now);
             pause_uncounted(policy, memory, subject, cause, now);
         }

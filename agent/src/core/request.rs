@@ -1,5 +1,9 @@
 //! What a person can tell the agent, as changes of its memory.
 
+mod gates;
+
+use std::time::Duration;
+
 use super::job::RefusalCause;
 use super::memory::{KnownSystem, Memory, Subject};
 use super::policy::Policy;
@@ -14,7 +18,26 @@ pub enum Request {
     Accept(Prefix),
     /// Lift backoff and quarantine: of one commit, or of everything.
     Retry(Option<Prefix>),
+    /// Let exactly this commit be activated.
+    Confirm(Prefix),
+    /// Activate nothing, for some time or until told otherwise.
+    Suspend {
+        /// Why, in a person's words.
+        reason: String,
+        /// For how long.
+        lasts: Option<Duration>,
+    },
+    /// Activate again.
+    Resume,
+    /// Go back to the last good system before this one.
+    Rollback {
+        /// Why, in a person's words.
+        reason: String,
+    },
 }
+
+/// The memory afterwards and what to answer; or why it was refused.
+type Answered = Result<(Memory, String), String>;
 
 /// The first seven or more digits of a commit's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,16 +78,14 @@ pub fn answer(
     match request {
         Request::Accept(prefix) => accept(prefix, policy, memory, seen, now),
         Request::Retry(prefix) => retry(prefix.as_ref(), policy, memory, seen, now),
+        Request::Confirm(prefix) => gates::confirm(prefix, policy, memory),
+        Request::Suspend { reason, lasts } => gates::suspend(reason, *lasts, memory, seen, now),
+        Request::Resume => gates::resume(memory),
+        Request::Rollback { reason } => gates::rollback(reason, memory, seen),
     }
 }
 
-fn accept(
-    prefix: &Prefix,
-    policy: &Policy,
-    memory: &Memory,
-    seen: &Seen,
-    now: Now,
-) -> Result<(Memory, String), String> {
+fn accept(prefix: &Prefix, policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Answered {
     let standings = select(policy, memory, seen, now).standings;
     let refused: Vec<Commit> = standings
         .iter()
@@ -113,7 +134,7 @@ fn retry(
     memory: &Memory,
     seen: &Seen,
     now: Now,
-) -> Result<(Memory, String), String> {
+) -> Answered {
     let meant = |commit: Commit| prefix.is_none_or(|prefix| prefix.matches(commit));
     let meant_system = |system: &StorePath| {
         let mut commits = memory.systems.iter().filter(|known| known.system == *system);

@@ -65,6 +65,8 @@ pub struct Seen {
     pub against: Option<Against>,
     /// Whether that is being found out, or a reboot was asked for.
     pub rebooting: bool,
+    /// Whether a system may be activated at this time of day.
+    pub deploy_window: Window,
     /// Whether the host may be rebooted at this time of day.
     pub reboot_window: Window,
     /// By chance.

@@ -109,8 +109,10 @@ pub struct Status {
     pub deployment: Option<DeploymentView>,
     /// What is refused, and what lifts that.
     pub held: Option<Held>,
-    /// Whether a person has suspended deployments.
-    pub suspended: Option<Value>,
+    /// That a person has suspended deployments.
+    pub suspended: Option<SuspendedView>,
+    /// What a ready system waits for that a person has a say in.
+    pub gate: Option<GateView>,
     /// The remotes, in order.
     pub remotes: Vec<RemoteView>,
     /// What the cache still lacks.
@@ -217,6 +219,30 @@ pub struct Held {
     pub lift: String,
 }
 
+/// Deployments are suspended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspendedView {
+    /// Why, in a person's words; may be empty.
+    pub reason: String,
+    /// Since when.
+    pub since: Wall,
+    /// When that ends by itself.
+    pub until: Option<Wall>,
+}
+
+/// What a ready system waits for that a person has a say in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateView {
+    /// `suspended`, `confirm` or `window`.
+    pub kind: String,
+    /// The commit that waits.
+    pub commit: Commit,
+    /// When it goes ahead by itself.
+    pub until: Option<Wall>,
+    /// What would let it go ahead now.
+    pub lift: String,
+}
+
 /// What is known of a remote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteView {
@@ -293,7 +319,8 @@ pub fn status(
         }),
         deployment: v.deployment(),
         held,
-        suspended: None,
+        suspended: v.suspended(),
+        gate: v.gate(),
         remotes: v.remotes(),
         publish: v.publish(),
         quarantine: v.quarantine(),
@@ -354,9 +381,11 @@ impl Viewer<'_> {
                 | Step::LookAgainstReboot
                 | Step::Reboot { .. }
                 | Step::WriteVerdict { .. }
+                | Step::AskToConfirm { .. }
                 | Step::GiveUp { .. } => State::Waiting,
             },
             Outlook::Clearing
+            | Outlook::Gated(_)
             | Outlook::AwaitsRemote
             | Outlook::Experiment(_)
             | Outlook::Preflight(_)

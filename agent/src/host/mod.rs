@@ -21,6 +21,7 @@ mod reboots;
 mod remotes;
 mod say;
 mod service;
+mod timetable;
 mod world;
 
 use self::service::ServiceManager;
@@ -283,6 +284,7 @@ impl Agent {
             | Step::ResumeSwitch(_)
             | Step::WriteVerdict { .. }
             | Step::Settle { .. }
+            | Step::AskToConfirm { .. }
             | Step::GiveUp { .. } => Turn::Done,
         })
     }

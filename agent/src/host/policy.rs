@@ -45,6 +45,8 @@ pub(super) fn policy(config: &Config) -> Policy {
         units: config.activation.runner == config::Runner::Systemd,
         on_rollback_failure: config.activation.on_rollback_failure,
         on_kernel_change: config.activation.on_kernel_change,
+        confirm: config.activation.confirm,
+        drift: config.activation.drift,
         reboots: config.activation.runner == config::Runner::Systemd
             && config.reboot.as_ref().is_some_and(|reboot| reboot.allow),
         publish: config

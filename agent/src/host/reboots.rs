@@ -1,19 +1,17 @@
-//! What concerns reboots on this host: when they may be, who is against one, and
+//! What concerns reboots on this host: who is against one, and
 //! whether the boot loader has given a system up.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
 use super::Event;
 use crate::config::Config;
 use crate::core::job::Generation;
-use crate::core::seen::{Against, Window};
-use crate::core::types::{Mono, StorePath, Wall};
+use crate::core::seen::Against;
+use crate::core::types::{Mono, StorePath};
 use crate::systemd::logind::Logind;
-use crate::windows::{self, Windows};
 use crate::{boot_loader, clock};
 
 /// A host that was told to reboot does so within this, or not at all.
@@ -22,8 +20,6 @@ const REBOOTS: Duration = Duration::from_secs(120);
 /// What is known of reboots.
 pub(super) struct Reboots {
     root: PathBuf,
-    windows: Windows,
-    zone: TimeZone,
     /// Looked up once for each default: counters change only with a boot.
     given_up: Option<(Generation, bool)>,
     pub(super) against: Option<Against>,
@@ -34,22 +30,14 @@ pub(super) struct Reboots {
 
 impl Reboots {
     pub(super) fn new(config: &Config) -> Self {
-        let zone = config.activation.time_zone.clone();
         Self {
             root: config.root.clone(),
-            windows: config.reboot.as_ref().map(|r| r.windows.clone()).unwrap_or_default(),
-            zone: zone.unwrap_or_else(|| windows::host_zone(&config.root)),
             given_up: None,
             against: None,
             rebooting: false,
             disarmed: None,
             disarming: false,
         }
-    }
-
-    pub(super) fn window(&self, now: Wall) -> Window {
-        let state = self.windows.at(now, &self.zone);
-        Window { open: state.open, changes: state.changes }
     }
 
     /// Whether the boot loader has given the default up and booted another.

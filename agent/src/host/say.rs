@@ -73,6 +73,9 @@ pub(super) fn step(step: &Step) {
             %system,
             "the same system as before: nothing to activate"
         ),
+        Step::AskToConfirm { commit } => {
+            tracing::info!(%commit, "ready; waits to be confirmed");
+        }
         Step::GiveUp { cause } => tracing::warn!(cause, "not activated"),
     }
 }
@@ -101,6 +104,7 @@ pub(super) fn failed(step: &Step) -> String {
         | Step::LookAgainstReboot
         | Step::Reboot { .. }
         | Step::Settle { .. }
+        | Step::AskToConfirm { .. }
         | Step::GiveUp { .. } => "cannot take the next step".into(),
     }
 }

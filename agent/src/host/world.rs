@@ -12,6 +12,7 @@ use super::Event;
 use super::before::{self, Before, Found};
 use super::reboots::Reboots;
 use super::remotes::{Remotes, git_remote};
+use super::timetable::Timetable;
 use crate::chance::luck;
 use crate::clock;
 use crate::config::{Config, FailedUnits, Kind, Runner};
@@ -60,6 +61,7 @@ pub(super) struct Host {
     checking: bool,
     checks: Option<Round>,
     before: Before,
+    timetable: Timetable,
     pub(super) reboots: Reboots,
     events: mpsc::UnboundedSender<Event>,
 }
@@ -105,6 +107,7 @@ impl Host {
             checking: false,
             checks: None,
             before: Before::default(),
+            timetable: Timetable::new(config),
             reboots: Reboots::new(config),
             events,
         })
@@ -166,7 +169,8 @@ impl Host {
             disarming: self.reboots.disarming,
             against: self.reboots.against.clone(),
             rebooting: self.reboots.rebooting,
-            reboot_window: self.reboots.window(now.wall),
+            deploy_window: self.timetable.deploy(now.wall),
+            reboot_window: self.timetable.reboot(now.wall),
             luck: luck(),
         })
     }
@@ -193,8 +197,11 @@ impl Host {
     pub(super) fn perform(&mut self, step: &Step, memory: &Memory) -> anyhow::Result<()> {
         match step {
             // Only the memory changes.
-            Step::Wait { .. } | Step::Follow { .. } | Step::Settle { .. } | Step::GiveUp { .. } => {
-            }
+            Step::Wait { .. }
+            | Step::Follow { .. }
+            | Step::Settle { .. }
+            | Step::AskToConfirm { .. }
+            | Step::GiveUp { .. } => {}
             Step::Poll { remote, accepted } => self.remotes.poll(*remote, *accepted),
             Step::Compare { older, newer } => self.remotes.compare(*older, *newer),
             Step::KeepRoots(wanted) => self.keep_roots(wanted.clone()),

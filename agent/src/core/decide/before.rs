@@ -4,7 +4,7 @@
 use super::*;
 
 /// A preflight or a look that is older says nothing about now.
-const FRESH: Duration = Duration::from_secs(60);
+pub(super) const FRESH: Duration = Duration::from_secs(60);
 /// The pause before a system that was refused is looked at again.
 const PREFLIGHT_PAUSE: Duration = Duration::from_secs(60);
 /// The pause between two looks for a remote.
@@ -21,7 +21,7 @@ impl Decider<'_> {
         let target = self.memory.target.as_ref()?;
         let system = if let Outlook::Preflight(system) = outlook {
             // It may be the look that is wanted.
-            let passed = self.before_activation(target, system).is_none();
+            let passed = self.before_activation(target, system, FRESH).is_none();
             (!passed).then_some(system)
         } else if let Outlook::Refused { again, .. } = outlook {
             let due = *again <= self.now.mono;
@@ -77,8 +77,14 @@ impl Decider<'_> {
         })
     }
 
-    /// What a preflight has still to find, or has found against it.
-    pub(super) fn before_activation(&self, target: &Target, system: &StorePath) -> Option<Outlook> {
+    /// What a preflight has still to find, or has found against it. One that is
+    /// older says nothing.
+    pub(super) fn before_activation(
+        &self,
+        target: &Target,
+        system: &StorePath,
+        lasts: Duration,
+    ) -> Option<Outlook> {
         let needs_agent = self.needs_agent(target);
         let found = self.seen.preflight.as_ref().filter(|found| {
             found.system == *system
@@ -91,7 +97,7 @@ impl Decider<'_> {
                 let again = found.ended.plus(PREFLIGHT_PAUSE);
                 Some(Outlook::Refused { refusal: refusal.clone(), again })
             }
-            None if self.now.mono.since(found.ended) >= FRESH => {
+            None if self.now.mono.since(found.ended) >= lasts => {
                 Some(Outlook::Preflight(system.clone()))
             }
             None => None,

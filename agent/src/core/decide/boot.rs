@@ -159,7 +159,8 @@ impl Decider<'_> {
         // What is booted once comes before the default.
         let once = self.memory.awaiting.as_ref().filter(|awaiting| awaiting.kept.is_some());
         let default = once.map_or(default, |awaiting| &awaiting.system);
-        let needed = outlook.needs_reboot(self.seen);
+        // A reboot would activate what a person has asked not to.
+        let needed = outlook.needs_reboot(self.seen) && self.memory.gates.suspended.is_none();
         let before =
             self.memory.rebooted.as_ref().is_some_and(|asked| {
                 asked.system == *default && asked.boot_id != self.seen.boot_id

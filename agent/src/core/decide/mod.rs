@@ -6,6 +6,7 @@
 
 mod before;
 mod boot;
+mod gates;
 mod publish;
 mod roots;
 mod tend;
@@ -14,13 +15,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::before::FRESH;
 use crate::core::backoff;
+use crate::core::gates::Gate;
 use crate::core::guardian::Phase;
 use crate::core::job::{
     DeploymentId, How, JobId, Kind, Order, PublishOrder, Refusal, SwitchOrder, Target, Verdict,
 };
 use crate::core::memory::{Deployment, Experiment, Memory, Stuck, Subject, Trouble};
-use crate::core::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
+use crate::core::policy::{Drift, OnFailure, OnRollbackFailure, Operation, Policy};
 use crate::core::publishing::Publication;
 use crate::core::seen::{Job, Life, Purpose, Remote, Seen, Work};
 use crate::core::select::{Selection, Standing, select};
@@ -112,6 +115,12 @@ pub enum Step {
         /// The deployment's name.
         id: DeploymentId,
     },
+    /// A commit waits to be confirmed from now on. Nothing but the memory
+    /// changes.
+    AskToConfirm {
+        /// The commit.
+        commit: Commit,
+    },
     /// End the deployment: its system may not be activated. Nothing but the
     /// memory changes.
     GiveUp {
@@ -149,6 +158,7 @@ impl Step {
             | Self::Reboot { .. }
             | Self::WriteVerdict { .. }
             | Self::Settle { .. }
+            | Self::AskToConfirm { .. }
             | Self::GiveUp { .. } => None,
         }
     }
@@ -202,6 +212,9 @@ pub enum Outlook {
         /// Why it was not activated.
         why: String,
     },
+    /// The system is ready, and something that a person has a say in is in the
+    /// way.
+    Gated(Gate),
     /// Activation waits for a remote: without one it could not be verified.
     AwaitsRemote,
     /// A system lost the remotes and was put back: whether they answer again
@@ -256,6 +269,11 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decisi
         .unwrap_or_else(|| {
             if let Outlook::BackingOff(trouble) = &outlook {
                 wake.at(now.mono.plus(now.wall.until(trouble.not_before)));
+            }
+            if let Outlook::Gated(gate) = &outlook
+                && let Some(opens) = gate.opens()
+            {
+                wake.at(now.mono.plus(now.wall.until(opens)));
             }
             Step::Wait { until: wake.0 }
         });
@@ -359,6 +377,7 @@ impl Decider<'_> {
             | Step::Reboot { .. }
             | Step::WriteVerdict { .. }
             | Step::Settle { .. }
+            | Step::AskToConfirm { .. }
             | Step::GiveUp { .. } => false,
         };
         (!(too_early && self.seen.rooting)).then(|| (**step).clone())
@@ -371,6 +390,9 @@ impl Decider<'_> {
         let wanted = self.policy.machine_id.as_ref();
         if wanted.is_some() && self.seen.machine_id.as_ref() != wanted {
             return Outlook::WrongMachine { found: self.seen.machine_id.clone() };
+        }
+        if let Some(back) = self.going_back() {
+            return back;
         }
         if let Some(experiment) = &self.memory.experiment {
             return Outlook::Experiment(experiment.clone());
@@ -393,7 +415,9 @@ impl Decider<'_> {
             let runs = self.seen.running.as_ref() == Some(&settled.system);
             match (runs && boots, settled.left) {
                 (true, false) => return Outlook::InSync,
-                (false, _) => return Outlook::Drift,
+                (false, _) if self.policy.drift == Drift::Report => return Outlook::Drift,
+                // Brought about again.
+                (false, _) => {}
                 // Taken over by another hand, and here it is again: whether it
                 // works was never found out.
                 (true, true) => {}
@@ -467,12 +491,17 @@ impl Decider<'_> {
             Operation::Switch | Operation::Test => How::Activate,
             Operation::Boot => How::Boot,
         };
+        if let Some(gate) =
+            self.memory.gates.closed(self.policy, self.seen, target.commit, self.now)
+        {
+            return self.gated(gate, target, system, how);
+        }
         let verifies = how != How::Boot && self.policy.health_remote;
         if verifies && !self.remote_answers() {
             return Outlook::AwaitsRemote;
         }
         if how != How::Verify {
-            if let Some(preflight) = self.before_activation(target, system) {
+            if let Some(preflight) = self.before_activation(target, system, FRESH) {
                 return preflight;
             }
             if verifies && let Some(look) = self.before_losing_remotes(system) {
@@ -484,7 +513,9 @@ impl Decider<'_> {
         let old = match how {
             // What runs is judged: if it fails, the last good one comes back.
             How::Verify => self.last_good(),
-            How::Activate if running => self.last_good(),
+            // Nor is one kept that runs because it was to be booted once, when
+            // something else was wanted already: nobody found it good.
+            How::Activate if running || self.runs_unasked() => self.last_good(),
             How::Activate | How::Boot | How::Restore => self.seen.running.clone(),
         };
         let mut step = self.switch(order, system, how, old);
@@ -575,7 +606,14 @@ impl Decider<'_> {
             reboot_if_stuck: self.policy.on_rollback_failure == OnRollbackFailure::Reboot,
             default_instead: self.default_instead(candidate),
             once: false,
+            asked: None,
         })
+    }
+
+    /// Whether what runs was booted once, and was not found good since.
+    fn runs_unasked(&self) -> bool {
+        let verified = |running| self.memory.has_verified(running);
+        self.memory.booted_once(self.seen) && !self.seen.running.as_ref().is_some_and(verified)
     }
 
     /// What is to be the default instead of one that nobody found good.

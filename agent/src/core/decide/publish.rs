@@ -84,6 +84,7 @@ impl Outlook {
             | Self::Drift
             | Self::AwaitsBoot { .. }
             | Self::AwaitsRemote
+            | Self::Gated(_)
             | Self::Refused { .. } => false,
         }
     }

@@ -45,8 +45,10 @@ impl Decider<'_> {
     }
 
     pub(super) fn tend_realise(&self, job: &Job, has_outcome: bool) -> Option<Step> {
-        let wanted =
-            self.memory.deployment.as_ref().is_some_and(|d| d.job.as_ref() == Some(&job.id));
+        // The way back to an earlier system waits for no build.
+        let goes_back = self.memory.gates.back.is_some() && !has_outcome;
+        let wanted = !goes_back
+            && self.memory.deployment.as_ref().is_some_and(|d| d.job.as_ref() == Some(&job.id));
         if wanted {
             return None;
         }

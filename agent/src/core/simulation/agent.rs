@@ -246,6 +246,7 @@ impl World {
             disarming: agent.disarming,
             against: agent.against.clone(),
             rebooting: agent.rebooting,
+            deploy_window: self.deploy_window(),
             reboot_window: Window::ALWAYS,
             luck: Luck(self.chance.next() as u16),
         }
@@ -397,7 +398,10 @@ impl World {
                 }
                 self.schedule(5, Tick::Job(job.clone(), dir_incarnation));
             }
-            Step::Follow { .. } | Step::Settle { .. } | Step::GiveUp { .. } => {}
+            Step::Follow { .. }
+            | Step::Settle { .. }
+            | Step::AskToConfirm { .. }
+            | Step::GiveUp { .. } => {}
         }
         let turn = self.agent.as_ref().expect("it lives").turn;
         self.schedule(2, Tick::AgentTurn(turn));

@@ -4,6 +4,7 @@ use super::forge::{Activation, Build, Health, commit, commit_index};
 use super::story::Story;
 use super::world::{World, Wrong};
 use crate::core::decide::{Outlook, Step};
+use crate::core::gates::Gate;
 use crate::core::job::RefusalCause;
 use crate::core::memory::Stuck;
 use crate::core::policy::{ForcePush, OnFailure, OnKernelChange, Operation};
@@ -104,6 +105,8 @@ impl World {
                     self.stir();
                 }
                 Some(Help::Retry) => self.retry(),
+                Some(Help::Resume) => self.resume(),
+                Some(Help::Confirm) => self.confirm(),
                 None if self.is_as_expected(&shown)? && self.is_published() => break,
                 None => continue,
             }
@@ -209,6 +212,11 @@ impl World {
 
     /// What a person would do now.
     fn needs_help(&self) -> Option<Help> {
+        match self.waits_for_a_person() {
+            Some(Gate::Suspended { .. }) => return Some(Help::Resume),
+            Some(Gate::Unconfirmed { .. } | Gate::Window { .. }) => return Some(Help::Confirm),
+            None => {}
+        }
         if matches!(self.outlook(), Some(Outlook::AwaitsBoot { .. })) {
             return Some(Help::Reboot);
         }
@@ -392,4 +400,6 @@ impl World {
 enum Help {
     Reboot,
     Retry,
+    Resume,
+    Confirm,
 }

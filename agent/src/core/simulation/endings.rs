@@ -83,6 +83,9 @@ impl World {
                 self.truth.deferred.remove(&order.candidate);
             }
             Some(Ending::RolledBack) => {
+                if order.asked.is_some() {
+                    self.truth.gave_up.insert(order.candidate.clone());
+                }
                 self.truth.deferred.remove(&order.candidate);
             }
             // One that only met a lock still awaits its first verification.

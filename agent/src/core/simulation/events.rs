@@ -73,6 +73,14 @@ impl World {
             Event::OldFails(times) => self.host.old_failures = times,
             Event::ProfileFails(times) => self.host.profile_failures = times,
             Event::Publishing(how, times) => self.faults.publishing = Some((how, times)),
+            Event::Suspend(millis) => self.suspend(millis),
+            Event::Resume => self.resume(),
+            Event::Confirm => self.confirm(),
+            Event::RollBack => self.roll_back(),
+            Event::Closed(for_) => {
+                self.host.closed_until = self.t + for_;
+                self.host.closed_at = self.t;
+            }
             Event::Rest => self.resting = true,
         }
         if let Some(release) = self.forge.release {
@@ -160,6 +168,7 @@ impl World {
         self.forgive();
         self.truth.tested = None;
         self.truth.allowed = None;
+        self.forget_what_was_said(None);
         let jobs = &self.host.jobs;
         self.truth.deployments.retain(|id, ending| {
             ending.is_none()
@@ -193,6 +202,7 @@ impl World {
             *ending = None;
             jobs.keys().any(|job| job.deployment == *id)
         });
+        self.forget_what_was_said(Some(&copy));
         self.host.journal = Some(copy);
         self.truth.published = None;
     }

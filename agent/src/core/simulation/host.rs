@@ -45,6 +45,9 @@ pub(super) struct Host {
     pub(super) booted_once: Option<StorePath>,
     /// Somebody is against a reboot until then.
     pub(super) against_until: u64,
+    /// No window is open until then, since then.
+    pub(super) closed_until: u64,
+    pub(super) closed_at: u64,
     /// So many ways back will fail.
     pub(super) old_failures: u32,
     /// So many writes of a profile will fail.

@@ -11,6 +11,7 @@ mod effects;
 mod endings;
 mod events;
 mod forge;
+mod gates;
 mod host;
 mod jobs;
 mod properties;

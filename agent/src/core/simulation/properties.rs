@@ -63,11 +63,16 @@ impl World {
                             && self.host.running.as_ref() == Some(&unproven.system)
                     });
                 let restores = switch.how == How::Restore;
-                if restores {
+                if restores && switch.asked.is_some() {
+                    self.check_way_back(switch)?;
+                    self.blame_order(switch);
+                } else if restores {
                     self.check_restore(switch)?;
+                    self.blame_order(switch);
                 }
                 if !awaited && !unproven && !restores {
                     self.check_allowed(&switch.order, noted)?;
+                    self.check_gates(switch)?;
                 }
                 let other = self.host.jobs.iter().find(|(id, dir)| {
                     id.kind == Kind::Switch && (dir.process.is_some() || !dir.task.has_outcome())
@@ -106,6 +111,7 @@ impl World {
             | Step::LookAgainstReboot
             | Step::Reboot { .. }
             | Step::WriteVerdict { .. }
+            | Step::AskToConfirm { .. }
             | Step::GiveUp { .. } => {}
         }
         if noted.history.len() > 50 || noted.systems.len() > 32 || noted.troubles.len() > 32 {
@@ -115,15 +121,18 @@ impl World {
     }
 
     /// A default is given up only for what has shown that it boots.
-    fn check_restore(&mut self, switch: &SwitchOrder) -> Result<(), Wrong> {
+    fn check_restore(&self, switch: &SwitchOrder) -> Result<(), Wrong> {
         let given_up = self.truth.gave_up.contains(&switch.candidate)
             && (switch.once || self.host.profile_system() == Some(&switch.candidate));
         if !given_up || switch.old != self.host.booted {
             return Err("P1: a default is put back that was not given up".into());
         }
+        Ok(())
+    }
+
+    fn blame_order(&mut self, switch: &SwitchOrder) {
         let id = switch.order.deployment.clone();
         self.truth.failures.entry(switch.candidate.clone()).or_default().insert(id);
-        Ok(())
     }
 
     /// The agent reboots only into what may boot, and in the middle of nothing.

@@ -7,7 +7,7 @@ use super::forge::{Activation, Build, Change, Health};
 use super::story::{Event, Hand, Story};
 use super::world::JobPoint;
 use crate::core::policy::{
-    ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+    Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
 };
 
 const SECOND: u64 = 1_000;
@@ -21,6 +21,8 @@ fn policy() -> Policy {
         on_kernel_change: OnKernelChange::Switch,
         reboots: false,
         publish: None,
+        confirm: Confirm::No,
+        drift: Drift::Report,
         hostname: "joker".into(),
         machine_id: None,
         remotes: vec!["origin".into()],

@@ -8,7 +8,7 @@ use super::chance::Chance;
 use super::forge::{Activation, Build, Change, Health};
 use super::world::{AgentPoint, JobPoint};
 use crate::core::policy::{
-    ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+    Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
 };
 
 /// Everything that a course of events depends on.
@@ -62,6 +62,13 @@ pub(super) enum Event {
     OldFails(u32),
     ProfileFails(u32),
     Publishing(Publishes, u32),
+    /// For so long; 0: until told otherwise.
+    Suspend(u64),
+    Resume,
+    Confirm,
+    RollBack,
+    /// No window is open for so long.
+    Closed(u64),
     /// Faults stop until all is as it should be.
     Rest,
 }
@@ -167,6 +174,12 @@ fn policy(chance: &mut Chance) -> Policy {
         on_kernel_change: chance.pick(&[OnKernelChange::Switch, OnKernelChange::Boot]),
         reboots: chance.one_in(3),
         publish: (!chance.one_in(3)).then(|| "https://cache/fort".into()),
+        confirm: match chance.below(8) {
+            0 => Confirm::Manual,
+            1 => Confirm::After(seconds(chance.pick(&[1, 60, 600]))),
+            _ => Confirm::No,
+        },
+        drift: if chance.one_in(4) { Drift::Revert } else { Drift::Report },
     }
 }
 
@@ -238,7 +251,12 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         Publishes::Deaf,
         Publishes::Deaf,
     ]);
-    match chance.below(35) {
+    match chance.below(40) {
+        35 => Event::Suspend(chance.pick(&[0, 0, 30_000, 600_000])),
+        36 => Event::Resume,
+        37 => Event::Confirm,
+        38 => Event::RollBack,
+        39 => Event::Closed(chance.between(1_000, 600_000)),
         0 => Event::ForcePush(chance.between(1, 3), change(chance, policy)),
         1 => Event::Rewind(chance.between(1, 2)),
         2 => Event::DeleteRelease,

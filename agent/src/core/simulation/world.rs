@@ -78,6 +78,8 @@ pub(super) struct Truth {
     pub(super) finished: BTreeSet<Commit>,
     /// The system that was last published, if the agent can know.
     pub(super) published: Option<StorePath>,
+    /// What people have said.
+    pub(super) said: super::gates::Said,
     pub(super) saves: u64,
     pub(super) steps: u64,
 }

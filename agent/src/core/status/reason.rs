@@ -2,8 +2,9 @@
 
 use super::{Held, State, Viewer};
 use crate::core::decide::{Outlook, Step};
+use crate::core::gates::Gate;
 use crate::core::guardian::{Phase, RUNGS};
-use crate::core::job::{Kind, Target};
+use crate::core::job::{Kind, SwitchOrder, Target};
 use crate::core::memory::Subject;
 use crate::core::seen::Work;
 use crate::core::types::StorePath;
@@ -76,6 +77,23 @@ impl Viewer<'_> {
                     None => format!("{commit} is the default, but {why}"),
                 }
             }
+            Outlook::Gated(Gate::Suspended { reason, .. }) if reason.is_empty() => {
+                format!("{commit} is ready, but deployments are suspended{}", self.still_running())
+            }
+            Outlook::Gated(Gate::Suspended { reason, .. }) => format!(
+                "{commit} is ready, but deployments are suspended{}: {}",
+                self.still_running(),
+                first_line(reason)
+            ),
+            Outlook::Gated(Gate::Unconfirmed { .. }) => {
+                format!("{commit} is ready and waits to be confirmed{}", self.still_running())
+            }
+            Outlook::Gated(Gate::Window { opens: Some(_) }) => {
+                format!("{commit} is ready and waits for a window{}", self.still_running())
+            }
+            Outlook::Gated(Gate::Window { opens: None }) => {
+                format!("{commit} is ready, and no window ever opens{}", self.still_running())
+            }
             Outlook::AwaitsRemote => {
                 format!("{commit} is ready; no remote answers, so it could not be verified")
             }
@@ -84,7 +102,12 @@ impl Viewer<'_> {
                 let switch =
                     if let Step::StartSwitch(switch) = &**step { Some(switch) } else { None };
                 let next = switch.map_or(commit, |switch| switch.order.target.commit.short());
-                format!("{next} is next")
+                match switch {
+                    Some(SwitchOrder { asked: Some(_), .. }) => {
+                        format!("a person wants the system before that of {next} back")
+                    }
+                    Some(_) | None => format!("{next} is next"),
+                }
             }
             Outlook::InSync => match (self.undone(), state) {
                 (Some(head), State::Waiting) => format!(
@@ -98,6 +121,9 @@ impl Viewer<'_> {
                 ),
                 (_, State::Unreachable) => {
                     format!("{commit} runs; {}", self.unreachable_reason())
+                }
+                (_, _) if self.memory.gates.suspended.is_some() => {
+                    format!("{commit} runs and was verified; deployments are suspended")
                 }
                 (_, _) => format!("{commit} runs and was verified"),
             },

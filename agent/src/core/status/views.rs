@@ -3,9 +3,11 @@
 use serde_json::json;
 
 use super::{
-    BootView, DeploymentView, Desired, Next, QuarantineView, RemoteView, RunningView, Viewer,
+    BootView, DeploymentView, Desired, GateView, Next, QuarantineView, RemoteView, RunningView,
+    SuspendedView, Viewer,
 };
 use crate::core::decide::{Outlook, Step};
+use crate::core::gates::Gate;
 use crate::core::guardian::Phase;
 use crate::core::memory::{Subject, Trouble};
 use crate::core::seen::Work;
@@ -37,6 +39,10 @@ impl Viewer<'_> {
                 let action = if realises { "realise" } else { "activate" };
                 (action, self.now.wall)
             }
+            Outlook::Gated(Gate::Suspended { until: Some(at), .. }) => ("resume", *at),
+            Outlook::Gated(
+                Gate::Unconfirmed { until: Some(at) } | Gate::Window { opens: Some(at) },
+            ) => ("activate", *at),
             Outlook::Refused { again, .. } => ("preflight", wall(*again)),
             Outlook::Preflight(_) => ("activate", self.now.wall),
             Outlook::Experiment(_) => ("look", self.now.wall),
@@ -49,6 +55,7 @@ impl Viewer<'_> {
             | Outlook::InSync
             | Outlook::Drift
             | Outlook::AwaitsBoot { .. }
+            | Outlook::Gated(_)
             | Outlook::AwaitsRemote => {
                 let polling = self.seen.remotes.iter().any(|remote| remote.busy);
                 match self.decision.next_poll {
@@ -109,6 +116,7 @@ impl Viewer<'_> {
             | Outlook::Stuck(_)
             | Outlook::InSync
             | Outlook::Drift
+            | Outlook::Gated(_)
             | Outlook::AwaitsRemote
             | Outlook::Experiment(_)
             | Outlook::Preflight(_)
@@ -122,6 +130,26 @@ impl Viewer<'_> {
             reboot_required: why.is_some(),
             why,
         }
+    }
+
+    pub(super) fn suspended(&self) -> Option<SuspendedView> {
+        let suspended = self.memory.gates.suspended.as_ref()?;
+        Some(SuspendedView {
+            reason: suspended.reason.clone(),
+            since: suspended.since,
+            until: suspended.until(self.seen, self.now),
+        })
+    }
+
+    pub(super) fn gate(&self) -> Option<GateView> {
+        let Outlook::Gated(gate) = &self.decision.outlook else { return None };
+        let commit = self.memory.target.as_ref()?.commit;
+        Some(GateView {
+            kind: gate.as_str().into(),
+            commit,
+            until: gate.opens(),
+            lift: gate.lift(commit),
+        })
     }
 
     pub(super) fn deployment(&self) -> Option<DeploymentView> {

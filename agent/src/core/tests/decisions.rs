@@ -199,6 +199,7 @@ fn step_words(step: &Step) -> String {
         Step::Reboot { .. } => "reboot".into(),
         Step::WriteVerdict { verdict, .. } => format!("verdict {}", verdict.good),
         Step::Settle { .. } => "settle".into(),
+        Step::AskToConfirm { .. } => "ask to confirm".into(),
         Step::GiveUp { .. } => "give up".into(),
     }
 }

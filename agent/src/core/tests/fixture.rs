@@ -12,7 +12,7 @@ use crate::core::job::{
 };
 use crate::core::memory::{Accepted, KnownSystem, Memory};
 use crate::core::policy::{
-    ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+    Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
 };
 use crate::core::record::{fold, note};
 use crate::core::seen::{
@@ -50,6 +50,8 @@ pub(super) fn policy() -> Policy {
         on_kernel_change: OnKernelChange::Switch,
         reboots: false,
         publish: None,
+        confirm: Confirm::No,
+        drift: Drift::Report,
         hostname: "joker".into(),
         machine_id: None,
         remotes: vec!["origin".into(), "mirror".into()],
@@ -129,6 +131,7 @@ impl Scene {
                 disarming: false,
                 against: None,
                 rebooting: false,
+                deploy_window: Window::ALWAYS,
                 reboot_window: Window::ALWAYS,
                 luck: Luck(0),
             },
@@ -254,6 +257,7 @@ impl Scene {
             reboot_if_stuck: false,
             default_instead: None,
             once: false,
+            asked: None,
         }
     }
 

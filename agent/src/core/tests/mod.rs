@@ -4,6 +4,7 @@
 mod boots;
 mod decisions;
 mod fixture;
+mod gates;
 mod hands;
 mod ladder;
 mod looks;

@@ -8,7 +8,7 @@ use crate::core::policy::Operation;
 use crate::core::request::{Prefix, Request, answer};
 use crate::core::seen::Relation;
 
-fn ask(scene: &mut Scene, request: &Request) -> Result<String, String> {
+pub(super) fn ask(scene: &mut Scene, request: &Request) -> Result<String, String> {
     let answered = answer(request, &scene.policy, &scene.memory, &scene.seen, scene.now);
     answered.map(|(memory, said)| {
         scene.memory = memory;

@@ -1,0 +1,51 @@
+//! What a person has a say in: whether a system that is ready is activated, and
+//! going back to an earlier one.
+
+use super::*;
+
+impl Decider<'_> {
+    /// Something is in the way of activating. Whether the system may be activated
+    /// at all is found out all the same: whoever opens the gate is to know.
+    pub(super) fn gated(
+        &self,
+        gate: Gate,
+        target: &Target,
+        system: &StorePath,
+        how: How,
+    ) -> Outlook {
+        if how != How::Verify
+            && let Some(preflight) = self.before_activation(target, system, Duration::MAX)
+        {
+            return preflight;
+        }
+        let commit = target.commit;
+        match gate {
+            Gate::Unconfirmed { .. } if self.memory.gates.lacks_pending(commit, self.seen) => {
+                self.due(Step::AskToConfirm { commit })
+            }
+            Gate::Unconfirmed { .. } | Gate::Suspended { .. } | Gate::Window { .. } => {
+                Outlook::Gated(gate)
+            }
+        }
+    }
+
+    /// A person wants an earlier system back: put there as if a deployment had
+    /// failed, whatever the checks would say of it, and whatever gate is closed.
+    pub(super) fn going_back(&self) -> Option<Outlook> {
+        let back = self.memory.gates.back.as_ref()?;
+        let target = self.memory.target.as_ref()?;
+        if self.other_job_lives() {
+            return Some(Outlook::Clearing);
+        }
+        let commit = self.memory.commit_of(&back.left).unwrap_or(target.commit);
+        let boots = self.seen.profile.as_ref().is_some_and(|named| named.system == back.left);
+        let operation = if boots { Operation::Switch } else { Operation::Test };
+        let target = Target { commit, operation, ..target.clone() };
+        let order = self.order(self.fresh_id(commit, 1), &target, 1, self.now.wall);
+        let mut step = self.switch(order, &back.left, How::Restore, Some(back.to.clone()));
+        if let Step::StartSwitch(switch) = &mut step {
+            switch.asked = Some(back.reason.clone());
+        }
+        Some(self.due(step))
+    }
+}
