@@ -132,6 +132,12 @@ impl Played {
                         Err(format!("{prefix} is not waiting to be accepted; no head is"))
                     }
                     Command::Ask(Request::Retry(_)) => Ok("tried again now".into()),
+                    Command::Ask(
+                        Request::Confirm(_)
+                        | Request::Suspend { .. }
+                        | Request::Resume
+                        | Request::Rollback { .. },
+                    ) => Ok("so be it".into()),
                 };
                 heard.push(command);
                 // Whoever asked may be gone.

@@ -456,6 +456,10 @@ fn fold_unproven(memory: &mut Memory, seen: &Seen) {
 
 /// Which system the commit describes, should the memory of it be lost.
 fn learn_order(memory: &mut Memory, order: &SwitchOrder) {
+    // What is left may have been put there by another hand, and be of no commit.
+    if order.how == How::Restore {
+        return;
+    }
     let (commit, recipe) = (order.order.target.commit, order.order.recipe.clone());
     if memory.system_of(commit, &recipe).is_none() {
         memory.learn_system(KnownSystem { commit, recipe, system: order.candidate.clone() });

@@ -8,7 +8,7 @@ use super::switching::Switch;
 use crate::core::decide::{Outlook, Step};
 use crate::core::gates::Gate;
 use crate::core::guardian::{Act, Phase};
-use crate::core::job::{Ending, How, SwitchOrder};
+use crate::core::job::{Ending, Generation, How, SwitchOrder};
 use crate::core::memory::{Stuck, Subject};
 use crate::core::policy::{Confirm, Drift, Operation};
 use crate::core::request::{Prefix, Request};
@@ -281,7 +281,7 @@ fn after_a_deployment() -> Scene {
     let mut scene = ready();
     let order = switch(&mut scene);
     scene.seen.running = Some(system(2));
-    scene.seen.profile = Some(crate::core::job::Generation { number: 2, system: system(2) });
+    scene.seen.profile = Some(Generation { number: 2, system: system(2) });
     scene.switched(order, Some(Ending::Good), false);
     assert_eq!(scene.decide().outlook, Outlook::InSync);
     scene
@@ -299,7 +299,7 @@ fn a_person_gets_the_system_before_back() {
     assert_eq!(order.order.target.commit, commit(2));
 
     scene.seen.running = Some(system(1));
-    scene.seen.profile = Some(crate::core::job::Generation { number: 1, system: system(1) });
+    scene.seen.profile = Some(Generation { number: 1, system: system(1) });
     scene.switched(order, Some(Ending::RolledBack), true);
     scene.fold();
     assert_eq!(scene.memory.gates.back, None);
@@ -388,7 +388,7 @@ fn drift_is_left_alone_or_reverted() {
     // Or only what boots.
     let mut scene = Scene::at_rest();
     scene.policy.drift = Drift::Revert;
-    scene.seen.profile = Some(crate::core::job::Generation { number: 2, system: system(7) });
+    scene.seen.profile = Some(Generation { number: 2, system: system(7) });
     scene.seen.rooting = false;
     let order = switch(&mut scene);
     assert_eq!((order.candidate, order.how), (system(1), How::Verify));
@@ -403,4 +403,20 @@ fn drift_is_not_reverted_while_suspended() {
     ask(&mut scene, &suspend(None)).unwrap();
     assert!(matches!(gate(&scene), Gate::Suspended { .. }));
     assert!(scene.status().running.drift);
+}
+
+#[test]
+fn what_is_left_is_not_taken_for_the_system_of_a_commit() {
+    // Another hand made it the default, and a reboot made it what runs.
+    let mut scene = ready();
+    scene.memory.systems.clear();
+    scene.seen.running = Some(system(7));
+    scene.seen.profile = Some(Generation { number: 7, system: system(7) });
+    scene.memory.put = Some(system(7));
+    ask(&mut scene, &rollback()).unwrap();
+    let order = switch(&mut scene);
+    assert_eq!((&order.candidate, &order.old), (&system(7), &Some(system(1))));
+    scene.seen.running = Some(system(1));
+    scene.switched(order, Some(Ending::RolledBack), true);
+    assert_eq!(scene.memory.system_of(commit(2), &scene.policy.recipe), None);
 }
