@@ -30,6 +30,7 @@ pub mod preflight;
 pub mod publish;
 pub mod store;
 pub mod substitute;
+pub mod switch_lock;
 pub mod systemd;
 pub mod token;
 pub mod transport;

@@ -79,6 +79,9 @@ pub struct Progress {
     /// The time that finished stages took.
     #[serde(default)]
     pub stages: Stages,
+    /// Who holds the lock that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
 }
 
 impl Progress {
@@ -91,6 +94,7 @@ impl Progress {
             default_touched,
             deferred,
             stages: Stages::default(),
+            lock: None,
         }
     }
 }
@@ -113,6 +117,8 @@ pub struct Sight {
     pub own: bool,
     /// What came of this process's last action in this phase.
     pub last: Option<Done>,
+    /// Who holds the lock of `switch-to-configuration`, where that was refused.
+    pub lock: Option<String>,
 }
 
 /// What came of an action.
@@ -182,7 +188,7 @@ pub enum Act {
 }
 
 /// `switch-to-configuration`: another one holds the lock.
-const LOCKED: i32 = 11;
+pub const LOCKED: i32 = 11;
 /// `switch-to-configuration`: needs a reboot, nothing was activated.
 const NEEDS_REBOOT: i32 = 100;
 /// The rungs of the way back: `switch-to-configuration`; the same with D-Bus and
@@ -191,6 +197,8 @@ const NEEDS_REBOOT: i32 = 100;
 pub const RUNGS: u32 = 3;
 /// Pause before asking for the lock again.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
+/// What is said of it.
+const HELD: &str = "another switch holds the lock";
 
 /// The guardian's next act.
 pub fn act(order: &SwitchOrder, progress: &Progress, sight: &Sight, now: Mono) -> Act {
@@ -245,7 +253,7 @@ impl Guardian<'_> {
                 let phase = Phase::PuttingBack { cause, ending, activated, tries, error };
                 let (since, stages) = (self.now, self.stages_until_now());
                 let (default_touched, deferred) = (true, false);
-                Act::Note(Progress { phase, since, default_touched, deferred, stages })
+                Act::Note(Progress { phase, since, default_touched, deferred, stages, lock: None })
             }
         }
     }
@@ -272,10 +280,14 @@ impl Guardian<'_> {
                 self.refused("switch-to-configuration refused (exit code 1)")
             }
             Done::Exit(LOCKED) if self.now.since(since) < self.order.activation_timeout => {
-                Act::Pause(LOCK_PAUSE)
+                self.wait_for_the_lock()
             }
             Done::Exit(LOCKED) => {
-                self.finish(Ending::Failed, "another switch holds the lock (exit code 11)", false)
+                let cause = match &self.sight.lock {
+                    Some(holder) => format!("{HELD} (exit code 11): {holder}"),
+                    None => format!("{HELD} (exit code 11)"),
+                };
+                self.finish(Ending::Failed, &cause, false)
             }
             // Whoever held the lock may have put something else there.
             Done::Waited => self.other_hand().unwrap_or(Act::Activate),
@@ -297,6 +309,15 @@ impl Guardian<'_> {
                 self.put_back("lost its way while activating", Ending::Interrupted)
             }
         }
+    }
+
+    /// Who holds it is written down, and after a pause it is asked for again.
+    fn wait_for_the_lock(&self) -> Act {
+        if self.sight.lock.is_some() && self.progress.lock != self.sight.lock {
+            let lock = self.sight.lock.clone();
+            return Act::Note(Progress { lock, ..self.progress.clone() });
+        }
+        Act::Pause(LOCK_PAUSE)
     }
 
     fn activated(&self, at: Mono) -> Act {
@@ -522,7 +543,7 @@ impl Guardian<'_> {
             Some(Done::Waited) | None if by_hand => Act::ReviveOld(old.clone()),
             Some(Done::Waited) | None if bus => Act::RestartBus,
             Some(Done::Waited | Done::Bus) | None => Act::ActivateOld(old.clone()),
-            Some(Done::Exit(LOCKED)) if !by_hand => Act::Pause(LOCK_PAUSE),
+            Some(Done::Exit(LOCKED)) if !by_hand => self.wait_for_the_lock(),
             // Done, or done with errors. With any other code it was refused or
             // broken off, and what runs says nothing about the units: it may
             // have been named by current-system all along.
@@ -622,6 +643,7 @@ impl Guardian<'_> {
             default_touched,
             deferred,
             stages: self.stages_until_now(),
+            lock: None,
         })
     }
 

@@ -15,14 +15,14 @@ use super::handover;
 use super::spec::SwitchSpec;
 use super::way_back::{self, BASELINE};
 use crate::command::{Command, End};
-use crate::core::guardian::{Act, Done, Phase, Progress, Sight, act};
+use crate::core::guardian::{Act, Done, LOCKED, Phase, Progress, Sight, act};
 use crate::core::job::{Generation, Verdict};
 use crate::core::types::{Mono, StorePath};
 use crate::crash::{self, Place};
 use crate::files::Durability;
 use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
-use crate::{boot_loader, clock};
+use crate::{boot_loader, clock, switch_lock};
 
 /// Limit of one `switch-to-configuration` on the way back: it may have to wait
 /// for more than the way forward.
@@ -87,6 +87,7 @@ struct Guardian {
     progress: Progress,
     own: bool,
     last: Option<Done>,
+    lock: Option<String>,
     watch: Option<Watch>,
 }
 
@@ -97,7 +98,7 @@ impl Guardian {
         let progress = dir.read("progress.json").context("cannot read the progress")?;
         let progress = progress.unwrap_or_else(|| Progress::ready(clock::mono()));
         let watch = Watch::new().and_then(|watch| watch.add(dir.path()).map(|()| watch)).ok();
-        Ok(Self { dir, spec, progress, own: false, last: None, watch })
+        Ok(Self { dir, spec, progress, own: false, last: None, lock: None, watch })
     }
 
     async fn work(&mut self) -> anyhow::Result<()> {
@@ -174,6 +175,10 @@ impl Guardian {
                     Some(self.switch(&old, "boot", &unchecked, BOOT_LIMIT).await)
                 }
             };
+            self.lock = match self.last {
+                Some(Done::Exit(LOCKED)) => self.lock_holder().await,
+                _ => None,
+            };
         }
     }
 
@@ -190,7 +195,18 @@ impl Guardian {
             verdict,
             own: self.own,
             last: self.last.clone(),
+            lock: self.lock.clone(),
         })
+    }
+
+    /// Who holds the lock, and whether his unit is one that is thought to be over.
+    async fn lock_holder(&self) -> Option<String> {
+        let holder = switch_lock::holder(&self.spec.host.machine.root)?;
+        let over = match &holder.unit {
+            Some(unit) if self.spec.order.units => way_back::is_over(unit).await,
+            Some(_) | None => false,
+        };
+        Some(if over { format!("{holder}, which is over") } else { holder.to_string() })
     }
 
     async fn await_verdict(&mut self, until: Mono) {
@@ -235,7 +251,11 @@ impl Guardian {
         done
     }
 
+    /// What ran under a system that a person leaves is no measure for another.
     fn baseline(&self) -> Option<Baseline> {
+        if self.spec.order.asked.is_some() {
+            return None;
+        }
         self.dir.read(BASELINE).ok().flatten()
     }
 

@@ -66,6 +66,17 @@ pub(super) async fn start_units(baseline: Option<&Baseline>) -> Vec<String> {
     }
 }
 
+/// Whether a unit is not at work, as far as systemd knows: what is left of it
+/// was forgotten.
+pub(super) async fn is_over(unit: &str) -> bool {
+    let Some(systemd) = connect().await else { return false };
+    match systemd.units().await {
+        // systemd forgets a unit that is not active.
+        Ok(units) => units.get(unit).is_none_or(|state| !state.active()),
+        Err(_) => false,
+    }
+}
+
 /// Reboots: the boot loader still has the last good system.
 pub(super) async fn reboot() {
     let Some(systemd) = connect().await else { return };

@@ -370,7 +370,7 @@ impl World {
 
     /// Nothing is written while nothing happens.
     fn check_idle(&mut self) -> Result<(), Wrong> {
-        if matches!(self.outlook(), Some(Outlook::BackingOff(_))) {
+        if matches!(self.outlook(), Some(Outlook::BackingOff(_) | Outlook::Gated(_))) {
             return Ok(());
         }
         let saves = self.truth.saves;

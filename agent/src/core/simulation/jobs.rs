@@ -148,7 +148,7 @@ impl World {
         };
         let (own, last, verdict) = (process.own, process.last.clone(), verdict.clone());
         let booted = self.host.booted.clone();
-        let sight = Sight { boot_id, running, booted, profile, verdict, own, last };
+        let sight = Sight { boot_id, running, booted, profile, verdict, own, last, lock: None };
         let progress = progress.clone();
         let next = act(order, &progress, &sight, mono);
         if let Some((_, after)) = &mut self.faults.guardian {

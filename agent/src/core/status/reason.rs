@@ -30,7 +30,13 @@ impl Viewer<'_> {
                     None => format!("{commit} runs and is being checked"),
                 }
             }
-            Outlook::Switching { order, phase } => switching_reason(&order.order.target, phase),
+            Outlook::Switching { order, phase } => {
+                let reason = switching_reason(&order.order.target, phase);
+                match self.lock_holder() {
+                    Some(holder) => format!("{reason}; it waits for the lock of {holder}"),
+                    None => reason,
+                }
+            }
             Outlook::WrongMachine { .. } | Outlook::Refused { .. } | Outlook::Stuck(_) => {
                 "held".into()
             }
@@ -128,6 +134,17 @@ impl Viewer<'_> {
                 (_, _) => format!("{commit} runs and was verified"),
             },
         }
+    }
+
+    /// Who keeps a switch from going on.
+    fn lock_holder(&self) -> Option<&str> {
+        self.seen.jobs.iter().find_map(|job| match &job.work {
+            Work::Switch { progress: Some(progress), outcome: None, .. } => {
+                progress.lock.as_deref()
+            }
+            Work::Switch { .. } | Work::Realise { .. } => None,
+            Work::Publish { .. } | Work::Unreadable => None,
+        })
     }
 
     /// While the target does not run, what does is the first question.

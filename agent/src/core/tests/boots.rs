@@ -81,6 +81,7 @@ fn a_default_that_the_boot_loader_gave_up_is_put_back_and_quarantined() {
         verdict: None,
         own: true,
         last: None,
+        lock: None,
     };
     let Act::Note(noted) = act(&order, &progress, &sight, scene.now.mono) else { panic!() };
     assert!(noted.default_touched);

@@ -58,6 +58,7 @@ impl Switch {
             verdict: None,
             own: true,
             last: None,
+            lock: None,
         };
         Self { order, progress, sight }
     }
@@ -199,6 +200,20 @@ fn the_lock_of_another_switch_is_waited_for_no_longer_than_an_activation_may_tak
     let late = act(&switch.order, &switch.progress, &switch.sight, at(900));
     let Act::Finish(outcome) = late else { panic!("it still waits") };
     assert_eq!((outcome.ending, outcome.counts), (Some(Ending::Failed), false));
+}
+
+#[test]
+fn who_holds_the_lock_is_written_down_once_and_said_at_the_end() {
+    let mut switch = Switch::activating().last(Done::Exit(11));
+    switch.sight.lock = Some("process 7 (sleep) of x.service".into());
+    let Act::Note(progress) = switch.act() else { panic!("{:?}", switch.act()) };
+    assert_eq!((&progress.lock, &progress.phase), (&switch.sight.lock, &switch.progress.phase));
+    switch.progress = progress;
+    assert!(matches!(switch.act(), Act::Pause(_)));
+    let late = act(&switch.order, &switch.progress, &switch.sight, at(900));
+    let Act::Finish(outcome) = late else { panic!("it still waits") };
+    let cause = "another switch holds the lock (exit code 11): process 7 (sleep) of x.service";
+    assert_eq!(outcome.cause.as_deref(), Some(cause));
 }
 
 #[test]
