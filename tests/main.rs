@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 mod attic;
+mod bus;
 mod deploy;
 mod face;
 mod fixture;

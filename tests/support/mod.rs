@@ -1,6 +1,7 @@
 //! Real parts for the tests, and the demo, to work on.
 
 pub(crate) mod attic;
+pub(crate) mod bus;
 pub(crate) mod counted;
 pub(crate) mod firmware;
 pub(crate) mod forge;

@@ -186,8 +186,7 @@ impl Rig {
             .args(arguments)
             .env_clear()
             .env("PATH", self.search_path())
-            // The machine's own agent, if it has one, is not meant.
-            .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.settings.bus)
             .env("FORT_AGENT_LOG", &self.settings.log);
         command
     }

@@ -3,7 +3,9 @@
 //! The object (`object.rs`) knows the loop and no transport; whether a caller
 //! may do something is asked of [`Callers`]. It is served peer to peer on a
 //! socket of our own (`server.rs`), which only root reaches and which works
-//! without any message bus, and on the system bus (`system.rs`). Nothing here decides: it passes on and renders.
+//! without any message bus, and on the system bus (`system.rs`), where polkit
+//! says who else may manage the agent. Nothing here decides: it passes on and
+//! renders.
 //!
 //! The format is in the D-Bus specification; peer to peer means that there is
 //! neither `Hello` nor a destination, right after the SASL handshake
@@ -12,6 +14,8 @@
 mod client;
 mod handshake;
 mod object;
+mod polkit;
+mod public;
 mod server;
 mod socket;
 mod system;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use zbus::Connection;
-use zbus::message::Header;
+use zbus::message::{Flags, Header};
 use zbus::object_server::SignalEmitter;
 
+use super::polkit::{self, ACTION, Answer};
 use crate::control::{Command, Control, Shown, Told};
 use crate::core::request::{Prefix, Request};
 use crate::core::types::Commit;
@@ -38,6 +39,8 @@ pub enum Failure {
     NotReady(String),
     /// The loop did not take the command, or did not answer.
     Stuck(String),
+    /// Too much is asked at the same time.
+    Busy(String),
 }
 
 /// Who is on the other side, and may do what.
@@ -56,16 +59,40 @@ impl Callers {
             Self::Root => Ok(()),
             Self::OnTheBus => match uid_of(header, connection).await {
                 Some(0) => Ok(()),
-                Some(uid) => {
-                    Err(Failure::NotAuthorised(format!("only root may do this, not user {uid}")))
-                }
+                Some(uid) => by_polkit(uid, header, connection).await,
                 None => Err(Failure::NotAuthorised("the caller is not known to the bus".into())),
             },
         }
     }
 }
 
-async fn uid_of(header: &Header<'_>, connection: &Connection) -> Option<u32> {
+/// Whether polkit lets a user.
+async fn by_polkit(uid: u32, header: &Header<'_>, connection: &Connection) -> Result<(), Failure> {
+    let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    let sender = header.sender().map(ToString::to_string).unwrap_or_default();
+    tracing::debug!(uid, interactive, "asking polkit");
+    let why = match polkit::may_manage(connection, &sender, interactive).await {
+        Answer::Yes => {
+            let called = header.member().map(tracing::field::display);
+            tracing::info!(uid, called, "polkit lets the caller");
+            return Ok(());
+        }
+        Answer::No => format!("polkit does not let user {uid} do this ({ACTION})"),
+        Answer::Challenge => {
+            format!("polkit lets user {uid} do this ({ACTION}) only after authentication")
+        }
+        Answer::Absent => {
+            format!("only root may do this, not user {uid}: there is no polkit to ask")
+        }
+        Answer::Unknown(why) => {
+            format!("only root may do this, not user {uid}: polkit cannot tell ({why})")
+        }
+    };
+    Err(Failure::NotAuthorised(why))
+}
+
+/// Who calls, as the bus knows it.
+pub(super) async fn uid_of(header: &Header<'_>, connection: &Connection) -> Option<u32> {
     let sender = header.sender()?.to_owned();
     let ask = async {
         let bus = zbus::fdo::DBusProxy::new(connection).await.ok()?;

@@ -1,4 +1,5 @@
-//! The agent on the system bus: everybody may look, root may manage.
+//! The agent on the system bus: everybody may look, root may manage, and so may
+//! whom polkit lets.
 //!
 //! There may be no bus, and one that is there may be restarted by a switch:
 //! it is tried again for as long as the agent runs, and said once.
@@ -12,6 +13,7 @@ use zbus::fdo::RequestNameFlags;
 use zbus::object_server::SignalEmitter;
 
 use super::object::{Agent, Announcer, Callers};
+use super::public::Public;
 use super::{NAME, PATH};
 use crate::control::Control;
 
@@ -60,8 +62,8 @@ async fn serve_for_ever(control: Control) {
 async fn connect(control: &Control) -> zbus::Result<(zbus::Connection, Agent)> {
     let agent = Agent::new(control.clone(), Callers::OnTheBus);
     let connected = async {
-        let connection =
-            zbus::connection::Builder::system().serve_at(PATH, agent.clone()).build().await?;
+        let public = Public::new(agent.clone());
+        let connection = zbus::connection::Builder::system().serve_at(PATH, public).build().await?;
         // The object is there before the name is: the first call finds it.
         connection.request_name_with_flags(NAME, RequestNameFlags::DO_NOT_QUEUE).await?;
         Ok((connection, agent))

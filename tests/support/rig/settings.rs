@@ -23,6 +23,9 @@ pub(crate) struct Settings {
     /// What is logged, as `FORT_AGENT_LOG` has it.
     pub(crate) log: String,
     pub(crate) activation: String,
+    /// The system bus. None, usually: the machine's own agent, if it has one,
+    /// is not meant.
+    pub(crate) bus: String,
     /// Of the remotes, when they are not the usual one.
     pub(crate) remotes: Option<String>,
 }
@@ -40,6 +43,7 @@ impl Default for Settings {
             retry: "first = \"1s\"\nmax = \"4s\"\n".into(),
             log: "debug,hyper=info,rustls=info,reqwest=info".into(),
             activation: String::new(),
+            bus: "unix:path=/nonexistent".into(),
             remotes: None,
         }
     }

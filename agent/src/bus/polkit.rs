@@ -1,0 +1,86 @@
+//! Asks polkit whether a caller on the system bus may manage the agent.
+//!
+//! polkit asks the bus who the caller is, so nothing that he says of himself
+//! counts. Whatever goes wrong here means no. The interface is that of
+//! `org.freedesktop.PolicyKit1.Authority`; the action is described in
+//! `agent/share/polkit-1`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use zbus::{Connection, Variant, fdo};
+
+/// What may be granted.
+pub(super) const ACTION: &str = "network.gisi.fort.agent1.manage";
+
+const NAME: &str = "org.freedesktop.PolicyKit1";
+const PATH: &str = "/org/freedesktop/PolicyKit1/Authority";
+const INTERFACE: &str = "org.freedesktop.PolicyKit1.Authority";
+
+/// For an answer out of hand.
+const ANSWER: Duration = Duration::from_secs(5);
+/// For one that a person is asked for: his password, say.
+const PERSON: Duration = Duration::from_secs(120);
+/// `AllowUserInteraction`.
+const ASK_A_PERSON: u32 = 1;
+
+/// What polkit says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// He may.
+    Yes,
+    /// He may not.
+    No,
+    /// He may once he has said who he is, for which nobody could be asked.
+    Challenge,
+    /// There is no polkit on this bus.
+    Absent,
+    /// It could not tell, for this reason.
+    Unknown(String),
+}
+
+/// Whether the caller of that unique name may manage the agent. `interactive`:
+/// whether he is willing to wait until a person was asked.
+pub(super) async fn may_manage(connection: &Connection, sender: &str, interactive: bool) -> Answer {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let cancellation = format!("fort-agent-{}", ASKED.fetch_add(1, Ordering::Relaxed));
+    let subject = ("system-bus-name", HashMap::from([("name", Variant::from(sender))]));
+    let details = HashMap::<&str, &str>::new();
+    let (flags, limit) = if interactive { (ASK_A_PERSON, PERSON) } else { (0, ANSWER) };
+    let question = (subject, ACTION, details, flags, cancellation.as_str());
+    let asking =
+        connection.call_method(Some(NAME), PATH, Some(INTERFACE), "CheckAuthorization", &question);
+    let Ok(answered) = tokio::time::timeout(limit, asking).await else {
+        // Who asked waits for that no longer.
+        tokio::spawn(cancel(connection.clone(), cancellation.clone()));
+        return Answer::Unknown(format!("polkit does not answer within {} s", limit.as_secs()));
+    };
+    let reply = match answered {
+        Ok(reply) => reply,
+        Err(zbus::Error::FDO(error)) => {
+            let absent =
+                matches!(*error, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_));
+            return if absent { Answer::Absent } else { Answer::Unknown(error.to_string()) };
+        }
+        Err(zbus::Error::MethodError(name, text, _)) => {
+            return Answer::Unknown(text.unwrap_or_else(|| name.to_string()));
+        }
+        Err(error) => return Answer::Unknown(error.to_string()),
+    };
+    let body = reply.body();
+    match body.deserialize::<(bool, bool, HashMap<String, String>)>() {
+        Ok((true, _, _)) => Answer::Yes,
+        Ok((false, true, _)) => Answer::Challenge,
+        Ok((false, false, _)) => Answer::No,
+        Err(error) => Answer::Unknown(error.to_string()),
+    }
+}
+
+/// Takes the question back: whoever would be asked for it is not any more.
+async fn cancel(connection: Connection, cancellation: String) {
+    let cancel = "CancelCheckAuthorization";
+    let question = (cancellation.as_str(),);
+    let asking = connection.call_method(Some(NAME), PATH, Some(INTERFACE), cancel, &question);
+    let _ = tokio::time::timeout(ANSWER, asking).await;
+}
