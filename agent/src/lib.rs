@@ -3,6 +3,7 @@
 //! `core` decides and touches nothing; every other module knows one outside
 //! party and decides nothing. ARCHITECTURE.md tells how they hang together.
 
+pub mod announce;
 pub mod attic;
 pub mod boot_loader;
 pub mod bus;

@@ -29,6 +29,7 @@ pub(crate) fn entry(n: u8, verdict: Ending, cause: Option<&str>, ago: i64) -> En
         id: DeploymentId::new(before(ago + 34), commit(n), 1),
         commit: commit(n),
         system: Some(system(n)),
+        previous: None,
         operation: Operation::Switch,
         verdict,
         cause: cause.map(str::to_owned),

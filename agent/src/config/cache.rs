@@ -81,7 +81,7 @@ fn complete(s: &Section<'_>, cache: &Cache) {
 }
 
 /// Where the server is: all of its paths begin at the top.
-fn endpoint(value: &DeValue<'_>) -> Result<String, String> {
+pub(super) fn endpoint(value: &DeValue<'_>) -> Result<String, String> {
     let text = value::http_url(value)?;
     let url = Url::parse(&text).map_err(|e| format!("be a URL ({e})"))?;
     if !url.username().is_empty() {
@@ -94,7 +94,7 @@ fn endpoint(value: &DeValue<'_>) -> Result<String, String> {
 }
 
 /// Whether it is this very host, to which nothing is sent over a wire.
-fn is_local(endpoint: &str) -> bool {
+pub(super) fn is_local(endpoint: &str) -> bool {
     let Ok(url) = Url::parse(endpoint) else { return false };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())

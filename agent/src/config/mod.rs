@@ -21,6 +21,7 @@ use toml::de::DeTable;
 use crate::core::policy::{Confirm, Drift, OnKernelChange, OnRollbackFailure};
 use crate::windows::{TimeZone, Windows};
 
+mod announce;
 mod cache;
 mod document;
 pub mod duration;
@@ -32,6 +33,7 @@ mod unbuilt;
 mod value;
 mod wording;
 
+pub use announce::{Hooks, Report};
 pub use cache::Cache;
 pub use problem::{Problem, Problems};
 
@@ -74,6 +76,10 @@ pub struct Config {
     pub cache: Option<Cache>,
     /// Whether there is a listener for metrics.
     pub metrics: Metrics,
+    /// What is run when a deployment ends.
+    pub hooks: Hooks,
+    /// Where results are shown as commit statuses; without it nowhere.
+    pub report: Option<Report>,
 }
 
 /// One place the repository is served from.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::announce::{hooks, report};
 use super::cache::cache;
 use super::section::Section;
 use super::value::{self, absolute, count, duration, flag, positive, text};
@@ -44,6 +45,8 @@ pub(super) fn config(s: &Section<'_>, kernel_hostname: &str) -> Config {
         health: health(&s.section("health"), direct),
         cache: cache(s),
         metrics: metrics(&s.section("metrics")),
+        hooks: hooks(&s.section("hooks")),
+        report: report(s),
         hostname,
     }
 }

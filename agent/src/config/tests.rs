@@ -148,13 +148,8 @@ fn a_misspelt_operation_is_refused() {
 
 #[test]
 fn what_is_not_built_is_refused_and_not_ignored() {
-    let lines = [
-        "hooks.on_verdict = []",
-        "secrets.preflight = 'off'",
-        "report.forgejo = 'https://git.example.org'",
-        "branch.allowed_signers = '/x'",
-        "system.evaluate = 'never'",
-    ];
+    let lines =
+        ["secrets.preflight = 'off'", "branch.allowed_signers = '/x'", "system.evaluate = 'never'"];
     for line in lines {
         let message = wrong(line);
         assert!(message.contains("is not supported by this version"), "{line}: {message}");
@@ -173,6 +168,71 @@ fn a_value_that_never_was_one_is_not_called_unsupported() {
     ] {
         assert!(!wrong(line).contains("not supported"), "{line}");
     }
+}
+
+#[test]
+fn hooks_are_programs_by_absolute_paths() {
+    let hooks = |text: &str| good(&format!("{text}\n{LEAST}")).hooks;
+    assert_eq!(hooks("").on_verdict, Vec::<Vec<String>>::new());
+    let two = hooks("hooks.on_verdict = [['/a/notify', '--from', ''], ['/b']]\nhooks.timeout='5s'");
+    assert_eq!(two.on_verdict, [vec!["/a/notify", "--from", ""], vec!["/b"]]);
+    assert_eq!(two.timeout, Duration::from_secs(5));
+    for (value, must) in [
+        ("'/a'", "must be a list of lists of strings"),
+        ("['/a', 'b']", "must be a list of lists of strings"),
+        ("[['/a', 1]]", "must be a list of strings"),
+        ("[[]]", "must name a program"),
+        ("[['/a'], ['']]", "must name a program"),
+        ("[['notify']]", "must name each program by an absolute path"),
+        ("[['bin/notify']]", "absolute path"),
+    ] {
+        let message = wrong(&format!("hooks.on_verdict = {value}"));
+        assert!(message.starts_with("`hooks.on_verdict` "), "{message}");
+        assert!(message.contains(must) && message.lines().count() == 1, "{value}: {message}");
+    }
+    assert_eq!(wrong("hooks.timeout = '0s'"), "`hooks.timeout` must be longer than zero");
+    assert_eq!(
+        wrong("hooks.onverdict = []"),
+        "unknown key `hooks.onverdict`; did you mean `hooks.on_verdict`?"
+    );
+}
+
+#[test]
+fn a_report_needs_a_place_and_a_token() {
+    const REPORT: &str = "[report]\nforgejo = 'https://git.example.org/forge/'\n\
+        repository = 'infra/nixos'\ntoken_file = '/t'\n";
+    let report = |text: &str| parsed(&format!("{LEAST}{text}"));
+    let wrong = |text: &str| report(text).unwrap_err().to_string();
+    let whole = report(REPORT).unwrap().report.unwrap();
+    assert_eq!(whole.forgejo, "https://git.example.org/forge");
+    assert_eq!((whole.repository.as_str(), whole.ca_file), ("infra/nixos", None));
+    assert_eq!(good(LEAST).report, None);
+    assert_eq!(wrong("[report]").lines().count(), 3);
+    for key in ["forgejo", "repository", "token_file"] {
+        let message = wrong(&REPORT.replace(key, "#"));
+        assert!(message.contains(&format!("`report.{key}` is missing")), "{message}");
+    }
+    for (line, what) in [
+        ("forgejo = 'git.example.org'", "must be a URL"),
+        ("forgejo = 'https://me@git.example.org'", "not name a user"),
+        ("forgejo = 'https://git.example.org/?token=x'", "no `?`"),
+        ("forgejo = 'http://git.example.org'", "in clear"),
+        ("repository = 'nixos'", "owner and name"),
+        ("repository = 'infra/nixos/x'", "owner and name"),
+        ("repository = '../nixos'", "owner and name"),
+        ("repository = 'infra/nix?s'", "owner and name"),
+        ("token_file = 't'", "absolute"),
+        ("ca_file = 't'", "absolute"),
+        ("token = 'secret'", "unknown key `report.token`"),
+    ] {
+        let key = line.split(' ').next().unwrap();
+        let kept = REPORT.lines().filter(|l| l.split(' ').next() != Some(key));
+        let message = wrong(&format!("{}\n{line}\n", kept.collect::<Vec<_>>().join("\n")));
+        assert!(message.contains(what), "{line}: {message}");
+        assert!(!message.contains("secret"), "{message}");
+    }
+    let local = REPORT.replace("https://git.example.org/forge/", "http://[::1]:3000");
+    assert!(report(&local).is_ok());
 }
 
 const CACHE: &str = "[cache]\nendpoint = 'https://cache.example.org/'\nname = 'fort'\n\

@@ -5,7 +5,7 @@
 //! here, and reads the key in `sections.rs`.
 
 /// Keys, by their full name; that of a section stands for all of it.
-const KEYS: &[&str] = &["branch.allowed_signers", "hooks", "secrets", "report"];
+const KEYS: &[&str] = &["branch.allowed_signers", "secrets"];
 
 /// Values of keys that are supported otherwise.
 const VALUES: &[(&str, &[&str])] = &[("system.evaluate", &["never"])];

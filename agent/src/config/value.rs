@@ -306,6 +306,27 @@ pub(super) fn command(value: &DeValue<'_>) -> Read<Vec<String>> {
     }
 }
 
+/// Programs and their arguments, each by an absolute path.
+pub(super) fn programs(value: &DeValue<'_>) -> Read<Vec<Vec<String>>> {
+    let must = "a list of lists of strings: of each program its path, then its arguments";
+    let list = value.as_array().ok_or_else(|| instead(must, value))?;
+    let words = list.iter().map(|one| match one.get_ref() {
+        DeValue::Array(_) => command(one.get_ref()),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Table(_) => Err(format!("be {must}")),
+    });
+    let words = words.collect::<Read<Vec<_>>>()?;
+    let relative = |words: &&Vec<String>| words.first().is_none_or(|path| !path.starts_with('/'));
+    match words.iter().find(relative) {
+        Some(_) => Err("name each program by an absolute path".to_owned()),
+        None => Ok(words),
+    }
+}
+
 /// The hostname put where a text says `{hostname}`.
 pub(super) fn expanded(text: &str, hostname: &str) -> Read<String> {
     let mut expanded = String::new();

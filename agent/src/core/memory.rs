@@ -320,6 +320,9 @@ pub struct Entry {
     pub commit: Commit,
     /// Its system, if that was found.
     pub system: Option<StorePath>,
+    /// The system that ran before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<StorePath>,
     /// Its purpose.
     pub operation: Operation,
     /// How it ended.

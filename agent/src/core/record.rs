@@ -148,6 +148,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
                 id: id.clone(),
                 commit: target.commit,
                 system: Some(system.clone()),
+                previous: seen.running.clone(),
                 operation: target.operation,
                 verdict: Ending::Good,
                 cause: Some("the same system as before: nothing to activate".into()),
@@ -315,6 +316,7 @@ fn fold_switch(
         id: id.clone(),
         commit: target.commit,
         system: Some(order.candidate.clone()),
+        previous: order.old.clone(),
         operation: target.operation,
         verdict: ending,
         cause: outcome.cause.clone(),
@@ -667,10 +669,13 @@ fn learn_ended(
     cause: &str,
     now: Now,
 ) {
+    // None of those that end so was activated in this boot.
+    let previous = memory.running.as_ref().map(|running| running.system.clone());
     memory.learn_ending(Entry {
         id: deployment.id,
         commit: deployment.target.commit,
         system: deployment.system,
+        previous,
         operation: deployment.target.operation,
         verdict,
         cause: Some(cause.to_owned()),

@@ -34,7 +34,7 @@ impl Remote {
 }
 
 /// A client that trusts the certificates in a file and no others.
-pub(super) fn trusting(file: &Path) -> Result<rustls::ClientConfig, PollError> {
+pub(crate) fn trusting(file: &Path) -> Result<rustls::ClientConfig, PollError> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let trouble = |what: String| PollError::Setup(format!("ca_file {}: {what}", file.display()));
     let pem = small_file(file, CA_LIMIT).map_err(|e| trouble(e.to_string()))?;

@@ -29,6 +29,7 @@ mod ssh;
 mod ssh_words;
 
 pub use crate::core::seen::Relation;
+pub(crate) use access::trusting;
 pub use child::{FetchError, Reply, Request};
 pub use export::{ExportError, Exported, export};
 pub use failure::PollError;

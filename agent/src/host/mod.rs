@@ -42,7 +42,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::nix::{Nix, Settings};
 use crate::watch::Watch;
-use crate::{bus, clock, web};
+use crate::{announce, bus, clock, web};
 
 /// What came of a turn of the loop.
 enum Turn {
@@ -65,6 +65,8 @@ enum Event {
     /// What, and when that was begun.
     Disarmed(StorePath, Mono),
     JobEnded,
+    /// What could not be told is another by now.
+    Noted,
 }
 
 /// Steps in a row without a wait, after which something is wrong.
@@ -104,8 +106,14 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     let agent = std::env::current_exe().context("the agent's own program is not known")?;
     let (events, happened) = mpsc::unbounded_channel();
     let nix = find_nix(config)?;
+    let noted = events.clone();
     let host = Host::new(config, agent, nix, Watch::new()?, events)?;
     let (shown, control, told) = front_door();
+    let notes = announce::Notes::new(move || {
+        let _ = noted.send(Event::Noted);
+    });
+    announce::begin(config, &memory.history, &control.shown, &notes)
+        .context("cannot remember how far outsiders were told")?;
     let metrics = Arc::new(Metrics::new());
     let turned = Arc::new(AtomicU64::new(clock::mono().as_millis()));
     let (stop, stopped) = oneshot::channel::<()>();
@@ -136,6 +144,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         metrics,
         turned,
         trouble: None,
+        notes,
         said: None,
         happened,
         told,
@@ -183,6 +192,8 @@ struct Agent {
     turned: Arc<AtomicU64>,
     /// What the loop itself could not do.
     trouble: Option<String>,
+    /// What outsiders could not be told.
+    notes: announce::Notes,
     /// The status that was last written and logged.
     said: Option<Status>,
     happened: mpsc::UnboundedReceiver<Event>,
@@ -336,7 +347,7 @@ impl Agent {
             Event::Looked(found) => self.host.looked(found),
             Event::Against(against) => self.host.reboots.learn(against),
             Event::Disarmed(system, began) => self.host.reboots.learn_disarmed(system, began),
-            Event::JobEnded => {}
+            Event::JobEnded | Event::Noted => {}
         }
     }
 
@@ -363,6 +374,7 @@ impl Agent {
     fn show(&mut self, seen: &Seen, decision: &Decision, now: Now) {
         let mut status = status(&self.policy, &self.memory, seen, decision, &self.view, now);
         status.notes.extend(self.trouble.clone());
+        status.notes.extend(self.notes.all());
         self.publish(status);
     }
 

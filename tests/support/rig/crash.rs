@@ -64,6 +64,15 @@ impl Rig {
         }
     }
 
+    /// Waits until the agent has died by itself.
+    pub(crate) fn wait_dead(&mut self) {
+        let began = std::time::Instant::now();
+        while self.lives() {
+            assert!(began.elapsed() < super::LONG, "it lives on");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     pub(crate) fn lives(&mut self) -> bool {
         self.agent.as_mut().is_some_and(|agent| agent.try_wait().unwrap().is_none())
     }

@@ -1,0 +1,170 @@
+//! Commit statuses of a Forgejo or Gitea, over its HTTP API.
+//!
+//! `POST /api/v1/repos/OWNER/NAME/statuses/COMMIT`, as both serve it. The newest
+//! status of a context is what counts; older ones stay in the list. Nothing is
+//! redirected: the token would go along. A surprise: a commit that the server
+//! does not know is answered with 500.
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Client, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::failure::ReportFailed;
+use crate::config::Report;
+use crate::core::types::Commit;
+use crate::transport::{Broken, one_line};
+use crate::{git, token};
+
+/// For the name lookup, TCP and TLS together.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Of what is said of an error.
+const LARGEST_ERROR: usize = 16 << 10;
+
+/// The states that Forgejo and Gitea know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It is under way.
+    Pending,
+    /// It runs.
+    Success,
+    /// It does not work.
+    Failure,
+    /// Something came between; it is not the commit's fault.
+    Error,
+    /// It was never tried to the end.
+    Warning,
+}
+
+/// What is shown beside a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CommitStatus {
+    /// In one word.
+    pub state: State,
+    /// In a few.
+    pub description: String,
+    /// Whose it is: each has one status per commit.
+    pub context: String,
+}
+
+/// One repository of a Forgejo.
+#[derive(Debug)]
+pub struct Forgejo {
+    report: Report,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    message: String,
+}
+
+impl Forgejo {
+    /// The one that is configured. Nothing is sent yet.
+    pub fn new(report: &Report) -> Self {
+        Self { report: report.clone() }
+    }
+
+    /// Gives a commit a status, within `limit`, on a connection of its own.
+    pub async fn send(
+        &self,
+        commit: Commit,
+        status: &CommitStatus,
+        limit: Duration,
+    ) -> Result<(), ReportFailed> {
+        let Report { forgejo, repository, token_file, .. } = &self.report;
+        let setup = |error: &dyn std::error::Error| ReportFailed::Setup(error.to_string());
+        let token = token::read(token_file)?;
+        let odd = |_| ReportFailed::Setup(format!("the token in {} is odd", token_file.display()));
+        let mut header = HeaderValue::try_from(format!("token {token}")).map_err(odd)?;
+        header.set_sensitive(true);
+        let body = serde_json::to_vec(status).map_err(|error| setup(&error))?;
+        let url = format!("{forgejo}/api/v1/repos/{repository}/statuses/{commit}");
+        let request = self.client(limit)?.post(url).header(AUTHORIZATION, header);
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
+        let answer = request.send().await.map_err(|error| broken(&error, limit))?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        Err(self.refusal(answer, &token).await)
+    }
+
+    fn client(&self, limit: Duration) -> Result<Client, ReportFailed> {
+        let builder = match &self.report.ca_file {
+            Some(file) => {
+                let trusted = git::trusting(file);
+                let trusted = trusted.map_err(|error| ReportFailed::Setup(error.to_string()))?;
+                Client::builder().tls_backend_preconfigured(trusted)
+            }
+            None => {
+                // The platform's verifier takes the process's provider. Whoever
+                // installed one before chose the same: only ring is built in.
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                Client::builder()
+            }
+        };
+        builder
+            .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_LIMIT.min(limit))
+            .timeout(limit)
+            .http1_only()
+            .build()
+            .map_err(|error| broken(&error, limit))
+    }
+
+    async fn refusal(&self, answer: Response, token: &str) -> ReportFailed {
+        let Report { repository, token_file, .. } = &self.report;
+        let (repository, file) = (repository.clone(), token_file.clone());
+        let (status, code) = (answer.status(), answer.status().as_u16());
+        match status {
+            StatusCode::UNAUTHORIZED => ReportFailed::Unauthorized { file },
+            StatusCode::FORBIDDEN => ReportFailed::Forbidden { file, repository },
+            StatusCode::NOT_FOUND => ReportFailed::NotFound { repository },
+            _ if status.is_redirection() => ReportFailed::Redirected { to: target(&answer) },
+            _ => {
+                // One that repeats the token is not repeated.
+                let said = words(answer).await.replace(token, "***");
+                let transient = status.is_server_error() || matches!(code, 408 | 429);
+                match transient {
+                    true => ReportFailed::Server { status: code, said },
+                    false => ReportFailed::Rejected { status: code, said },
+                }
+            }
+        }
+    }
+}
+
+/// Whose address a redirect leads to.
+fn target(answer: &Response) -> String {
+    let location = answer.headers().get(LOCATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let Ok(url) = answer.url().join(location) else { return "nowhere".into() };
+    url.origin().ascii_serialization()
+}
+
+/// What is said of an error, in one line.
+async fn words(mut answer: Response) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        bytes.extend(chunk);
+        if bytes.len() > LARGEST_ERROR {
+            return "no error of Forgejo's".into();
+        }
+    }
+    match serde_json::from_slice::<Said>(&bytes) {
+        Ok(said) if said.message.is_empty() => "it does not say why".into(),
+        Ok(said) => one_line(&said.message),
+        Err(_) => "no error of Forgejo's".into(),
+    }
+}
+
+fn broken(error: &reqwest::Error, limit: Duration) -> ReportFailed {
+    let advice = "this host has to trust its issuer, or name it in report.ca_file";
+    match Broken::of(error, error.is_timeout(), advice) {
+        Broken::Tls(what) => ReportFailed::Tls { what },
+        Broken::Late => ReportFailed::Late { limit },
+        Broken::Unreachable(what) => ReportFailed::Unreachable { what },
+    }
+}

@@ -1,0 +1,352 @@
+//! Which commit gets which status, and when it is tried again.
+//!
+//! Only the newest status of a commit matters: one that is overtaken while it
+//! waits is not sent. Commits wait for each other no longer than a request
+//! takes: one that the server will not have holds up no other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::forgejo::{CommitStatus, Forgejo, State};
+use super::mark::Mark;
+use super::{Notes, Shows};
+use crate::chance::luck;
+use crate::control::Shown;
+use crate::core::backoff::pause;
+use crate::core::job::{DeploymentId, Ending};
+use crate::core::memory::Entry;
+use crate::core::policy::Operation;
+use crate::core::status;
+use crate::core::types::Commit;
+use crate::transport::one_line;
+
+/// Longer descriptions are cut in lists of commits anyway.
+const LONGEST: usize = 140;
+
+/// How patiently it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For one request.
+    pub request: Duration,
+    /// After the first failure; doubles from there.
+    pub first: Duration,
+    /// The longest pause.
+    pub max: Duration,
+    /// After this long a status is given up.
+    pub give_up: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(20),
+            first: Duration::from_secs(2),
+            max: Duration::from_secs(5 * 60),
+            give_up: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// A status that is still to be sent.
+struct Waiting {
+    status: CommitStatus,
+    /// The end that it tells; none: it is pending.
+    tells: Option<DeploymentId>,
+    failures: u32,
+    since: Instant,
+    not_before: Instant,
+}
+
+/// What is still to be sent. At most as many commits as the history has, and
+/// one more.
+struct Queue {
+    context: String,
+    mark: Mark,
+    /// Up to where the history was looked at.
+    seen: Mark,
+    waiting: BTreeMap<Commit, Waiting>,
+    /// Looked at, and perhaps not told yet.
+    open: VecDeque<Entry>,
+    /// What was last said of the deployment under way.
+    stage: Option<Stage>,
+}
+
+/// How far a deployment is.
+#[derive(Clone, PartialEq, Eq)]
+struct Stage {
+    id: String,
+    commit: Commit,
+    stage: String,
+}
+
+/// A stage that the status does not have: nothing is under way.
+const BOOT: &str = "boot";
+
+/// Sends what is news, for as long as the agent runs.
+pub(super) async fn run(
+    forgejo: Forgejo,
+    context: String,
+    limits: Limits,
+    mark: Mark,
+    mut shows: Shows,
+    notes: Notes,
+) {
+    let seen = mark.clone();
+    let (waiting, open) = (BTreeMap::new(), VecDeque::new());
+    let mut queue = Queue { context, mark, seen, waiting, open, stage: None };
+    loop {
+        let shown = shows.borrow_and_update().clone();
+        if let Some(shown) = shown {
+            queue.look(&shown);
+        }
+        let Some((commit, due)) = queue.next() else {
+            match shows.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
+            }
+        };
+        if due > Instant::now() {
+            tokio::select! {
+                () = sleep_until(due) => {}
+                changed = shows.changed() => match changed {
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
+            }
+            // It may have been overtaken meanwhile.
+            continue;
+        }
+        queue.send(&forgejo, commit, &limits, &notes).await;
+    }
+}
+
+impl Queue {
+    fn look(&mut self, shown: &Shown) {
+        for entry in self.seen.news(&shown.history).to_vec() {
+            let status = CommitStatus {
+                state: state(entry.verdict),
+                description: ended(&entry),
+                context: self.context.clone(),
+            };
+            self.put(entry.commit, status, Some(entry.id.clone()));
+            self.seen.step_over(&entry);
+            self.open.push_back(entry);
+        }
+        self.look_at_deployment(shown);
+        self.advance();
+    }
+
+    fn look_at_deployment(&mut self, shown: &Shown) {
+        let status = &shown.status;
+        let stage = match &status.deployment {
+            Some(deployment) => Stage {
+                id: deployment.id.clone(),
+                commit: deployment.commit,
+                stage: deployment.stage.clone(),
+            },
+            // It has not ended either, if it was left to the next boot.
+            None => match &self.stage {
+                Some(last)
+                    if status.state == status::State::RebootRequired
+                        && shown.history.iter().all(|entry| entry.id.as_str() != last.id) =>
+                {
+                    Stage { stage: BOOT.into(), ..last.clone() }
+                }
+                Some(_) | None => return,
+            },
+        };
+        if self.stage.as_ref() == Some(&stage) {
+            return;
+        }
+        let description = few_words(&under_way(&stage.stage, &status.reason));
+        let context = self.context.clone();
+        let said = CommitStatus { state: State::Pending, description, context };
+        self.put(stage.commit, said, None);
+        self.stage = Some(stage);
+    }
+
+    /// It takes the place of an older one, and its pause: the server is the
+    /// same.
+    fn put(&mut self, commit: Commit, status: CommitStatus, tells: Option<DeploymentId>) {
+        let now = Instant::now();
+        let older = self.waiting.remove(&commit);
+        let (failures, not_before) = older.map_or((0, now), |old| (old.failures, old.not_before));
+        let waiting = Waiting { status, tells, failures, since: now, not_before };
+        self.waiting.insert(commit, waiting);
+    }
+
+    fn next(&self) -> Option<(Commit, Instant)> {
+        let due = self.waiting.iter().map(|(commit, waiting)| (*commit, waiting.not_before));
+        due.min_by_key(|(_, not_before)| *not_before)
+    }
+
+    async fn send(&mut self, forgejo: &Forgejo, commit: Commit, limits: &Limits, notes: &Notes) {
+        let Some(waiting) = self.waiting.get_mut(&commit) else { return };
+        let state = waiting.status.state;
+        match forgejo.send(commit, &waiting.status, limits.request).await {
+            Ok(()) => {
+                tracing::debug!(%commit, ?state, "the commit status was sent");
+                notes.set("report", None);
+                self.waiting.remove(&commit);
+            }
+            Err(failed) => {
+                waiting.failures = waiting.failures.saturating_add(1);
+                let paused = pause(limits.first, limits.max, waiting.failures, luck());
+                waiting.not_before = Instant::now() + paused;
+                let given_up = failed.is_final() || waiting.since.elapsed() >= limits.give_up;
+                let next = if given_up { "given up" } else { "tried again" };
+                let short = commit.short();
+                notes.set("report", Some(format!("commit status not sent: {failed}")));
+                if given_up || waiting.failures == 1 {
+                    tracing::warn!(%commit, ?state, "commit status of {short} {next}: {failed}");
+                } else {
+                    tracing::debug!(%commit, ?state, "commit status of {short} {next}: {failed}");
+                }
+                if given_up {
+                    self.waiting.remove(&commit);
+                }
+            }
+        }
+        self.advance();
+    }
+
+    /// Remembers up to where nothing waits any more.
+    fn advance(&mut self) {
+        let mut done = None;
+        while let Some(entry) = self.open.front() {
+            let waits = self.waiting.get(&entry.commit);
+            if waits.is_some_and(|waiting| waiting.tells.as_ref() == Some(&entry.id)) {
+                break;
+            }
+            done = self.open.pop_front();
+        }
+        if let Some(entry) = done {
+            self.mark.told(&entry);
+        }
+    }
+}
+
+fn state(verdict: Ending) -> State {
+    match verdict {
+        Ending::Good => State::Success,
+        Ending::RolledBack | Ending::Failed => State::Failure,
+        Ending::Interrupted => State::Error,
+        Ending::Superseded => State::Warning,
+    }
+}
+
+/// What a deployment does, in words.
+fn under_way(stage: &str, reason: &str) -> String {
+    match stage {
+        "realise" => "building or fetching the system".into(),
+        "activate" => "activating".into(),
+        "verify" => "activated; checking that it works".into(),
+        "commit" => "it works; making it the boot default".into(),
+        "rollback" => "putting the old system back".into(),
+        BOOT => "waits for a reboot".into(),
+        // Nothing was touched yet.
+        _ => reason.to_owned(),
+    }
+}
+
+fn ended(entry: &Entry) -> String {
+    let cause = entry.cause.as_deref().filter(|cause| !cause.is_empty());
+    let how = match (entry.verdict, entry.operation) {
+        (Ending::Good, Operation::Test) => "verified; runs until the next boot",
+        (Ending::Good, Operation::Switch | Operation::Boot) => "runs, and was verified",
+        (Ending::RolledBack, _) => "put back",
+        (Ending::Failed, _) => "failed",
+        (Ending::Interrupted, _) => "interrupted",
+        (Ending::Superseded, _) => "superseded",
+    };
+    few_words(&match cause {
+        Some(cause) => format!("{how}: {cause}"),
+        None => how.into(),
+    })
+}
+
+/// The first line, without what may be secret in a URL, and not too long.
+fn few_words(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let mut words: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        words.push(match (word.split_once("://"), word.rfind('@')) {
+            (Some((scheme, rest)), Some(_)) => match rest.rsplit_once('@') {
+                Some((_, host)) => format!("{scheme}://***@{host}"),
+                None => word.to_owned(),
+            },
+            (_, _) => word.to_owned(),
+        });
+    }
+    let line = one_line(&words.join(" "));
+    if line.chars().count() <= LONGEST {
+        return line;
+    }
+    line.chars().take(LONGEST - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::standing::tests::{entry, well};
+    use crate::config::Report;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn what_is_not_taken_for_long_is_given_up_for_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let token_file = dir.path().join("token");
+        std::fs::write(&token_file, "secret").unwrap();
+        let forgejo = Forgejo::new(&Report {
+            // Nobody listens there.
+            forgejo: "http://127.0.0.1:1".into(),
+            repository: "infra/nixos".into(),
+            token_file,
+            ca_file: None,
+        });
+        let limits = Limits {
+            request: Duration::from_secs(5),
+            first: Duration::from_millis(20),
+            max: Duration::from_millis(20),
+            give_up: Duration::from_millis(100),
+        };
+        let history = vec![entry(1, Ending::Good, None, 20), entry(2, Ending::Failed, None, 10)];
+        let shown = Shown { status: well(), history: Arc::new(history.clone()) };
+        let (_shows, shown) = tokio::sync::watch::channel(Some(Arc::new(shown)));
+        let file = dir.path().join("told.json");
+        let open = || Mark::open(file.clone(), &[]).unwrap();
+        let notes = Notes::new(|| ());
+        let running = run(forgejo, "fort-agent/joker".into(), limits, open(), shown, notes.clone());
+        let given_up = async {
+            while !open().news(&history).is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = running => panic!("it ends"),
+            over = tokio::time::timeout(Duration::from_secs(20), given_up) => over.unwrap(),
+        }
+        let notes = notes.all();
+        assert!(notes.len() == 1 && notes[0].contains("cannot be reached"), "{notes:?}");
+    }
+
+    #[test]
+    fn an_end_is_told_in_a_few_words() {
+        let told = |verdict, cause| ended(&entry(1, verdict, cause, 0));
+        assert_eq!(told(Ending::Good, None), "runs, and was verified");
+        assert_eq!(
+            told(Ending::RolledBack, Some("check web: 503\nand more")),
+            "put back: check web: 503"
+        );
+        let many = "ä".repeat(300);
+        let long = told(Ending::Failed, Some(&many));
+        assert_eq!(long.chars().count(), 140);
+        assert!(long.starts_with("failed: ä") && long.ends_with('…'));
+        assert_eq!(
+            told(Ending::Failed, Some("cannot fetch https://me:s3cret@x.org/a@b now")),
+            "failed: cannot fetch https://***@b now"
+        );
+    }
+}

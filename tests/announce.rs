@@ -1,0 +1,4 @@
+//! What outsiders are told when a deployment ends.
+
+mod hooks;
+mod statuses;
