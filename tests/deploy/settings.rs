@@ -113,3 +113,25 @@ fn page(address: SocketAddr, path: &str) -> String {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
+
+#[test]
+fn another_configuration_is_taken_up_and_one_with_mistakes_is_not() {
+    let (mut rig, _) = Rig::deployed();
+    let pid = rig.pid();
+    let usual = std::fs::read_to_string(rig.config()).unwrap();
+    std::fs::write(rig.config(), format!("{usual}\nperiod = 5\n")).unwrap();
+    let status = rig.wait("the mistake", |status| !status["notes"][0].is_null());
+    assert!(status["notes"][0].as_str().unwrap().contains("period"), "{status:#}");
+    let two = rig.push("release", &Host::new("two"));
+    rig.wait_in_sync(two);
+
+    rig.settings.activation = "confirm = \"manual\"\n".into();
+    rig.write_config();
+    rig.wait("the new agent", |status| status["notes"] == serde_json::json!([]));
+    let three = rig.push("release", &Host::new("three"));
+    let status = rig.wait("a question", |status| status["gate"]["kind"] == "confirm");
+    assert_eq!(status["gate"]["commit"], three.to_string());
+    assert_eq!((rig.pid(), rig.version().as_str()), (pid, "two"));
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert_eq!(name.trim(), "fort-agent");
+}

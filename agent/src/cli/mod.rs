@@ -4,15 +4,18 @@
 //! renders the answer; nothing here decides. A closed pipe (`| head`) is not an
 //! error, and nothing may panic on it.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command as ProcessCommand, ExitCode};
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Problems};
+use crate::host::Ended;
 
 mod ask;
 mod check;
@@ -189,11 +192,27 @@ fn run(path: &Path) -> ExitCode {
         Err(problems) => return tell(&misconfigured(path, &problems)),
     };
     crate::logging::init();
-    match crate::host::run(&config) {
-        Ok(()) => tell(&Said::done(String::new())),
+    match crate::host::run(path, &config) {
+        Ok(Ended::Told) => tell(&Said::done(String::new())),
+        // As systemd would, and where there is none as well.
+        Ok(Ended::Reconfigured) => {
+            let error = begin_anew();
+            tell(&Said::not(Exit::Failed, format!("fort-agent: cannot start anew: {error}")))
+        }
         // The alternate form has the causes, on the same line.
         Err(error) => tell(&Said::not(Exit::Failed, format!("fort-agent: {error:#}"))),
     }
+}
+
+/// Becomes the same program with the same arguments. Returns only if that
+/// fails.
+fn begin_anew() -> io::Error {
+    // Even if another system has taken its file away.
+    let itself = PathBuf::from("/proc/self/exe");
+    let program = env::current_exe().ok().filter(|path| path.exists()).unwrap_or(itself);
+    let mut arguments = env::args_os();
+    let called = arguments.next().unwrap_or_else(|| "fort-agent".into());
+    ProcessCommand::new(program).arg0(called).args(arguments).exec()
 }
 
 fn config_path(told: Option<PathBuf>) -> PathBuf {

@@ -4,7 +4,7 @@
 //! What can take long (polls, fetches, checks, jobs) runs beside the loop and
 //! comes back as an event; the loop itself never waits for any of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 mod before;
+mod configuration;
 mod policy;
 mod publishing;
 mod reboots;
@@ -24,6 +25,7 @@ mod service;
 mod timetable;
 mod world;
 
+use self::configuration::Configuration;
 use self::service::ServiceManager;
 use self::world::Host;
 use crate::config::Config;
@@ -82,21 +84,31 @@ const STUCK: Duration = Duration::from_secs(120);
 /// Commands that wait for the loop.
 const COMMANDS: usize = 32;
 
-/// Runs the agent until it is told to stop. Jobs go on.
-pub fn run(config: &Config) -> anyhow::Result<()> {
+/// Why the agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Told,
+    /// Its configuration is another one now: it is to be started anew.
+    Reconfigured,
+}
+
+/// Runs the agent until it is told to stop, or the file that its configuration
+/// was read from says something else. Jobs go on.
+pub fn run(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
         .thread_keep_alive(Duration::from_secs(5))
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(path, config));
     // A poll that hangs must not delay the end.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
+async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     // For the HTTPS of health checks; polls bring their own.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -144,21 +156,22 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         metrics,
         turned,
         trouble: None,
+        configuration: Configuration::new(path, config),
         notes,
         said: None,
         happened,
         told,
     };
     tracing::info!(version = VERSION, hostname = %config.hostname, "fort-agent starts");
-    let why = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        () = agent.turn_for_ever() => "the loop has ended",
+    let (why, ended) = tokio::select! {
+        _ = terminate.recv() => ("SIGTERM", Ended::Told),
+        _ = interrupt.recv() => ("SIGINT", Ended::Told),
+        () = agent.turn_on() => ("another configuration", Ended::Reconfigured),
     };
     drop(stop);
     let _ = timeout(Duration::from_millis(500), bus).await;
     tracing::info!(why, "fort-agent stops; jobs go on");
-    Ok(())
+    Ok(ended)
 }
 
 /// This program's version.
@@ -192,6 +205,7 @@ struct Agent {
     turned: Arc<AtomicU64>,
     /// What the loop itself could not do.
     trouble: Option<String>,
+    configuration: Configuration,
     /// What outsiders could not be told.
     notes: announce::Notes,
     /// The status that was last written and logged.
@@ -201,13 +215,17 @@ struct Agent {
 }
 
 impl Agent {
-    async fn turn_for_ever(&mut self) {
+    /// Until the configuration is another one.
+    async fn turn_on(&mut self) {
         let mut service_manager = ServiceManager::default();
         loop {
             let until = self.turn_until_idle();
             let now = clock::mono();
             self.turned.store(now.as_millis(), Ordering::Relaxed);
             service_manager.turned();
+            if self.configuration.has_changed() {
+                return;
+            }
             self.wait(until.since(now)).await;
         }
     }
@@ -374,6 +392,7 @@ impl Agent {
     fn show(&mut self, seen: &Seen, decision: &Decision, now: Now) {
         let mut status = status(&self.policy, &self.memory, seen, decision, &self.view, now);
         status.notes.extend(self.trouble.clone());
+        status.notes.extend(self.configuration.wrong.clone());
         status.notes.extend(self.notes.all());
         self.publish(status);
     }
