@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::core::memory::Entry;
-use crate::core::request::Request;
+use crate::core::request::{Prefix, Request};
 use crate::core::status::Status;
 
 /// What the loop shows, as of its last turn.
@@ -27,6 +27,9 @@ pub enum Command {
     Poll,
     /// Change what is remembered.
     Ask(Request),
+    /// Say why a commit is, or is not, the one that runs; by default of the
+    /// desired one. Changes nothing.
+    Explain(Option<Prefix>),
 }
 
 /// A command, and where to answer: with what was done, or why not.

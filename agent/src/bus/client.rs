@@ -1,9 +1,12 @@
 //! Asks a running agent, with a deadline on everything.
 
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -13,6 +16,11 @@ use super::{NAME, PATH, SOCKET};
 /// so that the agent can say what is wrong with it.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// It has no such method.
+const UNKNOWN: &str = "org.freedesktop.DBus.Error.UnknownMethod";
+/// Changes that wait to be shown.
+const CHANGES: NonZero<usize> = NonZero::new(16).expect("16 is not 0");
 
 /// Why there is no answer, or not the wanted one.
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +114,35 @@ impl Client {
         self.call("History", &(most,)).await
     }
 
+    /// Why a commit (by default the desired one) is, or is not, the one that
+    /// runs, as JSON.
+    pub async fn explain(&self, commit: Option<&str>) -> Result<String, Trouble> {
+        self.call("Explain", &(commit.unwrap_or_default(),)).await
+    }
+
     /// Lets the agent look at the remotes; answers before they do.
     pub async fn poll(&self) -> Result<String, Trouble> {
         self.call("Poll", &()).await
+    }
+
+    /// Lets exactly this commit be activated.
+    pub async fn confirm(&self, commit: &str) -> Result<String, Trouble> {
+        self.call("Confirm", &(commit,)).await
+    }
+
+    /// Lets nothing be activated, for so many seconds or until [`Client::resume`].
+    pub async fn suspend(&self, reason: &str, seconds: Option<u64>) -> Result<String, Trouble> {
+        self.call("Suspend", &(reason, seconds.unwrap_or(0))).await
+    }
+
+    /// Ends a suspension.
+    pub async fn resume(&self) -> Result<String, Trouble> {
+        self.call("Resume", &()).await
+    }
+
+    /// Goes back to the last good system before this one.
+    pub async fn rollback(&self, reason: &str) -> Result<String, Trouble> {
+        self.call("Rollback", &(reason,)).await
     }
 
     /// Accepts a head that does not descend from the last accepted one.
@@ -119,6 +153,48 @@ impl Client {
     /// Lifts backoff and quarantine: of one commit, or of everything.
     pub async fn retry(&self, commit: Option<&str>) -> Result<String, Trouble> {
         self.call("Retry", &(commit.unwrap_or_default(),)).await
+    }
+
+    /// Each status from now on, as JSON, until the connection ends.
+    pub async fn changes(&self) -> Result<impl Stream<Item = String> + Unpin, Trouble> {
+        let silent = |error: zbus::Error| Trouble::Silent {
+            socket: self.socket.clone(),
+            why: error.to_string(),
+        };
+        let rule = zbus::MatchRule::builder()
+            .msg_type(zbus::message::Type::Signal)
+            .interface(NAME)
+            .member("StatusChanged")
+            .path(PATH);
+        // On a message bus anybody may say anything.
+        let rule = match self.destination {
+            Some(name) => rule.sender(name),
+            None => rule,
+        };
+        let rule = rule.build().map_err(silent)?;
+        let messages = zbus::MessageStream::for_match_rule(rule, &self.connection, Some(CHANGES));
+        let messages = messages.await.map_err(silent)?;
+        let status = |message: zbus::Result<zbus::Message>| {
+            std::future::ready(message.ok().and_then(|it| it.body().deserialize().ok()))
+        };
+        let gone = self.gone().await;
+        Ok(messages.filter_map(status).take_until(gone))
+    }
+
+    /// Done when the agent leaves the message bus. Without one the connection
+    /// itself ends.
+    async fn gone(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let watched = async {
+            let name = self.destination?;
+            let bus = zbus::fdo::DBusProxy::new(&self.connection).await.ok()?;
+            bus.receive_name_owner_changed_with_args(&[(0, name), (2, "")]).await.ok()
+        };
+        match watched.await {
+            Some(mut changes) => Box::pin(async move {
+                changes.next().await;
+            }),
+            None => Box::pin(std::future::pending()),
+        }
     }
 
     async fn call<B>(&self, method: &str, body: &B) -> Result<String, Trouble>
@@ -132,6 +208,12 @@ impl Client {
             Ok(reply) => reply.body().deserialize().map_err(|error| silent(error.to_string())),
             Err(zbus::Error::MethodError(name, text, _)) => {
                 let text = text.unwrap_or_else(|| name.to_string());
+                if name.as_str() == UNKNOWN {
+                    return Err(Trouble::Failed(format!(
+                        "the agent that runs does not know `{method}`: it is of another version; \
+                         restart it if it is older than this program"
+                    )));
+                }
                 match name.as_str().strip_prefix(NAME).and_then(|n| n.strip_prefix(".Error.")) {
                     Some("Refused" | "NotAuthorised") => Err(Trouble::Refused(text)),
                     Some("InvalidArgument") => Err(Trouble::Invalid(text)),

@@ -43,6 +43,9 @@ pub enum Failure {
     Busy(String),
 }
 
+/// The same for what changes nothing, and everybody may ask: others wait.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Who is on the other side, and may do what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callers {
@@ -133,12 +136,17 @@ impl Agent {
         command: Command,
     ) -> Result<String, Failure> {
         self.callers.may_manage(header, connection).await?;
+        self.ask(command, ANSWER).await
+    }
+
+    /// Hands a command to the loop, whoever the caller is.
+    async fn ask(&self, command: Command, limit: Duration) -> Result<String, Failure> {
         let (reply, answer) = oneshot::channel();
         self.control.commands.try_send(Told { command, reply }).map_err(|error| match error {
             TrySendError::Full(_) => Failure::Stuck("the agent's loop is stuck".into()),
             TrySendError::Closed(_) => Failure::Stuck("the agent is stopping".into()),
         })?;
-        match tokio::time::timeout(ANSWER, answer).await {
+        match tokio::time::timeout(limit, answer).await {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(refused))) => Err(Failure::Refused(refused)),
             Ok(Err(_)) => Err(Failure::Stuck("the agent stopped before it answered".into())),
@@ -170,6 +178,15 @@ impl Agent {
     async fn history(&self, most: u32) -> Result<String, Failure> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         self.ready(|shown| json(&shown.history.iter().rev().take(most).collect::<Vec<_>>())).await?
+    }
+
+    /// Why a commit (by default the desired one) is, or is not, the one that
+    /// runs, as JSON. Everybody may ask; since one call comes after the other,
+    /// nobody can fill the loop's queue with it.
+    async fn explain(&self, commit: &str) -> Result<String, Failure> {
+        let commit = if commit.is_empty() { None } else { Some(prefix(commit)?) };
+        self.ready(|_| ()).await?;
+        self.ask(Command::Explain(commit), LOOK).await
     }
 
     /// Looks at the remotes now; answers before they do.

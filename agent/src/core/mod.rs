@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod decide;
+pub mod explain;
 pub mod gates;
 pub mod guardian;
 pub mod job;

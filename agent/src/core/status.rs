@@ -3,7 +3,7 @@
 
 mod held;
 mod publish;
-mod reason;
+pub(super) mod reason;
 mod views;
 
 use serde::{Deserialize, Serialize};
@@ -330,12 +330,13 @@ pub fn status(
     }
 }
 
-struct Viewer<'a> {
-    policy: &'a Policy,
-    memory: &'a Memory,
-    seen: &'a Seen,
-    decision: &'a Decision,
-    now: Now,
+/// All that is known of one moment.
+pub(super) struct Viewer<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) memory: &'a Memory,
+    pub(super) seen: &'a Seen,
+    pub(super) decision: &'a Decision,
+    pub(super) now: Now,
 }
 
 impl Viewer<'_> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 mod before;
 mod configuration;
@@ -31,10 +31,11 @@ use self::world::Host;
 use crate::config::Config;
 use crate::control::{Command, Control, Shown, Told};
 use crate::core::decide::{Decision, Step, decide};
+use crate::core::explain::{Moment, explain};
 use crate::core::memory::{Entry, Memory};
 use crate::core::policy::Policy;
 use crate::core::record::{fold, note};
-use crate::core::request;
+use crate::core::request::{self, Prefix};
 use crate::core::seen::{Against, Round, Seen};
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{Mono, Now, StorePath};
@@ -152,6 +153,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
         journal,
         host,
         seen: None,
+        decided: None,
         shown,
         metrics,
         turned,
@@ -200,6 +202,8 @@ struct Agent {
     journal: Journal,
     host: Host,
     seen: Option<Seen>,
+    /// What was last decided, and when: what is shown rests on it.
+    decided: Option<(Decision, Now)>,
     shown: watch::Sender<Option<Arc<Shown>>>,
     metrics: Arc<Metrics>,
     turned: Arc<AtomicU64>,
@@ -289,11 +293,11 @@ impl Agent {
         self.seen = Some(seen);
         say::step(&decision.step);
         let _passing = crash::step(&decision.step);
-        self.host
+        let performed = self
+            .host
             .perform(&decision.step, &self.memory)
-            .with_context(|| say::failed(&decision.step))?;
-        self.trouble = None;
-        Ok(match decision.step {
+            .with_context(|| say::failed(&decision.step));
+        let turn = match decision.step {
             Step::Wait { until } => Turn::Idle(self.next_turn(until, now.mono)),
             Step::Poll { .. }
             | Step::Compare { .. }
@@ -315,7 +319,11 @@ impl Agent {
             | Step::Settle { .. }
             | Step::AskToConfirm { .. }
             | Step::GiveUp { .. } => Turn::Done,
-        })
+        };
+        self.decided = Some((decision, now));
+        performed?;
+        self.trouble = None;
+        Ok(turn)
     }
 
     fn next_turn(&self, until: Option<Mono>, now: Mono) -> Mono {
@@ -325,24 +333,32 @@ impl Agent {
     }
 
     async fn wait(&mut self, limit: Duration) {
-        tokio::select! {
-            () = sleep(limit) => {}
-            event = self.happened.recv() => {
-                if let Some(event) = event {
-                    self.take_in(event);
+        let until = Instant::now() + limit;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => {}
+                event = self.happened.recv() => {
+                    if let Some(event) = event {
+                        self.take_in(event);
+                    }
+                    // Its end may be a moment before its lock is free.
+                    while let Ok(event) = self.happened.try_recv() {
+                        self.take_in(event);
+                    }
                 }
-                // Its end may be a moment before its lock is free.
-                while let Ok(event) = self.happened.try_recv() {
-                    self.take_in(event);
+                () = self.host.jobs_changed() => {}
+                told = self.told.recv() => {
+                    if let Some(told) = told {
+                        let answer = self.obey(&told.command);
+                        let _ = told.reply.send(answer);
+                        if let Command::Explain(_) = told.command {
+                            // Everybody may ask that: it costs no turn.
+                            continue;
+                        }
+                    }
                 }
             }
-            () = self.host.jobs_changed() => {}
-            told = self.told.recv() => {
-                if let Some(told) = told {
-                    let answer = self.obey(&told.command);
-                    let _ = told.reply.send(answer);
-                }
-            }
+            return;
         }
     }
 
@@ -369,12 +385,25 @@ impl Agent {
         }
     }
 
+    /// Of what is shown now, whatever has happened since.
+    fn explain(&self, commit: Option<&Prefix>) -> Result<String, String> {
+        let shown = self.shown.borrow().clone();
+        let (Some(shown), Some(seen), Some((decision, now))) = (shown, &self.seen, &self.decided)
+        else {
+            return Err("the agent is starting".into());
+        };
+        let (policy, memory, status) = (&self.policy, &self.memory, &shown.status);
+        let moment = Moment { policy, memory, seen, decision, status, now: *now };
+        serde_json::to_string(&explain(commit, moment)?).map_err(|error| error.to_string())
+    }
+
     fn obey(&mut self, command: &Command) -> Result<String, String> {
         match command {
             Command::Poll => {
                 self.host.remotes.want();
                 Ok("the remotes are asked now".into())
             }
+            Command::Explain(commit) => self.explain(commit.as_ref()),
             Command::Ask(asked) => {
                 let Some(seen) = &self.seen else { return Err("the agent is starting".into()) };
                 let now = clock::now();

@@ -10,14 +10,8 @@ use crate::core::select::Standing;
 
 impl Viewer<'_> {
     pub(super) fn held(&self) -> Option<Held> {
-        if let Outlook::WrongMachine { found } = &self.decision.outlook {
-            return Some(Held {
-                cause: "machine-id".into(),
-                evidence: json!({ "configured": self.policy.machine_id, "found": found }),
-                lift: "correct machine_id in the configuration, or install the configuration \
-                       of this machine"
-                    .into(),
-            });
+        if let Outlook::WrongMachine { .. } = &self.decision.outlook {
+            return self.target_held();
         }
         if let Some((index, standing)) = refusals(&self.decision.selection).next() {
             return Some(self.force_push(index, standing));
@@ -42,7 +36,21 @@ impl Viewer<'_> {
                 lift: format!("push a branch {}", self.policy.release),
             });
         }
+        self.target_held()
+    }
+
+    /// What keeps the target back, whatever is wrong with the remotes.
+    pub(in crate::core) fn target_held(&self) -> Option<Held> {
         let outlook = &self.decision.outlook;
+        if let Outlook::WrongMachine { found } = outlook {
+            return Some(Held {
+                cause: "machine-id".into(),
+                evidence: json!({ "configured": self.policy.machine_id, "found": found }),
+                lift: "correct machine_id in the configuration, or install the configuration \
+                       of this machine"
+                    .into(),
+            });
+        }
         if let Outlook::Stuck(trouble) = outlook {
             return Some(self.stuck(trouble));
         }
@@ -75,7 +83,8 @@ impl Viewer<'_> {
         }
     }
 
-    fn force_push(&self, index: usize, standing: Standing) -> Held {
+    /// Why the head of one remote is not accepted.
+    pub(in crate::core) fn force_push(&self, index: usize, standing: Standing) -> Held {
         let head = match standing {
             Standing::ForcePush(head) | Standing::Rewind(head) => Some(head),
             Standing::Unknown
@@ -99,7 +108,8 @@ impl Viewer<'_> {
         }
     }
 
-    fn stuck(&self, trouble: &Trouble) -> Held {
+    /// Why something is not tried again by itself.
+    pub(in crate::core) fn stuck(&self, trouble: &Trouble) -> Held {
         match &trouble.stuck {
             Some(Stuck::NoSuchHost { hosts }) => Held {
                 cause: "no-such-host".into(),

@@ -240,7 +240,7 @@ fn switching_reason(target: &Target, phase: &Phase) -> String {
     }
 }
 
-fn times(count: u32) -> String {
+pub(in crate::core) fn times(count: u32) -> String {
     match count {
         1 => "once".into(),
         2 => "twice".into(),
@@ -248,6 +248,6 @@ fn times(count: u32) -> String {
     }
 }
 
-fn first_line(text: &str) -> &str {
+pub(in crate::core) fn first_line(text: &str) -> &str {
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim()
 }

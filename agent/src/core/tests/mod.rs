@@ -3,6 +3,7 @@
 
 mod boots;
 mod decisions;
+mod explanations;
 mod fixture;
 mod gates;
 mod hands;

@@ -1,0 +1,294 @@
+//! Why a commit is, or is not, the one that runs: each rule with its evidence.
+//!
+//! It is read off the decision and the status that were made last, so that it
+//! can never say anything else than they do. A rule that was not reached says
+//! so: nothing is guessed.
+
+mod branches;
+mod gates;
+mod past;
+mod target;
+
+use serde::{Deserialize, Serialize};
+
+use super::decide::Decision;
+use super::memory::Memory;
+use super::policy::Policy;
+use super::request::Prefix;
+use super::seen::Seen;
+use super::select::{Standing, Testing};
+use super::status::{State, Status, Viewer};
+use super::types::{Commit, Now, StorePath};
+
+/// What is known of a commit (`fort-agent explain --json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Of this format.
+    pub version: u32,
+    /// The commit; none if no commit is known that was meant.
+    pub commit: Option<Commit>,
+    /// What it is to this host.
+    pub about: About,
+    /// Its system, if that is known.
+    pub system: Option<StorePath>,
+    /// Whether that runs.
+    pub runs: bool,
+    /// The host's state, as the status has it.
+    pub state: State,
+    /// In a sentence.
+    pub conclusion: String,
+    /// Why it is held, in one word, as the status and the metrics have it.
+    pub cause: Option<String>,
+    /// What would lift that.
+    pub lift: Option<String>,
+    /// In the order in which they apply.
+    pub rules: Vec<Rule>,
+}
+
+/// What a commit is to this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum About {
+    /// It is what should run.
+    Desired,
+    /// It is a branch's head, and nothing follows from it now.
+    Head,
+    /// It is a head that is not accepted.
+    Refused,
+    /// It was deployed, or was to be.
+    Past,
+    /// Nothing is known of it.
+    Unknown,
+}
+
+/// A rule, and whether it is met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Its name.
+    pub rule: String,
+    /// Whether it is met; none: it was not reached, or is being found out.
+    pub holds: Option<bool>,
+    /// What that rests on, in words.
+    pub evidence: String,
+    /// If it is not met: what would lift that.
+    pub lift: Option<String>,
+}
+
+impl Rule {
+    fn new(rule: &str, holds: Option<bool>, evidence: impl Into<String>) -> Self {
+        Self { rule: rule.into(), holds, evidence: evidence.into(), lift: None }
+    }
+
+    fn met(rule: &str, evidence: impl Into<String>) -> Self {
+        Self::new(rule, Some(true), evidence)
+    }
+
+    fn open(rule: &str, evidence: impl Into<String>) -> Self {
+        Self::new(rule, None, evidence)
+    }
+
+    fn broken(rule: &str, evidence: impl Into<String>) -> Self {
+        Self::new(rule, Some(false), evidence)
+    }
+
+    fn lifted_by(mut self, lift: impl Into<String>) -> Self {
+        self.lift = Some(lift.into());
+        self
+    }
+}
+
+/// All that is known of one moment, as the loop last turned.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// What the operator wants.
+    pub policy: &'a Policy,
+    /// What is remembered.
+    pub memory: &'a Memory,
+    /// What was seen.
+    pub seen: &'a Seen,
+    /// What was decided.
+    pub decision: &'a Decision,
+    /// What is shown of it.
+    pub status: &'a Status,
+    /// When that was.
+    pub now: Now,
+}
+
+/// Why the commit that was meant (by default the desired one) is, or is not,
+/// the one that runs. Fails when more than one is meant.
+pub fn explain(meant: Option<&Prefix>, moment: Moment<'_>) -> Result<Explanation, String> {
+    let Moment { policy, memory, seen, decision, status, now } = moment;
+    let explainer = Explainer { view: Viewer { policy, memory, seen, decision, now }, status };
+    let target = memory.target.as_ref().map(|target| target.commit);
+    let Some(meant) = meant else { return Ok(explainer.desired(target)) };
+    let mut known = explainer.known();
+    known.retain(|commit| meant.matches(*commit));
+    known.sort_unstable();
+    known.dedup();
+    match known[..] {
+        [] => Ok(explainer.unknown(meant)),
+        [commit] if Some(commit) == target => Ok(explainer.desired(target)),
+        [commit] => Ok(explainer.other(commit)),
+        [..] => {
+            let known: Vec<_> = known.iter().map(|commit| commit.prefix(12)).collect();
+            Err(format!("{meant} may be any of {}: give more digits", known.join(", ")))
+        }
+    }
+}
+
+struct Explainer<'a> {
+    view: Viewer<'a>,
+    status: &'a Status,
+}
+
+impl Explainer<'_> {
+    /// Every commit that anything is known of.
+    fn known(&self) -> Vec<Commit> {
+        let memory = self.view.memory;
+        let heads = self.view.seen.remotes.iter().filter_map(|remote| remote.heads);
+        heads
+            .flat_map(|heads| [heads.release, heads.testing])
+            .chain([
+                memory.target.as_ref().map(|target| target.commit),
+                memory.accepted.as_ref().map(|accepted| accepted.commit),
+                memory.deployment.as_ref().map(|deployment| deployment.target.commit),
+            ])
+            .flatten()
+            .chain(memory.systems.iter().map(|known| known.commit))
+            .chain(memory.history.iter().map(|entry| entry.commit))
+            .collect()
+    }
+
+    /// What should run.
+    fn desired(&self, target: Option<Commit>) -> Explanation {
+        let held = self.status.held.as_ref();
+        let mut rules = self.branches();
+        rules.extend(self.target_rules());
+        let first = rules.iter().find(|rule| rule.holds == Some(false));
+        let lift = held.map(|held| held.lift.clone());
+        Explanation {
+            version: 1,
+            commit: target,
+            about: if target.is_some() { About::Desired } else { About::Unknown },
+            system: target.and_then(|commit| self.system(commit)),
+            runs: target.is_some_and(|commit| self.runs(commit)),
+            state: self.status.state,
+            conclusion: self.status.reason.clone(),
+            cause: held.map(|held| held.cause.clone()),
+            lift: lift.or_else(|| first.and_then(|rule| rule.lift.clone())),
+            rules,
+        }
+    }
+
+    /// Another commit: what it is, and what is in force instead.
+    fn other(&self, commit: Commit) -> Explanation {
+        if let Some((index, standing)) = self.refused_head(commit) {
+            return self.refused(commit, index, standing);
+        }
+        let (about, rules, what) = match self.entries(commit).next() {
+            Some(entry) => (About::Past, self.past(entry), self.ended(entry)),
+            None if self.is_head(commit) => (About::Head, Vec::new(), self.head(commit)),
+            None => (About::Past, self.realised_once(commit), self.known_only(commit)),
+        };
+        let mut all = self.named_by(commit);
+        all.extend(self.testing_rule().filter(|_| self.testing_head() == Some(commit)));
+        all.extend(rules);
+        let first = all.iter().find(|rule| rule.holds == Some(false));
+        Explanation {
+            version: 1,
+            commit: Some(commit),
+            about,
+            system: self.system(commit),
+            runs: self.runs(commit),
+            state: self.status.state,
+            conclusion: format!("{what}; {}", self.in_force()),
+            cause: None,
+            lift: first.and_then(|rule| rule.lift.clone()),
+            rules: all,
+        }
+    }
+
+    fn refused(&self, commit: Commit, index: usize, standing: Standing) -> Explanation {
+        let held = self.view.force_push(index, standing);
+        let rule = self.refusal(index, standing);
+        let conclusion = format!("{}; {}", rule.evidence, self.in_force());
+        let mut rules = self.named_by(commit);
+        rules.push(rule);
+        Explanation {
+            version: 1,
+            commit: Some(commit),
+            about: About::Refused,
+            system: self.system(commit),
+            runs: self.runs(commit),
+            state: self.status.state,
+            conclusion,
+            cause: Some(held.cause),
+            lift: Some(held.lift),
+            rules,
+        }
+    }
+
+    fn unknown(&self, meant: &Prefix) -> Explanation {
+        let remotes = self.view.policy.remotes.iter().zip(&self.view.seen.remotes);
+        let heads: Vec<String> = remotes
+            .filter_map(|(name, remote)| {
+                let heads = remote.heads?;
+                let release = heads.release.map(|head| (&self.view.policy.release, head));
+                let testing = self.view.policy.testing.as_ref().zip(heads.testing);
+                let named = release.into_iter().chain(testing);
+                let named = named.map(|(branch, head)| format!("{} on {branch}", head.short()));
+                let named = named.collect::<Vec<_>>().join(" and ");
+                (!named.is_empty()).then(|| format!("{named} of {name}"))
+            })
+            .collect();
+        let heads = match &heads[..] {
+            [] => "none has named any head yet".into(),
+            heads => format!("the heads are {}", heads.join(", ")),
+        };
+        Explanation {
+            version: 1,
+            commit: None,
+            about: About::Unknown,
+            system: None,
+            runs: false,
+            state: self.status.state,
+            conclusion: format!("no remote has named {meant}: {heads}; {}", self.in_force()),
+            cause: None,
+            lift: None,
+            rules: self.remotes(),
+        }
+    }
+
+    /// Its system, by what was realised or else by the history.
+    fn system(&self, commit: Commit) -> Option<StorePath> {
+        let known = self.view.memory.system_of(commit, &self.view.policy.recipe);
+        known.or_else(|| self.entries(commit).find_map(|entry| entry.system.as_ref())).cloned()
+    }
+
+    /// Whether its system runs.
+    fn runs(&self, commit: Commit) -> bool {
+        let system = self.system(commit);
+        system.is_some() && system == self.view.seen.running
+    }
+
+    /// What this host is to run, and how that stands.
+    fn in_force(&self) -> String {
+        let target = self.view.memory.target.as_ref();
+        target.map_or_else(
+            || "nothing is wanted yet".into(),
+            |target| {
+                let runs = if self.runs(target.commit) { ", which runs" } else { "" };
+                format!("wanted is {}, on {}{runs}", target.commit.short(), target.branch)
+            },
+        )
+    }
+
+    fn testing_head(&self) -> Option<Commit> {
+        match self.view.decision.selection.testing {
+            Testing::Followed(head) | Testing::Stale(head) | Testing::UndoneByReboot(head) => {
+                Some(head)
+            }
+            Testing::Absent => None,
+        }
+    }
+}
