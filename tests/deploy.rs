@@ -9,6 +9,7 @@ mod branches;
 mod builds;
 mod checks;
 mod deaths;
+mod explaining;
 mod gates;
 mod hands;
 mod heads;

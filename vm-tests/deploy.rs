@@ -31,6 +31,41 @@ fn verdicts(machine: &Machine, commit: Commit) -> Vec<String> {
 }
 
 #[test]
+fn what_a_commit_would_change_is_said_and_not_done() {
+    on_each(|cluster| {
+        let one = host(cluster, "joker").unit("old.service", &service("", "sleep infinity"));
+        let joker = started(cluster, &one);
+        let status = joker.must(&[AGENT, "status", "--json"]);
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let first = status["running"]["commit"].as_str().unwrap().to_owned();
+        let two = one
+            .at("two")
+            .without_unit("old.service")
+            .unit("new.service", &service("", "sleep infinity"));
+        let commit = cluster.push("release", &[&two]);
+        joker.wait_in_sync(commit);
+        let web = joker.unit("web.service", "MainPID");
+
+        let diff = joker.must(&[AGENT, "diff", &first, "--json"]);
+        let diff: Value = serde_json::from_str(&diff).unwrap();
+        let units = |what: &str| -> Vec<&str> {
+            diff["units"][what].as_array().unwrap().iter().filter_map(Value::as_str).collect()
+        };
+        assert_eq!(units("stop"), ["new.service"], "{diff}");
+        assert!(units("restart").contains(&"web.service"), "{diff}");
+        assert_eq!(joker.version(), "two");
+        assert!(joker.is_active("new.service"));
+        assert_eq!(joker.unit("web.service", "MainPID"), web, "nothing was touched");
+        // Everybody may ask why, and compare; but not run a system's programs.
+        let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", AGENT];
+        let explained = joker.must(&[&nobody[..], &["explain"]].concat());
+        assert!(explained.contains("runs and was verified"), "{explained}");
+        let diff = joker.must(&[&nobody[..], &["diff", &first]].concat());
+        assert!(diff.contains("only root"), "{diff}");
+    });
+}
+
+#[test]
 fn a_commit_becomes_units_and_survives_a_reboot() {
     on_each(|cluster| {
         let one = host(cluster, "joker").unit("old.service", &service("", "sleep infinity"));

@@ -8,6 +8,7 @@ pub mod attic;
 pub mod boot_loader;
 pub mod bus;
 pub mod chance;
+pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod command;

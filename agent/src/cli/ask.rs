@@ -13,13 +13,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::bus::{Client, Trouble};
 use crate::config::Config;
+use crate::core::explain::Explanation;
 use crate::core::memory::Entry;
 use crate::core::request::Prefix;
 use crate::core::status::{RemoteView, Status};
 use crate::core::types::Wall;
 
-use super::text::{Look, ago, clean};
-use super::{Exit, Said, past, standing};
+use super::text::{Clock, Look, ago, clean};
+use super::{Exit, Said, past, standing, why};
 
 /// The last status, as the agent records it in `state_dir`.
 const RECORDED: &str = "status.json";
@@ -36,7 +37,7 @@ pub(super) fn status(config: &Config, json: bool) -> Said {
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Status>(&text) {
-            Ok(status) => Said::done(standing::render(&status, now(), Look::of_stdout())),
+            Ok(status) => Said::done(standing::render(&status, &Clock::here(), Look::of_stdout())),
             Err(error) => {
                 gist(&text).unwrap_or_else(|| Said::not(Exit::Failed, unreadable(&error)))
             }
@@ -52,10 +53,60 @@ pub(super) fn history(config: &Config, most: Option<u32>, json: bool) -> Said {
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Vec<Entry>>(&text) {
-            Ok(entries) => Said::done(past::render(&entries, now(), Look::of_stdout())),
+            Ok(entries) => Said::done(past::render(&entries, &Clock::here(), Look::of_stdout())),
             Err(error) => Said::not(Exit::Failed, unreadable(&error)),
         },
         Err(trouble) => failed(&trouble),
+    }
+}
+
+pub(super) fn explain(config: &Config, commit: Option<&str>, json: bool) -> Said {
+    if let Some(Err(problem)) = commit.map(Prefix::parse) {
+        return Said::not(Exit::Usage, problem);
+    }
+    let answer = block_on(async { Client::connect(&config.run_dir).await?.explain(commit).await });
+    match answer {
+        Ok(text) if json => Said::done(format!("{text}\n")),
+        Ok(text) => match serde_json::from_str::<Explanation>(&text) {
+            Ok(said) => Said::done(why::render(&said, &Clock::here(), Look::of_stdout())),
+            Err(error) => Said::not(Exit::Failed, unreadable(&error)),
+        },
+        Err(trouble) => failed(&trouble),
+    }
+}
+
+pub(super) fn confirm(config: &Config, commit: &str, json: bool) -> Said {
+    if let Err(problem) = Prefix::parse(commit) {
+        return Said::not(Exit::Usage, problem);
+    }
+    answered(
+        block_on(async { Client::connect(&config.run_dir).await?.confirm(commit).await }),
+        json,
+    )
+}
+
+/// `seconds`: after which it ends by itself.
+pub(super) fn suspend(config: &Config, reason: &str, seconds: Option<u64>, json: bool) -> Said {
+    let ask = async { Client::connect(&config.run_dir).await?.suspend(reason, seconds).await };
+    answered(block_on(ask), json)
+}
+
+pub(super) fn resume(config: &Config, json: bool) -> Said {
+    answered(block_on(async { Client::connect(&config.run_dir).await?.resume().await }), json)
+}
+
+pub(super) fn rollback(config: &Config, reason: &str, json: bool) -> Said {
+    let ask = async { Client::connect(&config.run_dir).await?.rollback(reason).await };
+    answered(block_on(ask), json)
+}
+
+/// A time as the configuration writes it, in whole seconds and not none.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    let duration =
+        crate::config::duration::parse(text).map_err(|problem| format!("it must {problem}"))?;
+    match duration.as_secs() {
+        0 => Err("it must be at least \"1s\"".into()),
+        seconds => Ok(seconds),
     }
 }
 
@@ -84,7 +135,7 @@ pub(super) fn poll(config: &Config, json: bool) -> Said {
     let out = if json {
         format!("{}\n", json!({ "remotes": remotes }))
     } else {
-        remotes.iter().map(|remote| remote_line(remote, now())).collect()
+        remotes.iter().map(|remote| remote_line(remote, &Clock::here())).collect()
     };
     if answered {
         return Said::done(out);
@@ -127,12 +178,12 @@ fn polled(before: &Status, after: &Status, begun: Wall, now: Wall) -> bool {
     answered || put_off
 }
 
-fn remote_line(remote: &RemoteView, now: Wall) -> String {
+fn remote_line(remote: &RemoteView, clock: &Clock) -> String {
     let head = remote.head.map_or_else(|| "no head".into(), |head| head.short());
     let line = match (&remote.error, remote.last_success) {
         (Some(error), _) => clean(error),
-        (None, Some(at)) if remote.reachable => format!("{head}, answered {}", ago(at, now)),
-        (None, Some(at)) => format!("does not answer, last did {}", ago(at, now)),
+        (None, Some(at)) if remote.reachable => format!("{head}, answered {}", ago(at, clock)),
+        (None, Some(at)) => format!("does not answer, last did {}", ago(at, clock)),
         (None, None) => "not asked".into(),
     };
     format!("{}: {line}\n", clean(&remote.name))
@@ -146,7 +197,7 @@ fn answered(answer: Result<String, Trouble>, json: bool) -> Said {
     }
 }
 
-fn failed(trouble: &Trouble) -> Said {
+pub(super) fn failed(trouble: &Trouble) -> Said {
     let (exit, hint) = match trouble {
         Trouble::Silent { .. } => (Exit::Silent, SILENT_HINT),
         Trouble::Refused(_) => (Exit::Refused, ""),
@@ -158,14 +209,14 @@ fn failed(trouble: &Trouble) -> Said {
 
 const SILENT_HINT: &str = "; start it, or see its log (journalctl -u fort-agent)";
 
-fn unreadable(error: &serde_json::Error) -> String {
+pub(super) fn unreadable(error: &serde_json::Error) -> String {
     format!(
         "fort-agent: the agent's answer is not understood, it may be of another version: {error}"
     )
 }
 
 /// What every version says, of one whose status is not understood.
-fn gist(status: &str) -> Option<Said> {
+pub(super) fn gist(status: &str) -> Option<Said> {
     let status: Value = serde_json::from_str(status).ok()?;
     let (state, reason) = (status["state"].as_str()?, status["reason"].as_str()?);
     let line = format!("{}: {}\n", clean(state), clean(reason));
@@ -196,8 +247,9 @@ fn recorded(state_dir: &Path, json: bool, trouble: &Trouble) -> Said {
         format!("{value}\n")
     } else {
         let look = Look::of_stdout();
-        let told = standing::recorded(at, now(), look);
-        format!("{told}{}", standing::render(&status, now(), look))
+        let clock = Clock::here();
+        let told = standing::recorded(at, &clock, look);
+        format!("{told}{}", standing::render(&status, &clock, look))
     };
     Said { out, err, exit: Exit::Silent }
 }
@@ -219,7 +271,7 @@ fn wall(time: SystemTime) -> Option<Wall> {
     i64::try_from(since.as_millis()).ok().map(Wall::from_millis)
 }
 
-fn block_on<T>(ask: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+pub(super) fn block_on<T>(ask: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Trouble::Failed(format!("no runtime: {error}")))?;
     runtime.block_on(ask)

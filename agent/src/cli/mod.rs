@@ -12,17 +12,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as ProcessCommand, ExitCode};
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::config::{self, Config, Problems};
 use crate::host::Ended;
 
 mod ask;
 mod check;
+mod difference;
+mod pages;
 mod past;
 mod push;
 pub(crate) mod standing;
 mod text;
+mod watch;
+mod why;
 
 /// Where the configuration is when nobody says.
 const CONFIG: &str = "/etc/fort-agent/config.toml";
@@ -30,17 +34,7 @@ const CONFIG: &str = "/etc/fort-agent/config.toml";
 const CONFIG_VARIABLE: &str = "FORT_AGENT_CONFIG";
 
 /// Commands of the interface that this version does not have.
-const UNBUILT: &[&str] = &[
-    "explain",
-    "diff",
-    "confirm",
-    "suspend",
-    "resume",
-    "rollback",
-    "release",
-    "completions",
-    "man",
-];
+const UNBUILT: &[&str] = &["release"];
 
 /// Keeps this host at what a git branch says.
 #[derive(Debug, Parser)]
@@ -48,7 +42,7 @@ const UNBUILT: &[&str] = &[
 struct Line {
     /// The configuration [default: $FORT_AGENT_CONFIG or
     /// /etc/fort-agent/config.toml]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -59,7 +53,27 @@ enum Command {
     /// Run the agent; stops on SIGTERM, work under way goes on
     Run,
     /// What runs, what should run, why they differ, and what happens next
-    Status(Format),
+    Status {
+        /// Go on, and show each change as it comes; Ctrl-C ends it
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Why a commit is, or is not, the one that runs: each rule with its evidence
+    Explain {
+        /// Its first seven or more digits [default: of the desired one]
+        commit: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// What a commit's system would change: packages, size and units
+    Diff {
+        /// Its first seven or more digits [default: of the desired one]
+        commit: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
     /// How deployments ended, newest first
     History {
         /// At most so many [default: 20 for people, all with --json]
@@ -70,10 +84,38 @@ enum Command {
     },
     /// Look at the remotes now
     Poll(Format),
+    /// Let exactly this commit be activated, where that waits for a person
+    Confirm {
+        /// Its first seven or more digits
+        commit: String,
+        #[command(flatten)]
+        format: Format,
+    },
     /// Accept a head that does not descend from the last accepted one
     Accept {
         /// Its first seven or more digits
         commit: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Activate nothing until `resume`; fetching, building and reporting go on
+    Suspend {
+        /// It ends by itself after this time, as in 2h or 30m
+        #[arg(long = "for", value_name = "TIME", value_parser = ask::seconds)]
+        seconds: Option<u64>,
+        /// Why, for whoever wonders
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// End a suspension
+    Resume(Format),
+    /// Go back to the last good system before this one, and quarantine this one
+    Rollback {
+        /// Why, for whoever wonders
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
         #[command(flatten)]
         format: Format,
     },
@@ -87,6 +129,7 @@ enum Command {
     /// Check a configuration and name every mistake in it
     CheckConfig {
         /// Another file than --config says
+        #[arg(value_hint = ValueHint::FilePath)]
         path: Option<PathBuf>,
         #[command(flatten)]
         format: Format,
@@ -95,10 +138,21 @@ enum Command {
     /// refer to
     Push {
         /// Store paths, or links to them such as ./result
-        #[arg(required = true, value_name = "PATH")]
+        #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         paths: Vec<PathBuf>,
         #[command(flatten)]
         format: Format,
+    },
+    /// Print what a shell needs to complete these commands
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write those of all commands
+    Man {
+        /// Write all of them into this directory instead
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        out: Option<PathBuf>,
     },
     /// Work in a process of its own; started by the agent
     #[command(hide = true, disable_help_flag = true)]
@@ -166,7 +220,32 @@ fn perform(line: Line) -> ExitCode {
             crate::logging::init();
             crate::jobs::main(&args)
         }
-        Command::Status(format) => with_config(&|config| ask::status(config, format.json)),
+        Command::Status { watch: true, format } => {
+            with_config(&|config| watch::watch(config, format.json))
+        }
+        Command::Status { watch: false, format } => {
+            with_config(&|config| ask::status(config, format.json))
+        }
+        Command::Explain { commit, format } => {
+            with_config(&|config| ask::explain(config, commit.as_deref(), format.json))
+        }
+        Command::Diff { commit, format } => {
+            with_config(&|config| difference::diff(config, commit.as_deref(), format.json))
+        }
+        Command::Confirm { commit, format } => {
+            with_config(&|config| ask::confirm(config, &commit, format.json))
+        }
+        Command::Suspend { seconds, reason, format } => {
+            let reason = reason.unwrap_or_default();
+            with_config(&|config| ask::suspend(config, &reason, seconds, format.json))
+        }
+        Command::Resume(format) => with_config(&|config| ask::resume(config, format.json)),
+        Command::Rollback { reason, format } => {
+            let reason = reason.unwrap_or_default();
+            with_config(&|config| ask::rollback(config, &reason, format.json))
+        }
+        Command::Completions { shell } => tell(&pages::completions(shell)),
+        Command::Man { out } => tell(&pages::man(out.as_deref())),
         Command::History { most, format } => {
             with_config(&|config| ask::history(config, most, format.json))
         }
@@ -298,7 +377,22 @@ mod tests {
 
     #[test]
     fn json_is_for_what_reports() {
-        for line in ["status", "history", "poll", "accept 1234567", "retry", "check-config"] {
+        for line in [
+            "status",
+            "status --watch",
+            "explain",
+            "explain 1234567",
+            "diff",
+            "history",
+            "poll",
+            "confirm 1234567",
+            "accept 1234567",
+            "suspend --for 2h --reason x",
+            "resume",
+            "rollback",
+            "retry",
+            "check-config",
+        ] {
             assert!(parse(&format!("fort-agent {line} --json")).is_ok(), "{line}");
         }
         assert!(parse("fort-agent run --json").is_err());

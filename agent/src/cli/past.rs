@@ -1,9 +1,8 @@
 //! How deployments ended, as a table that people read.
 
 use crate::core::memory::Entry;
-use crate::core::types::Wall;
 
-use super::text::{Look, Tone, ago, clean, fit, shorten_paths, took, wrap};
+use super::text::{Clock, Look, Tone, ago, clean, columns, fit, pad, shorten_paths, took, wrap};
 
 const HEADS: [&str; 6] = ["ended", "commit", "operation", "verdict", "took", "cause"];
 /// Lines that a cause may take: why it failed is what the table is read for.
@@ -12,21 +11,21 @@ const CAUSE_LINES: usize = 3;
 const INDENT: usize = 10;
 
 /// The entries in the order in which they are given, ending in a newline.
-pub(super) fn render(entries: &[Entry], now: Wall, look: Look) -> String {
+pub(super) fn render(entries: &[Entry], clock: &Clock, look: Look) -> String {
     if entries.is_empty() {
         return "no deployment has ended yet\n".into();
     }
-    let rows: Vec<[String; 6]> = entries.iter().map(|entry| row(entry, now)).collect();
+    let rows: Vec<[String; 6]> = entries.iter().map(|entry| row(entry, clock)).collect();
     let widths: Vec<usize> = HEADS
         .iter()
         .enumerate()
         .map(|(column, head)| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
+            let cells = rows.iter().map(|row| columns(&row[column]));
             cells.max().unwrap_or(0).max(head.len())
         })
         .collect();
     let line = |cells: [&str; 6]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| pad(cell, *width));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut out = look.paint(Tone::Faint, &fit(&line(HEADS), look.width));
@@ -34,7 +33,7 @@ pub(super) fn render(entries: &[Entry], now: Wall, look: Look) -> String {
     for row in &rows {
         let [ended, commit, operation, verdict, took, cause] = row.each_ref().map(String::as_str);
         let whole = line([ended, commit, operation, verdict, took, cause]);
-        if whole.chars().count() <= look.width {
+        if columns(&whole) <= look.width {
             out.push_str(&format!("{whole}\n"));
             continue;
         }
@@ -53,9 +52,9 @@ pub(super) fn lasted(entry: &Entry) -> String {
     if millis < 1000 { "<1 s".into() } else { took(millis / 1000 * 1000) }
 }
 
-fn row(entry: &Entry, now: Wall) -> [String; 6] {
+fn row(entry: &Entry, clock: &Clock) -> [String; 6] {
     [
-        ago(entry.ended, now),
+        ago(entry.ended, clock),
         entry.commit.short(),
         entry.operation.as_str().into(),
         entry.verdict.as_str().into(),
@@ -66,7 +65,7 @@ fn row(entry: &Entry, now: Wall) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::standing::tests::{NOW, entry};
+    use super::super::standing::tests::{at, entry};
     use super::*;
     use crate::core::job::Ending;
 
@@ -82,7 +81,7 @@ mod tests {
             ),
             entry(1, Ending::Failed, Some("evaluation failed"), 1_000_000),
         ];
-        let shown = render(&entries, NOW, Look { width: 80, colour: false });
+        let shown = render(&entries, &at(), Look { width: 80, colour: false });
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
         insta::assert_snapshot!(shown);
     }
@@ -90,7 +89,7 @@ mod tests {
     #[test]
     fn no_history_is_said() {
         assert_eq!(
-            render(&[], NOW, Look { width: 80, colour: false }),
+            render(&[], &at(), Look { width: 80, colour: false }),
             "no deployment has ended yet\n"
         );
     }

@@ -1,18 +1,22 @@
 //! How things stand, as people read it: the answer first, then the facts that
 //! matter now. Whatever is as it should be is left out.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::core::job::{Check, RealiseProgress};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{
-    DeploymentView, Desired, PublishView, QuarantineView, RemoteView, State, Status,
+    DeploymentView, Desired, PublishProgressView, PublishView, QuarantineView, RemoteView, State,
+    Status,
 };
 use crate::core::types::{Commit, StorePath, Wall};
 
+use super::difference::bytes;
 use super::past::lasted;
-use super::text::{Look, Tone, absolute, ago, ahead, clean, fit, lasting, shorten_paths, wrap};
+use super::text::{
+    Clock, Look, Tone, ago, ahead, clean, columns, fit, lasting, shorten_paths, wrap,
+};
 
 /// Lines that the answer may take: what to do about it must not be cut off.
 const ANSWER_LINES: usize = 4;
@@ -20,19 +24,19 @@ const ANSWER_LINES: usize = 4;
 const FACT_LINES: usize = 3;
 
 /// The status, ending in a newline.
-pub(super) fn render(status: &Status, now: Wall, look: Look) -> String {
+pub(super) fn render(status: &Status, clock: &Clock, look: Look) -> String {
     let mut out = String::new();
-    let (tone, answer) = answer(status, now);
-    for line in together(&readable(&answer), &lift(status, now), look.width) {
+    let (tone, answer) = answer(status, clock);
+    for line in together(&readable(&answer, clock), &lift(status, clock), look.width) {
         out.push_str(&look.paint(tone, &line));
         out.push('\n');
     }
-    let rows = rows(status, now);
-    let label_width = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    let rows = rows(status, clock);
+    let label_width = rows.iter().map(|(label, _)| columns(label)).max().unwrap_or(0);
     let room = look.width.saturating_sub(label_width + 4);
     for (label, fact) in rows {
         let mut label = format!("{label:label_width$}");
-        for line in wrap(&readable(&fact), room, FACT_LINES) {
+        for line in wrap(&readable(&fact, clock), room, FACT_LINES) {
             out.push_str(&format!("  {}  {line}\n", look.paint(Tone::Faint, &label)));
             label = " ".repeat(label_width);
         }
@@ -40,17 +44,31 @@ pub(super) fn render(status: &Status, now: Wall, look: Look) -> String {
     out
 }
 
+/// The status on one line, however long, and without distances in time: it
+/// changes only when something does.
+pub(super) fn line(status: &Status, clock: &Clock) -> String {
+    let (_, mut line) = answer(status, clock);
+    let progress = status.deployment.as_ref().and_then(progress);
+    let publish = status.publish.as_ref().and_then(|it| it.progress.as_ref());
+    let publish = publish.filter(|progress| progress.to_send > 0).map(sent);
+    line.extend([progress, publish].into_iter().flatten().map(|more| format!("; {more}")));
+    if status.held.is_some() && status.state == State::Held {
+        line.push_str(&format!("; {}", lift(status, clock)));
+    }
+    readable(&line, clock)
+}
+
 /// What to say before a status that was read from a file.
-pub(super) fn recorded(at: Option<Wall>, now: Wall, look: Look) -> String {
-    let when = at.map_or_else(|| "some time ago".into(), |at| ago(at, now));
+pub(super) fn recorded(at: Option<Wall>, clock: &Clock, look: Look) -> String {
+    let when = at.map_or_else(|| "some time ago".into(), |at| ago(at, clock));
     let line = fit(&format!("the agent does not answer; last recorded {when}:"), look.width);
     format!("{}\n", look.paint(Tone::Bad, &line))
 }
 
-fn answer(status: &Status, now: Wall) -> (Tone, String) {
+fn answer(status: &Status, clock: &Clock) -> (Tone, String) {
     let reason = &status.reason;
     match status.state {
-        State::UpToDate => (Tone::Good, in_sync(status, now)),
+        State::UpToDate => (Tone::Good, in_sync(status, clock)),
         State::Activating | State::Verifying | State::Realising => (Tone::Busy, reason.clone()),
         State::Starting => (Tone::Busy, format!("starting: {reason}")),
         State::Waiting => (Tone::Busy, format!("waiting: {reason}")),
@@ -64,7 +82,7 @@ fn answer(status: &Status, now: Wall) -> (Tone, String) {
 }
 
 /// What a person can do about it, or what happens without one.
-fn lift(status: &Status, now: Wall) -> String {
+fn lift(status: &Status, clock: &Clock) -> String {
     let held = status.held.as_ref().filter(|_| status.state == State::Held);
     if let Some(held) = held {
         let lift = clean(&held.lift);
@@ -74,8 +92,13 @@ fn lift(status: &Status, now: Wall) -> String {
             _ => lift,
         };
     }
+    let gate = &json!(status)["gate"];
+    if let (State::Waiting, Some(lift)) = (status.state, gate["lift"].as_str()) {
+        let lift = clean(lift);
+        return if lift.starts_with("fort-agent ") { format!("run {lift}") } else { lift };
+    }
     let next = status.next.as_ref();
-    match (status.state, next.map(|next| (next.action.as_str(), ahead(next.at, now)))) {
+    match (status.state, next.map(|next| (next.action.as_str(), ahead(next.at, clock)))) {
         (State::BackingOff, Some((_, when))) => {
             format!("tried again {when}, or at once by fort-agent retry")
         }
@@ -92,7 +115,7 @@ fn together(answer: &str, lift: &str, width: usize) -> Vec<String> {
         return wrap(answer, width, ANSWER_LINES);
     }
     let whole = format!("{answer}; {lift}");
-    if whole.chars().count() <= width {
+    if columns(&whole) <= width {
         return vec![whole];
     }
     let mut lines = wrap(answer, width, ANSWER_LINES);
@@ -101,11 +124,11 @@ fn together(answer: &str, lift: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn in_sync(status: &Status, now: Wall) -> String {
+fn in_sync(status: &Status, clock: &Clock) -> String {
     let (Some(desired), Some(commit)) = (&status.desired, status.running.commit) else {
         return status.reason.clone();
     };
-    let since = status.running.since.map(|since| format!(", {}", lasting(since, now)));
+    let since = status.running.since.map(|since| format!(" since {}", clock.at(since)));
     let since = since.unwrap_or_default();
     match desired.operation {
         Operation::Switch | Operation::Boot => {
@@ -119,35 +142,77 @@ fn in_sync(status: &Status, now: Wall) -> String {
 
 type Row = (&'static str, String);
 
-fn rows(status: &Status, now: Wall) -> Vec<Row> {
+fn rows(status: &Status, clock: &Clock) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
-    rows.extend(status.desired.as_ref().map(|desired| ("desired", wanted(desired, now))));
-    rows.push(("running", running(status, now)));
+    rows.extend(status.desired.as_ref().map(|desired| ("desired", wanted(desired, clock))));
+    rows.push(("running", running(status, clock)));
     rows.extend(boots(status).map(|boot| ("boots", boot)));
     let others = [status.running.system.as_ref(), status.boot.default.as_ref()];
     let last_good = status.last_good.as_ref();
     if let Some(good) = last_good.filter(|good| !others.contains(&Some(&good.system))) {
         rows.push(("last good", commit_and_system(good.commit, Some(&good.system))));
     }
-    rows.extend(status.deployment.as_ref().map(|it| ("deploying", deploying(it, now))));
+    rows.extend(status.deployment.as_ref().map(|it| ("deploying", deploying(it, clock))));
     // Quarantine has a row of its own.
     let held = status.held.as_ref().filter(|_| status.quarantine.is_empty());
-    rows.extend(held.and_then(|held| evidence(&held.evidence)));
+    rows.extend(held.and_then(|held| evidence(&held.evidence, clock)));
+    // As they are shown to everybody: newer agents have more of them.
+    let shown = json!(status);
+    rows.extend(gate(&shown["gate"], clock).map(|it| ("gate", it)));
+    rows.extend(suspended(&shown["suspended"], clock).map(|it| ("suspended", it)));
     let last = status.last_deployment.as_ref();
     let last = last.and_then(|entry| serde_json::from_value::<Entry>(entry.clone()).ok());
-    rows.extend(last.map(|entry| ("last", ended(&entry, &status.reason, now))));
+    rows.extend(last.map(|entry| ("last", ended(&entry, &status.reason, clock))));
     let remotes = status.remotes.iter().filter(|it| !is_held(status, it));
-    rows.extend(remotes.filter_map(|it| remote(it, now)).map(|it| ("remote", it)));
-    rows.extend(status.quarantine.iter().map(|it| ("quarantine", quarantined(it, now))));
-    let publish = status.publish.as_ref().and_then(|it| publishing(it, now));
+    rows.extend(remotes.filter_map(|it| remote(it, clock)).map(|it| ("remote", it)));
+    rows.extend(status.quarantine.iter().map(|it| ("quarantine", quarantined(it, clock))));
+    let publish = status.publish.as_ref().and_then(|it| publishing(it, clock));
     rows.extend(publish.map(|it| ("publish", it)));
     rows.extend(status.notes.iter().map(|note| ("note", note.clone())));
     let next = status.next.as_ref();
-    rows.extend(next.map(|next| ("next", format!("{} {}", next.action, ahead(next.at, now)))));
+    rows.extend(next.map(|next| ("next", format!("{} {}", next.action, ahead(next.at, clock)))));
     rows
 }
 
-fn wanted(desired: &Desired, now: Wall) -> String {
+/// What waits for a person, or for a time.
+fn gate(gate: &Value, clock: &Clock) -> Option<String> {
+    let kind = gate["kind"].as_str()?;
+    let commit = gate["commit"].as_str().map_or("it", |commit| commit.get(..7).unwrap_or(commit));
+    let until = gate["until"].as_str().and_then(|until| until.parse::<Wall>().ok());
+    let (until, in_time) = match until {
+        Some(at) => (clock.at(at), ahead(at, clock)),
+        None => (String::new(), String::new()),
+    };
+    let what = match (kind, until.is_empty()) {
+        ("confirm", true) => format!("{commit} waits to be confirmed"),
+        ("confirm", false) => {
+            format!("{commit} waits to be confirmed, and goes ahead at {until} ({in_time})")
+        }
+        ("window", false) => format!("{commit} waits for a window, at {until} ({in_time})"),
+        ("suspended", true) => format!("{commit} waits: deployments are suspended"),
+        ("suspended", false) => {
+            format!("{commit} waits: deployments are suspended until {until} ({in_time})")
+        }
+        (other, true) => format!("{commit} waits for a {other}"),
+        (other, false) => format!("{commit} waits for a {other} until {until} ({in_time})"),
+    };
+    Some(what)
+}
+
+fn suspended(suspended: &Value, clock: &Clock) -> Option<String> {
+    suspended.as_object()?;
+    let time = |key: &str| suspended[key].as_str().and_then(|at| at.parse::<Wall>().ok());
+    let since = time("since").map(|since| format!("since {}", clock.at(since)));
+    let until = match time("until") {
+        Some(until) => format!("until {} ({})", clock.at(until), ahead(until, clock)),
+        None => "until fort-agent resume".into(),
+    };
+    let reason = suspended["reason"].as_str().filter(|reason| !reason.is_empty());
+    let parts = [since, Some(until)].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    Some(format!("{parts}{}", reason.map(|reason| format!(": {reason}")).unwrap_or_default()))
+}
+
+fn wanted(desired: &Desired, clock: &Clock) -> String {
     let how = match desired.operation {
         Operation::Switch => "",
         Operation::Boot => ", for the next boot",
@@ -163,15 +228,15 @@ fn wanted(desired: &Desired, now: Wall) -> String {
         desired.commit.short(),
         desired.branch,
         desired.remote,
-        ago(desired.first_seen, now)
+        ago(desired.first_seen, clock)
     )
 }
 
-fn running(status: &Status, now: Wall) -> String {
+fn running(status: &Status, clock: &Clock) -> String {
     let running = &status.running;
     let system = commit_and_system(running.commit, running.system.as_ref());
     let drift = if running.drift { ", put there by another hand" } else { "" };
-    let since = running.since.map(|since| format!(", {}", lasting(since, now)));
+    let since = running.since.map(|since| format!(", {}", lasting(since, clock)));
     format!("{system}{drift}{}", since.unwrap_or_default())
 }
 
@@ -199,12 +264,12 @@ fn boots(status: &Status) -> Option<String> {
     }
 }
 
-fn deploying(deployment: &DeploymentView, now: Wall) -> String {
+fn deploying(deployment: &DeploymentView, clock: &Clock) -> String {
     let mut text = format!("{}, {}", deployment.commit.short(), deployment.stage);
     if deployment.attempt > 1 {
         text.push_str(&format!(", attempt {}", deployment.attempt));
     }
-    text.push_str(&format!(", begun {}", ago(deployment.started, now)));
+    text.push_str(&format!(", begun {}", ago(deployment.started, clock)));
     if let Some(progress) = progress(deployment) {
         text.push_str(&format!(": {progress}"));
     }
@@ -227,9 +292,14 @@ fn progress(deployment: &DeploymentView) -> Option<String> {
     let progress = serde_json::from_value::<RealiseProgress>(progress.clone()).ok()?;
     let counted =
         |done: u64, of: u64, what: &str| (of > 0).then(|| format!("{done} of {of} {what}"));
+    let bytes = (progress.bytes_expected > 0).then(|| {
+        let (done, of) = (bytes(progress.bytes), bytes(progress.bytes_expected));
+        format!("{done} of {of}")
+    });
     let parts: Vec<String> = [
         counted(progress.built, progress.to_build, "built"),
         counted(progress.fetched, progress.to_fetch, "fetched"),
+        bytes,
         progress.current.clone(),
         progress.cache_trouble.as_ref().map(|why| format!("trouble with the cache: {why}")),
     ]
@@ -240,13 +310,14 @@ fn progress(deployment: &DeploymentView) -> Option<String> {
 }
 
 /// Plain values only: what is nested is for `--json`.
-fn evidence(evidence: &Value) -> Option<Row> {
+fn evidence(evidence: &Value, clock: &Clock) -> Option<Row> {
     let shown = |value: &Value| match value {
-        Value::String(text) => Some(abbreviated(text)),
+        Value::String(text) => Some(abbreviated(text, clock)),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(true) => Some("yes".into()),
         Value::Array(list) => {
-            let list: Vec<_> = list.iter().filter_map(Value::as_str).map(abbreviated).collect();
+            let list: Vec<_> =
+                list.iter().filter_map(Value::as_str).map(|it| abbreviated(it, clock)).collect();
             Some(if list.is_empty() { "none".into() } else { list.join(" ") })
         }
         Value::Bool(false) | Value::Null | Value::Object(_) => None,
@@ -259,16 +330,16 @@ fn evidence(evidence: &Value) -> Option<Row> {
     (!parts.is_empty()).then(|| ("evidence", parts.join(", ")))
 }
 
-/// Commits by the digits that people read, times without their T and Z.
-fn abbreviated(text: &str) -> String {
+/// Commits by the digits that people read, times as those of the reader.
+fn abbreviated(text: &str, clock: &Clock) -> String {
     if let Ok(commit) = text.parse::<Commit>() {
         return commit.short();
     }
-    text.parse::<Wall>().map_or_else(|_| text.to_owned(), absolute)
+    text.parse::<Wall>().map_or_else(|_| text.to_owned(), |time| clock.at(time))
 }
 
 /// With its cause, unless that was said already.
-fn ended(entry: &Entry, said: &str, now: Wall) -> String {
+fn ended(entry: &Entry, said: &str, clock: &Clock) -> String {
     let cause = entry.cause.as_deref().filter(|cause| {
         let first = cause.lines().map(str::trim).find(|line| !line.is_empty());
         !first.is_some_and(|line| said.contains(line))
@@ -278,7 +349,7 @@ fn ended(entry: &Entry, said: &str, now: Wall) -> String {
         "{} {} {}, after {}{cause}",
         entry.commit.short(),
         entry.verdict.as_str(),
-        ago(entry.ended, now),
+        ago(entry.ended, clock),
         lasted(entry),
     )
 }
@@ -291,12 +362,12 @@ fn is_held(status: &Status, remote: &RemoteView) -> bool {
 }
 
 /// What others wrote, as people read it.
-fn readable(text: &str) -> String {
-    shorten_paths(&clean(text))
+fn readable(text: &str, clock: &Clock) -> String {
+    shorten_paths(&clock.localise(&clean(text)))
 }
 
 /// Nothing when all is well with it.
-fn remote(remote: &RemoteView, now: Wall) -> Option<String> {
+fn remote(remote: &RemoteView, clock: &Clock) -> Option<String> {
     if remote.reachable && remote.error.is_none() {
         return None;
     }
@@ -309,43 +380,42 @@ fn remote(remote: &RemoteView, now: Wall) -> Option<String> {
             "{}: {}; last answered {}",
             remote.name,
             error.unwrap_or("does not answer"),
-            ago(at, now)
+            ago(at, clock)
         )),
     }
 }
 
-fn quarantined(it: &QuarantineView, now: Wall) -> String {
+fn quarantined(it: &QuarantineView, clock: &Clock) -> String {
     format!(
         "{}: failed {}x, last {}: {}",
         commit_and_system(it.commit, Some(&it.system)),
         it.failures,
-        ago(it.since, now),
+        ago(it.since, clock),
         it.cause
     )
 }
 
 /// Nothing when the cache has it all.
-fn publishing(it: &PublishView, now: Wall) -> Option<String> {
+fn publishing(it: &PublishView, clock: &Clock) -> Option<String> {
     if it.backlog == 0 && it.last_error.is_none() {
         return None;
     }
     let error = it.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     // Before the cause, which may be long and be cut off.
-    let again = it.next_attempt.map(|at| format!(", tried again {}", ahead(at, now)));
+    let again = it.next_attempt.map(|at| format!(", tried again {}", ahead(at, clock)));
     let counted = it.progress.as_ref().filter(|progress| progress.to_send > 0);
     let what = match (counted, &it.progress, it.backlog) {
-        (Some(p), _, _) => format!(
-            "publishing {} of {} paths, {} of {} MB",
-            p.sent,
-            p.to_send,
-            p.bytes / 1_000_000,
-            p.bytes_expected / 1_000_000
-        ),
+        (Some(progress), _, _) => sent(progress),
         (None, Some(_), _) => "asking the cache what it lacks".into(),
         (None, None, 0 | 1) => "the system is not in the cache yet".into(),
         (None, None, paths) => format!("{paths} paths are not in the cache"),
     };
     Some(format!("{what}{}{error}", again.unwrap_or_default()))
+}
+
+fn sent(it: &PublishProgressView) -> String {
+    let (done, of) = (bytes(it.bytes), bytes(it.bytes_expected));
+    format!("publishing {} of {} paths, {done} of {of}", it.sent, it.to_send)
 }
 
 fn commit_and_system(commit: Option<Commit>, system: Option<&StorePath>) -> String {

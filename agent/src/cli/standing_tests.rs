@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::super::text::Look;
+use super::super::text::{Clock, Look};
 use super::*;
 use crate::core::job::{DeploymentId, Ending, Stages};
 use crate::core::status::{
@@ -9,6 +9,10 @@ use crate::core::status::{
 
 pub(crate) const NOW: Wall = Wall::from_millis(1_767_276_120_000);
 const PLAIN: Look = Look { width: 80, colour: false };
+
+pub(in crate::cli) fn at() -> Clock {
+    Clock { now: NOW, zone: crate::windows::TimeZone::UTC }
+}
 
 pub(crate) fn commit(n: u8) -> Commit {
     Commit::from_bytes([n.wrapping_mul(0x1b); 20])
@@ -112,6 +116,24 @@ fn deploying(stage: &str, progress: Value) -> Option<DeploymentView> {
 fn held(cause: &str, evidence: Value, lift: &str, reason: &str) -> Status {
     let held = Some(Held { cause: cause.into(), evidence, lift: lift.into() });
     Status { held, ..moving(State::Held, reason) }
+}
+
+#[test]
+fn gates_and_suspensions_say_until_when() {
+    let confirm = json!({"kind": "confirm", "commit": commit(2), "until": before(-600),
+        "lift": "fort-agent confirm 3636363"});
+    assert_eq!(
+        gate(&confirm, &at()).unwrap(),
+        "3636363 waits to be confirmed, and goes ahead at 14:12 (in 10 min)"
+    );
+    let window = json!({"kind": "window", "commit": commit(2), "until": before(-90_000)});
+    assert_eq!(
+        gate(&window, &at()).unwrap(),
+        "3636363 waits for a window, at 2026-01-02 15:02 (in 25 h)"
+    );
+    let known = json!({"reason": "a party", "until": null, "since": before(3600)});
+    assert_eq!(suspended(&known, &at()).unwrap(), "since 13:02, until fort-agent resume: a party");
+    assert_eq!((gate(&Value::Null, &at()), suspended(&Value::Null, &at())), (None, None));
 }
 
 fn situations() -> Vec<(&'static str, Status)> {
@@ -317,7 +339,7 @@ fn with_publish(publish: PublishView) -> Status {
 fn every_situation_is_answered_in_its_first_line() {
     let mut shown = String::new();
     for (situation, status) in situations() {
-        shown.push_str(&format!("== {situation}\n{}\n", render(&status, NOW, PLAIN)));
+        shown.push_str(&format!("== {situation}\n{}\n", render(&status, &at(), PLAIN)));
     }
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     insta::assert_snapshot!(shown);
@@ -326,7 +348,7 @@ fn every_situation_is_answered_in_its_first_line() {
 #[test]
 fn nothing_is_wider_than_a_narrow_terminal_and_the_command_stays_whole() {
     for (situation, status) in situations() {
-        let shown = render(&status, NOW, Look { width: 40, colour: false });
+        let shown = render(&status, &at(), Look { width: 40, colour: false });
         assert!(shown.lines().all(|line| line.chars().count() <= 40), "{situation}: {shown}");
         if situation == "force-push" {
             let words: Vec<_> = shown.split_whitespace().collect();
@@ -337,16 +359,16 @@ fn nothing_is_wider_than_a_narrow_terminal_and_the_command_stays_whole() {
 
 #[test]
 fn colours_are_only_where_they_are_understood() {
-    let shown = render(&well(), NOW, Look { width: 80, colour: true });
+    let shown = render(&well(), &at(), Look { width: 80, colour: true });
     assert!(shown.starts_with("\x1b[32min sync with 1b1b1b1"), "{shown:?}");
-    assert!(!render(&well(), NOW, PLAIN).contains('\x1b'));
+    assert!(!render(&well(), &at(), PLAIN).contains('\x1b'));
 }
 
 #[test]
 fn a_remote_cannot_write_to_the_terminal() {
     let mut status = well();
     status.remotes[0].error = Some("\x1b]0;owned\x07\nin sync".into());
-    let shown = render(&status, NOW, PLAIN);
+    let shown = render(&status, &at(), PLAIN);
     assert!(!shown.contains('\x1b') && !shown.contains('\x07'), "{shown:?}");
     assert!(!shown.contains("\nin sync\n"), "{shown:?}");
 }
@@ -354,7 +376,7 @@ fn a_remote_cannot_write_to_the_terminal() {
 #[test]
 fn a_recorded_status_says_so_first() {
     assert_eq!(
-        recorded(Some(before(200)), NOW, PLAIN),
+        recorded(Some(before(200)), &at(), PLAIN),
         "the agent does not answer; last recorded 3 min ago:\n"
     );
 }

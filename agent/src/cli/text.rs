@@ -6,7 +6,64 @@
 
 use std::io::IsTerminal as _;
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 use crate::core::types::Wall;
+use crate::windows::TimeZone;
+
+/// What time it is, and where the reader is.
+#[derive(Clone, Debug)]
+pub(super) struct Clock {
+    /// Now.
+    pub now: Wall,
+    /// The reader's: of his environment, or else the host's.
+    pub zone: TimeZone,
+}
+
+impl Clock {
+    /// Of this process.
+    pub(super) fn here() -> Self {
+        Self { now: crate::clock::now().wall, zone: TimeZone::system() }
+    }
+
+    /// The day, and the time of it.
+    fn local(&self, time: Wall) -> (String, String) {
+        let limit = jiff::Timestamp::MAX.as_millisecond();
+        let millis = time.as_millis().clamp(-limit, limit);
+        let moment = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
+        let local = moment.to_zoned(self.zone.clone());
+        (local.strftime("%Y-%m-%d").to_string(), local.strftime("%H:%M").to_string())
+    }
+
+    /// As `14:02`, or `2026-01-01 14:02` on another day.
+    pub(super) fn at(&self, time: Wall) -> String {
+        let ((day, minute), (today, _)) = (self.local(time), self.local(self.now));
+        if day == today { minute } else { format!("{day} {minute}") }
+    }
+
+    /// Now, as `14:02:31`.
+    pub(super) fn second(&self) -> String {
+        let moment = jiff::Timestamp::from_millisecond(self.now.as_millis()).unwrap_or_default();
+        moment.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
+    }
+
+    /// Of texts by the agent, which are in UTC: as [`Clock::at`].
+    pub(super) fn localise(&self, text: &str) -> String {
+        let word = |word: &str| {
+            let bare = word.trim_end_matches([',', ';', ':', '.', ')']);
+            match bare.parse::<Wall>() {
+                Ok(time) => format!("{}{}", self.at(time), &word[bare.len()..]),
+                Err(_) => word.to_owned(),
+            }
+        };
+        text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The columns that a text takes on a terminal.
+pub(super) fn columns(text: &str) -> usize {
+    text.width()
+}
 
 /// How wide lines may be, and whether they may have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +96,7 @@ impl Look {
     pub(super) fn paint(self, tone: Tone, text: &str) -> String {
         match (self.colour, tone) {
             (false, _) => text.to_owned(),
+            (true, Tone::Plain) => text.to_owned(),
             (true, Tone::Good) => format!("\x1b[32m{text}\x1b[0m"),
             (true, Tone::Busy) => format!("\x1b[33m{text}\x1b[0m"),
             (true, Tone::Bad) => format!("\x1b[1;31m{text}\x1b[0m"),
@@ -58,6 +116,8 @@ pub(super) enum Tone {
     Bad,
     /// Less important than the rest.
     Faint,
+    /// As it is.
+    Plain,
 }
 
 /// On one line, without anything that a terminal would obey.
@@ -107,11 +167,25 @@ const SHOWN_DIGITS: usize = 7;
 
 /// At most this wide; what is cut off is marked.
 pub(super) fn fit(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if columns(text) <= width {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    let mut room = width.saturating_sub(1);
+    let kept: String = text
+        .chars()
+        .take_while(|c| {
+            let takes = c.width().unwrap_or(0);
+            let fits = takes <= room;
+            room = room.saturating_sub(takes);
+            fits
+        })
+        .collect();
     format!("{}…", kept.trim_end())
+}
+
+/// Padded to this width.
+pub(super) fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 /// Broken at blanks into at most `lines` lines; the first may be `width` wide,
@@ -121,10 +195,10 @@ pub(super) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
     let mut line = String::new();
     let mut words = text.split(' ').peekable();
     while let Some(word) = words.next() {
-        let room = width.saturating_sub(line.chars().count() + 1);
+        let room = width.saturating_sub(columns(&line) + 1);
         if line.trim().is_empty() {
             line.push_str(word);
-        } else if word.chars().count() <= room {
+        } else if columns(word) <= room {
             line.push(' ');
             line.push_str(word);
         } else if done.len() + 1 >= lines {
@@ -141,10 +215,10 @@ pub(super) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
 }
 
 /// How long ago, or when.
-pub(super) fn ago(then: Wall, now: Wall) -> String {
-    let seconds = then.until(now).as_secs();
-    if then > now.plus(std::time::Duration::from_secs(5)) || seconds >= FAR {
-        absolute(then)
+pub(super) fn ago(then: Wall, clock: &Clock) -> String {
+    let seconds = then.until(clock.now).as_secs();
+    if then > clock.now.plus(std::time::Duration::from_secs(5)) || seconds >= FAR {
+        clock.at(then)
     } else if seconds < 2 {
         "just now".into()
     } else {
@@ -153,32 +227,23 @@ pub(super) fn ago(then: Wall, now: Wall) -> String {
 }
 
 /// In how long, or when.
-pub(super) fn ahead(then: Wall, now: Wall) -> String {
-    match now.until(then).as_secs() {
+pub(super) fn ahead(then: Wall, clock: &Clock) -> String {
+    match clock.now.until(then).as_secs() {
         0 => "now".into(),
-        seconds if seconds >= FAR => absolute(then),
+        seconds if seconds >= FAR => clock.at(then),
         seconds => format!("in {}", coarse(seconds)),
     }
 }
 
-/// Since when, to follow a statement: `for 3 min`.
-pub(super) fn lasting(then: Wall, now: Wall) -> String {
-    let seconds = then.until(now).as_secs();
-    if then > now || seconds >= FAR {
-        format!("since {}", absolute(then))
+/// Since when, to follow a statement.
+pub(super) fn lasting(then: Wall, clock: &Clock) -> String {
+    let seconds = then.until(clock.now).as_secs();
+    if then > clock.now || seconds >= FAR {
+        format!("since {}", clock.at(then))
     } else if seconds < 2 {
         "since just now".into()
     } else {
         format!("for {}", coarse(seconds))
-    }
-}
-
-/// As `2026-01-01 14:02 UTC`.
-pub(super) fn absolute(time: Wall) -> String {
-    let text = time.to_string();
-    match (text.get(..10), text.get(11..16)) {
-        (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
-        (_, _) => text,
     }
 }
 
@@ -235,13 +300,15 @@ mod tests {
     #[test]
     fn nothing_is_wider_than_it_may_be() {
         let text = "a rather long sentence with averyveryverylongwordinthemiddleofit and an end";
+        let wide = "システムの設定が壊れています";
+        assert_eq!((columns(wide), fit(wide, 10)), (28, "システム…".into()));
         for width in 20..90 {
             for lines in 1..5 {
                 let wrapped = wrap(text, width, lines);
                 assert!(wrapped.len() <= lines);
-                assert!(wrapped.iter().all(|line| line.chars().count() <= width), "{wrapped:?}");
+                assert!(wrapped.iter().all(|line| columns(line) <= width), "{wrapped:?}");
             }
-            assert!(fit(text, width).chars().count() <= width);
+            assert!(columns(&fit(text, width)) <= width);
         }
         assert_eq!(wrap(text, 200, 3), [text]);
     }
@@ -250,15 +317,28 @@ mod tests {
     fn times_are_distances_until_a_date_says_more() {
         let then = Wall::from_millis(1_767_276_120_000);
         let after = |seconds| then.plus(std::time::Duration::from_secs(seconds));
-        let told: Vec<_> = [0, 34, 200, 9000, 400_000].map(|s| ago(then, after(s))).into();
-        assert_eq!(told, ["just now", "34 s ago", "3 min ago", "2 h ago", "2026-01-01 14:02 UTC"]);
+        let at = |now| Clock { now, zone: TimeZone::UTC };
+        let told: Vec<_> = [0, 34, 200, 9000, 400_000].map(|s| ago(then, &at(after(s)))).into();
+        assert_eq!(told, ["just now", "34 s ago", "3 min ago", "2 h ago", "2026-01-01 14:02"]);
         // The clock was set back.
-        assert_eq!(ago(after(60), then), "2026-01-01 14:03 UTC");
-        assert_eq!(ahead(after(200), then), "in 3 min");
-        assert_eq!(ahead(then, after(1)), "now");
+        assert_eq!(ago(after(60), &at(then)), "14:03");
+        assert_eq!(ahead(after(200), &at(then)), "in 3 min");
+        assert_eq!(ahead(then, &at(after(1))), "now");
         assert_eq!(took(61_250), "61 s");
         assert_eq!(took(350), "0.3 s");
         assert_eq!(took(2000), "2 s");
         assert_eq!(took(200_000), "3 min 20 s");
+    }
+
+    #[test]
+    fn times_are_those_of_the_reader() {
+        let now = Wall::from_millis(1_767_276_120_000);
+        let clock = Clock { now, zone: crate::windows::zone("Asia/Tokyo").unwrap() };
+        assert_eq!(clock.at(now), "23:02");
+        assert_eq!(clock.at(now.plus(std::time::Duration::from_secs(3600))), "2026-01-02 00:02");
+        assert_eq!(
+            clock.localise("failed 2026-01-01T14:00:00Z: x; again 2026-01-01T14:02:00Z"),
+            "failed 23:00: x; again 23:02"
+        );
     }
 }

@@ -239,7 +239,10 @@ impl Explainer<'_> {
             _ if selection.standings.contains(&Standing::Unclear(commit)) => {
                 format!("{short} is new; whether it may be followed is being looked up")
             }
-            _ => format!("{short} is a head, and is not followed"),
+            Testing::Absent
+            | Testing::Followed(_)
+            | Testing::Stale(_)
+            | Testing::UndoneByReboot(_) => format!("{short} is a head, and is not followed"),
         }
     }
 }

@@ -330,6 +330,8 @@ impl Explainer<'_> {
             Outlook::Refused { refusal, .. } => {
                 Stop::failed(Place::Preflight, first_line(&refusal.detail), lift(&held))
             }
+            // Said above, in the words of the status.
+            Outlook::Gated(_) => Stop::at(Place::Gates, reason.clone()),
             Outlook::Due(step) => self.due(step),
         })
     }
@@ -451,6 +453,7 @@ impl Explainer<'_> {
             | Step::Poll { .. }
             | Step::Compare { .. }
             | Step::Follow { .. }
+            | Step::AskToConfirm { .. }
             | Step::KeepRoots(_)
             | Step::StartPublish(_)
             | Step::StopJob(_)

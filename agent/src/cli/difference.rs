@@ -1,0 +1,328 @@
+//! What a commit's system would change of the running one.
+
+use serde_json::json;
+
+use crate::bus::{Client, Trouble};
+use crate::changes::{self, Changes, Package, Size, Units};
+use crate::config::{Config, Runner};
+use crate::core::explain::Explanation;
+use crate::core::request::Prefix;
+use crate::core::status::Status;
+use crate::core::types::{Commit, StorePath};
+use crate::nix::{self, Nix};
+use crate::store::Store;
+
+use super::text::{Look, Tone, clean, columns, pad, wrap};
+use super::{Exit, Said, ask, standing};
+
+/// Lines that one package, or the units of one kind, may take.
+const LINES: usize = 12;
+/// Versions of one package.
+const PACKAGE_LINES: usize = 3;
+
+/// The two systems that are compared.
+#[derive(Debug)]
+struct Pair {
+    commit: Commit,
+    old: StorePath,
+    new: StorePath,
+}
+
+pub(super) fn diff(config: &Config, commit: Option<&str>, json: bool) -> Said {
+    if let Some(Err(problem)) = commit.map(Prefix::parse) {
+        return Said::not(Exit::Usage, problem);
+    }
+    let asked = ask::block_on(async {
+        let client = Client::connect(&config.run_dir).await?;
+        let explained = client.explain(commit).await?;
+        Ok((explained, client.status().await?))
+    });
+    let (explained, status) = match asked {
+        Ok(asked) => asked,
+        Err(trouble) => return ask::failed(&trouble),
+    };
+    let read = (serde_json::from_str::<Explanation>(&explained), serde_json::from_str(&status));
+    let (explained, status): (Explanation, Status) = match read {
+        (Ok(explained), Ok(status)) => (explained, status),
+        (Err(error), _) | (_, Err(error)) => {
+            return Said::not(Exit::Failed, ask::unreadable(&error));
+        }
+    };
+    let pair = match pair(&explained, &status) {
+        Ok(pair) => pair,
+        Err(why) => return Said::not(Exit::Failed, format!("fort-agent: {}", clean(&why))),
+    };
+    match ask::block_on(compared(config, &pair)) {
+        Ok((changes, units)) if json => Said::done(format!("{}\n", told(&pair, &changes, &units))),
+        Ok((changes, units)) => Said::done(render(&pair, &changes, &units, Look::of_stdout())),
+        Err(trouble) => ask::failed(&trouble),
+    }
+}
+
+/// Fails with what to do.
+fn pair(explained: &Explanation, status: &Status) -> Result<Pair, String> {
+    let Some(commit) = explained.commit else { return Err(explained.conclusion.clone()) };
+    let short = commit.short();
+    let Some(new) = explained.system.clone() else {
+        let lift = explained.lift.as_ref().map(|lift| format!(" ({lift})")).unwrap_or_default();
+        return Err(format!(
+            "the system of {short} is not known, since it was not realised: {}{lift}; \
+             fort-agent status --watch shows when it is",
+            explained.conclusion
+        ));
+    };
+    let Some(old) = status.running.system.clone() else {
+        return Err("no system runs that it could be compared with".into());
+    };
+    Ok(Pair { commit, old, new })
+}
+
+async fn compared(
+    config: &Config,
+    pair: &Pair,
+) -> Result<(Changes, Result<Units, String>), Trouble> {
+    let search_path = std::env::var_os("PATH").unwrap_or_default();
+    let failed = |error: anyhow::Error| Trouble::Failed(format!("{error:#}"));
+    let nix =
+        Nix::find(nix::Settings::of(config), &search_path).map_err(|error| failed(error.into()))?;
+    let mut store = Store::of(&nix);
+    let changes = changes::between(&mut store, &pair.old, &pair.new).await;
+    let changes = changes.map_err(|error| match error {
+        changes::CannotCompare::Absent(system) => Trouble::Failed(format!(
+            "{system} is not in the store any more: it was collected, and only the desired \
+             commit's is got again"
+        )),
+        changes::CannotCompare::Store(error) => failed(error.into()),
+    })?;
+    let units = units(config, &nix, pair).await;
+    // Its connection has kept both systems in the store until now.
+    drop(store);
+    Ok((changes, units))
+}
+
+/// Fails with why they are not known.
+async fn units(config: &Config, nix: &Nix, pair: &Pair) -> Result<Units, String> {
+    if pair.old == pair.new {
+        return Ok(Units::default());
+    }
+    if config.activation.runner == Runner::Direct {
+        return Err("with [activation] runner = \"direct\" nobody looks after units".into());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err("only root can ask the system for them: run this as root".into());
+    }
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let units =
+        changes::dry_activate(&pair.new, &nix.store_root(), &config.root, interrupted).await?;
+    Ok(units.joined())
+}
+
+fn told(pair: &Pair, changes: &Changes, units: &Result<Units, String>) -> String {
+    json!({
+        "commit": pair.commit,
+        "before": { "system": pair.old, "paths": changes.before.paths, "bytes": changes.before.bytes },
+        "after": { "system": pair.new, "paths": changes.after.paths, "bytes": changes.after.bytes },
+        "added": changes.added,
+        "removed": changes.removed,
+        "changed": changes.changed,
+        "rebuilt": changes.rebuilt,
+        "units": units.as_ref().ok(),
+        "units_unknown": units.as_ref().err(),
+    })
+    .to_string()
+}
+
+fn render(pair: &Pair, changes: &Changes, units: &Result<Units, String>, look: Look) -> String {
+    let mut out = String::new();
+    let head = format!(
+        "{} = {}, instead of {}",
+        pair.commit.short(),
+        standing::short(&pair.new),
+        standing::short(&pair.old)
+    );
+    if pair.old == pair.new {
+        let head = format!(
+            "{} = {} runs: nothing would change",
+            pair.commit.short(),
+            standing::short(&pair.new)
+        );
+        return lines(&wrap(&head, look.width, PACKAGE_LINES));
+    }
+    out.push_str(&lines(&wrap(&head, look.width, PACKAGE_LINES)));
+    let versions = |versions: &[String]| {
+        if versions.is_empty() { "no version".into() } else { versions.join(", ") }
+    };
+    let changed = changes.changed.iter().map(|it| {
+        (it.name.clone(), format!("{} -> {}", versions(&it.before), versions(&it.after)))
+    });
+    let listed = |packages: &[Package]| -> Vec<(String, String)> {
+        packages.iter().map(|it| (it.name.clone(), it.versions.join(", "))).collect()
+    };
+    for (tone, heading, rows) in [
+        (Tone::Busy, "changed", changed.collect::<Vec<_>>()),
+        (Tone::Good, "added", listed(&changes.added)),
+        (Tone::Bad, "removed", listed(&changes.removed)),
+    ] {
+        out.push_str(&section(tone, heading, &rows, look));
+    }
+    let mut rows = vec![("closure".to_owned(), closure(changes.before, changes.after))];
+    if changes.rebuilt > 0 {
+        let what = format!("{} more in the same version, built anew", paths(changes.rebuilt));
+        rows.push(("rebuilt".into(), what));
+    }
+    match units {
+        Err(why) => rows.push(("units".into(), format!("not known: {why}"))),
+        Ok(units) if units.by_action().next().is_none() => {
+            rows.push(("units".into(), "none would be touched".into()));
+        }
+        Ok(units) => {
+            for (what, names) in units.by_action() {
+                rows.push((what.into(), names.join(" ")));
+            }
+        }
+    }
+    for (label, fact) in rows {
+        out.push_str(&row(&label, 8, &fact, Tone::Faint, LINES, look));
+    }
+    out
+}
+
+fn section(tone: Tone, heading: &str, rows: &[(String, String)], look: Look) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("{}\n", look.paint(tone, &format!("{heading} ({})", rows.len())));
+    // A name may be long; the others are not to be pushed away by it.
+    let width = rows.iter().map(|(name, _)| columns(name)).max().unwrap_or(0);
+    let width = width.min(look.width / 2);
+    for (name, what) in rows {
+        out.push_str(&row(&clean(name), width, &clean(what), Tone::Plain, PACKAGE_LINES, look));
+    }
+    out
+}
+
+fn row(label: &str, width: usize, fact: &str, tone: Tone, most: usize, look: Look) -> String {
+    let room = look.width.saturating_sub(width + 4);
+    let mut out = String::new();
+    let mut label = pad(&super::text::fit(label, width.max(8)), width);
+    for line in wrap(fact, room, most) {
+        let line = format!("  {}  {line}", look.paint(tone, &label));
+        out.push_str(&format!("{}\n", line.trim_end()));
+        label = " ".repeat(width);
+    }
+    out
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn closure(before: Size, after: Size) -> String {
+    let (sign, difference) = match after.bytes.checked_sub(before.bytes) {
+        Some(more) => ("+", more),
+        None => ("-", before.bytes - after.bytes),
+    };
+    format!(
+        "{} -> {} ({sign}{}), {} -> {}",
+        bytes(before.bytes),
+        bytes(after.bytes),
+        bytes(difference),
+        before.paths,
+        paths(after.paths)
+    )
+}
+
+fn paths(count: u64) -> String {
+    if count == 1 { "1 path".into() } else { format!("{count} paths") }
+}
+
+/// As `1.25 GB`; small ones exactly.
+pub(super) fn bytes(bytes: u64) -> String {
+    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..1_000_000 => format!("{} kB", tenths(1000)),
+        1_000_000..10_000_000_000 => format!("{} MB", tenths(1_000_000)),
+        _ => format!("{} GB", tenths(1_000_000_000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::standing::tests::{commit, system};
+    use super::*;
+    use crate::changes::Change;
+
+    fn changes() -> Changes {
+        let list = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let package =
+            |name: &str, versions: &[&str]| Package { name: name.into(), versions: list(versions) };
+        Changes {
+            before: Size { paths: 812, bytes: 2_400_000_000 },
+            after: Size { paths: 815, bytes: 2_412_345_678 },
+            added: vec![package("htop", &["3.4"]), package("unit-web.service", &[])],
+            removed: vec![package("nano", &["8.0"])],
+            changed: vec![
+                Change {
+                    name: "linux".into(),
+                    before: list(&["6.12.5"]),
+                    after: list(&["6.12.9"]),
+                },
+                Change {
+                    name: "openssl".into(),
+                    before: list(&["3.0.15", "3.3.2"]),
+                    after: list(&["3.0.16", "3.3.3"]),
+                },
+            ],
+            rebuilt: 41,
+        }
+    }
+
+    fn pair() -> Pair {
+        Pair { commit: commit(2), old: system(1), new: system(2) }
+    }
+
+    fn units() -> Units {
+        let list = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect();
+        Units {
+            stop: list(&["old.service"]),
+            restart: list(&["nginx.service", "sshd.service"]),
+            start: list(&["web.service"]),
+            ..Units::default()
+        }
+    }
+
+    #[test]
+    fn what_would_change_reads_like_this_and_fits() {
+        let shown = |width, units: &Result<Units, String>| {
+            render(&pair(), &changes(), units, Look { width, colour: false })
+        };
+        let unknown = Err("only root can ask the system for them: run this as root".into());
+        for width in [40, 80] {
+            let shown = shown(width, &unknown);
+            assert!(shown.lines().all(|line| columns(line) <= width), "{shown}");
+        }
+        let same = Pair { new: system(1), ..pair() };
+        let same = render(
+            &same,
+            &Changes::default(),
+            &Ok(Units::default()),
+            Look { width: 80, colour: false },
+        );
+        insta::assert_snapshot!(format!(
+            "{}\n== not as root\n{}\n== the same system\n{same}",
+            shown(80, &Ok(units())),
+            shown(80, &unknown)
+        ));
+    }
+
+    #[test]
+    fn sizes_are_told_in_units_that_people_read() {
+        let told: Vec<_> = [9_999, 12_345, 49_600_000, 23_400_000_000].map(bytes).into();
+        assert_eq!(told, ["9999 B", "12.3 kB", "49.6 MB", "23.4 GB"]);
+    }
+}
