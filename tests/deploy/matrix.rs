@@ -83,6 +83,9 @@ matrix! {
     the_agent_dies_during_a_good_deployment: GOOD, "agent";
     the_guardian_dies_during_a_good_deployment: GOOD, "switch";
     the_build_dies_during_a_good_deployment: GOOD, "realise";
+    the_agent_dies_while_a_commit_waits_to_be_confirmed: CONFIRMED, "agent";
+    the_agent_dies_while_a_person_goes_back: ROLLED_BACK, "agent";
+    the_guardian_dies_while_a_person_goes_back: ROLLED_BACK, "switch";
     the_agent_dies_while_a_bad_system_is_put_back: BAD, "agent";
     the_guardian_dies_while_a_bad_system_is_put_back: BAD, "switch";
     the_agent_dies_around_a_deferred_boot: DEFERRED, "agent";

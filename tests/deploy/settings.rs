@@ -120,10 +120,15 @@ fn another_configuration_is_taken_up_and_one_with_mistakes_is_not() {
     let pid = rig.pid();
     let usual = std::fs::read_to_string(rig.config()).unwrap();
     std::fs::write(rig.config(), format!("{usual}\nperiod = 5\n")).unwrap();
-    let status = rig.wait("the mistake", |status| !status["notes"][0].is_null());
-    assert!(status["notes"][0].as_str().unwrap().contains("period"), "{status:#}");
-    let two = rig.push("release", &Host::new("two"));
-    rig.wait_in_sync(two);
+    rig.wait_for("the mistake to be said", || {
+        let log = rig.log();
+        log.contains("has changed and cannot be used") && log.contains("unknown key `period`")
+    });
+    // Whoever asks would read it as well.
+    let noted = || std::fs::read_to_string(rig.state().join("status.json")).unwrap_or_default();
+    rig.push("release", &Host::new("two"));
+    rig.wait_for("the next deployment", || rig.version() == "two");
+    rig.wait_for("the mistake in the status", || noted().contains("unknown key `period`"));
 
     rig.settings.activation = "confirm = \"manual\"\n".into();
     rig.write_config();

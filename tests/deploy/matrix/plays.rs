@@ -44,6 +44,28 @@ pub(super) fn good_after(stage: &mut Stage, runs: &str) -> End {
     in_sync(vec![(commit, version, vec!["good"])])
 }
 
+/// One that a person does not want to keep.
+pub(super) fn rolled_back(stage: &mut Stage) -> End {
+    let (before, version) = (stage.good.clone(), stage.name("unwanted"));
+    stage.may(&[&before, &version], &[&before, &version]);
+    let commit = stage.push(&Host::new(&version));
+    let left = move |status: &Value| {
+        quarantined(status, commit) && status["last_deployment"]["verdict"] == "rolled-back"
+    };
+    stage.until("it is left", |rig, status| {
+        let good = status["state"] == "up-to-date"
+            && status["running"]["commit"] == commit.to_string()
+            && status["deployment"].is_null();
+        if good {
+            // Whoever hears no answer asks again.
+            rig.tell(&["rollback"]);
+        }
+        left(status)
+    });
+    let verdicts = vec![(commit, version, vec!["good", "rolled-back"])];
+    End { reached: Box::new(left), verdicts, runs: before }
+}
+
 /// One that does not stay.
 pub(super) fn put_back(stage: &mut Stage, host: &Host) -> End {
     let (good, version) = (stage.good.clone(), host.version.clone());

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::super::checks::version_check;
 use super::plays::{
     booted_once, cancelled, change_words, deferred, did_not_come_up, good, good_after, in_sync,
-    ladder, not_booted_after_all, published, put_back, quarantined, resumed, taken_over, tried,
+    ladder, not_booted_after_all, published, put_back, quarantined, resumed, rolled_back,
+    taken_over, tried,
 };
 use super::stage::{End, Stage};
 use crate::support::rig::Rig;
@@ -26,8 +27,10 @@ pub(super) struct Story {
     pub(super) deaths: fn(&str) -> usize,
 }
 
-pub(super) const STORIES: [&Story; 18] = [
+pub(super) const STORIES: [&Story; 20] = [
     &GOOD,
+    &CONFIRMED,
+    &ROLLED_BACK,
     &BAD,
     &DEFERRED,
     &BOOTED_ONCE,
@@ -53,6 +56,32 @@ pub(super) const GOOD: Story = Story {
     before: |_| {},
     play: good,
     deaths: everywhere,
+};
+
+pub(super) const CONFIRMED: Story = Story {
+    name: "a commit that waits to be confirmed",
+    settings: |rig, _| {
+        rig.settings.health = PATIENT.into();
+        rig.settings.activation = "confirm = \"500ms\"\n".into();
+    },
+    before: |_| {},
+    play: good,
+    deaths: |point| match point {
+        "agent before step AskToConfirm" | "agent after step AskToConfirm" => 1,
+        "agent wrote journal.json" => 6,
+        _ => 0,
+    },
+};
+
+pub(super) const ROLLED_BACK: Story = Story {
+    name: "a system that a person does not want",
+    settings: |rig, _| rig.settings.health = PATIENT.into(),
+    before: |_| {},
+    play: rolled_back,
+    deaths: |point| match point {
+        "agent wrote journal.json" | "switch wrote progress.json" => 12,
+        _ => at_changes(point),
+    },
 };
 
 pub(super) const BAD: Story = Story {
