@@ -19,10 +19,10 @@ use crate::host::Ended;
 
 mod ask;
 mod check;
-mod past;
+pub(crate) mod past;
 mod push;
 pub(crate) mod standing;
-mod text;
+pub(crate) mod text;
 
 /// Where the configuration is when nobody says.
 const CONFIG: &str = "/etc/fort-agent/config.toml";

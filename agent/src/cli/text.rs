@@ -49,7 +49,7 @@ impl Look {
 
 /// What a colour says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     /// All is well.
     Good,
     /// Something is under way.
@@ -61,7 +61,7 @@ pub(super) enum Tone {
 }
 
 /// On one line, without anything that a terminal would obey.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let shown = |c: char| match c {
         // They turn the direction of what follows.
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
@@ -74,7 +74,7 @@ pub(super) fn clean(text: &str) -> String {
 
 /// Store paths by the digits that tell two apart, as everywhere here: whole,
 /// two of them fill a line and hide what is said of them.
-pub(super) fn shorten_paths(text: &str) -> String {
+pub(crate) fn shorten_paths(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, hash, after)) = next_hash(rest) {
@@ -141,7 +141,7 @@ pub(super) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
 }
 
 /// How long ago, or when.
-pub(super) fn ago(then: Wall, now: Wall) -> String {
+pub(crate) fn ago(then: Wall, now: Wall) -> String {
     let seconds = then.until(now).as_secs();
     if then > now.plus(std::time::Duration::from_secs(5)) || seconds >= FAR {
         absolute(then)
@@ -153,7 +153,7 @@ pub(super) fn ago(then: Wall, now: Wall) -> String {
 }
 
 /// In how long, or when.
-pub(super) fn ahead(then: Wall, now: Wall) -> String {
+pub(crate) fn ahead(then: Wall, now: Wall) -> String {
     match now.until(then).as_secs() {
         0 => "now".into(),
         seconds if seconds >= FAR => absolute(then),
@@ -162,7 +162,7 @@ pub(super) fn ahead(then: Wall, now: Wall) -> String {
 }
 
 /// Since when, to follow a statement: `for 3 min`.
-pub(super) fn lasting(then: Wall, now: Wall) -> String {
+pub(crate) fn lasting(then: Wall, now: Wall) -> String {
     let seconds = then.until(now).as_secs();
     if then > now || seconds >= FAR {
         format!("since {}", absolute(then))
@@ -174,7 +174,7 @@ pub(super) fn lasting(then: Wall, now: Wall) -> String {
 }
 
 /// As `2026-01-01 14:02 UTC`.
-pub(super) fn absolute(time: Wall) -> String {
+pub(crate) fn absolute(time: Wall) -> String {
     let text = time.to_string();
     match (text.get(..10), text.get(11..16)) {
         (Some(day), Some(minute)) => format!("{day} {minute} UTC"),
@@ -183,7 +183,7 @@ pub(super) fn absolute(time: Wall) -> String {
 }
 
 /// How long something took.
-pub(super) fn took(millis: u64) -> String {
+pub(crate) fn took(millis: u64) -> String {
     match millis / 1000 {
         0..10 if !millis.is_multiple_of(1000) => {
             format!("{}.{} s", millis / 1000, millis % 1000 / 100)
