@@ -16,3 +16,4 @@ mod push;
 mod store;
 mod substitute;
 mod support;
+mod watched;
