@@ -3,10 +3,17 @@
 //! `target/screenshots`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde_json::Value;
+use fort_agent::control::Shown;
+use fort_agent::core::types::Wall;
+use fort_agent::metrics::Metrics;
+use fort_agent::web;
+use serde_json::{Value, json};
+use tokio::sync::{oneshot, watch};
 
 use crate::support::browser::{Browser, Screen};
+use crate::support::forge::wait_for;
 use crate::support::pages::get;
 use crate::support::rig::Rig;
 use crate::support::site::Site;
@@ -122,7 +129,7 @@ fn the_page_is_readable_on_a_phone_and_on_a_desk_by_day_and_by_night() {
         let (answer, facts) = text.split_once("THIS HOST").unwrap();
         assert!(answer.contains("joker") && answer.contains("\nIn sync\n"), "{text}");
         assert!(answer.contains(&one.short()) && facts.contains("Running"), "{text}");
-        assert!(text.contains("✓ passes web") && text.contains("✓ has all of what runs"), "{text}");
+        assert!(text.contains("✓ web passes") && text.contains("✓ has all of what runs"), "{text}");
     }
 
     // A build that fails, and says a lot in long words.
@@ -137,7 +144,7 @@ fn the_page_is_readable_on_a_phone_and_on_a_desk_by_day_and_by_night() {
     rig.wait_state("backing-off");
     for text in looked_at(&mut browser, &url, "put-back") {
         assert!(text.contains("Backing off") && text.contains("fort-agent retry"), "{text}");
-        assert!(text.contains("rolled back") && text.contains("✗ fails web"), "{text}");
+        assert!(text.contains("rolled back") && text.contains("✗ web fails"), "{text}");
         assert!(text.contains("answered 503") && text.contains("<b>long-long"), "{text}");
     }
 
@@ -164,4 +171,104 @@ fn the_page_is_readable_on_a_phone_and_on_a_desk_by_day_and_by_night() {
     }
     let (code, html) = get(pages, "/").unwrap();
     assert!(code == 200 && html.len() < 50_000 && html.contains("&lt;b&gt;long-"), "{html}");
+}
+
+/// A host as there are many, on a bad night.
+fn a_bad_night() -> Shown {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let now = i64::try_from(now).unwrap();
+    let ago = |minutes: i64| json!(Wall::from_millis((now - minutes * 60) * 1000));
+    let system = |digits: &str| {
+        let name = "nixos-system-joker-25.11.20260412.9f2c1aa";
+        format!("/nix/store/{digits}{}-{name}", "v".repeat(32 - digits.len()))
+    };
+    let commit = |digits: &str| format!("{digits}{}", "0".repeat(40 - digits.len()));
+    let (good, bad) = (commit("4c81f0e"), commit("d93a7b2"));
+    let entry = |n: u32, of: &str, verdict: &str, cause: Value, minutes: i64, stages: Value| {
+        json!({"id": format!("20260412T0{n}1500Z-{}-1", &of[..8]), "commit": of,
+            "system": null, "operation": "switch", "verdict": verdict, "cause": cause,
+            "started": ago(minutes + 3), "ended": ago(minutes), "stages": stages, "checks": []})
+    };
+    let unwell = "check web: https://joker.example.org/healthz answered 502";
+    let mut last = entry(
+        6,
+        &bad,
+        "rolled-back",
+        json!(unwell),
+        4,
+        json!({"realise": 131_000,
+        "activate": 9_400, "verify": 30_000, "rollback": 6_100}),
+    );
+    last["checks"] = json!([
+        {"name": "web", "ok": false, "required": true,
+            "detail": "https://joker.example.org/healthz answered 502"},
+        {"name": "units", "ok": true, "required": true, "detail": "no unit has newly failed"},
+        {"name": "remote", "ok": true, "required": true, "detail": "origin answers"},
+    ]);
+    let well = |realise: u32| {
+        json!({"realise": realise, "activate": 8_800, "verify": 4_000,
+        "commit": 1_900})
+    };
+    let failed = "builder for 'gitea-1.25.2.drv' failed with exit code 1: \
+        routers/web/repo/view.go:88:2: undefined: renderMarkup";
+    let history = json!([
+        entry(1, &commit("0b6d1c9"), "good", Value::Null, 6_900, well(96_000)),
+        entry(
+            2,
+            &commit("77e2f05"),
+            "good",
+            json!("the same system as before: nothing to activate"),
+            2_600,
+            json!({"realise": 4_100})
+        ),
+        entry(3, &commit("a1f4c3e"), "failed", json!(failed), 1_500, json!({"realise": 412_000})),
+        entry(4, &good, "good", Value::Null, 1_430, well(388_000)),
+        last,
+    ]);
+    let remote = |name: &str, head: &str| {
+        json!({"name": name, "reachable": true,
+        "last_success": ago(0), "head": head, "error": null})
+    };
+    let status = json!({"version": 1, "hostname": "joker", "state": "backing-off",
+        "reason": format!("d93a7b2 could not be deployed (once so far), 4c81f0e runs: {unwell}"),
+        "next": {"action": "activate", "at": ago(-6)},
+        "desired": {"commit": bad, "source": bad, "branch": "release", "remote": "origin",
+            "operation": "switch", "system": system("b7kq0xw"), "first_seen": ago(9)},
+        "running": {"commit": good, "system": system("1mhzy4d"), "since": ago(4), "drift": false},
+        "boot": {"default": system("1mhzy4d"), "booted": system("1mhzy4d"),
+            "reboot_required": false, "why": null},
+        "last_good": {"commit": good, "system": system("1mhzy4d")},
+        "deployment": null, "held": null, "suspended": null,
+        "remotes": [remote("origin", &bad), remote("mirror", &good)],
+        "publish": {"backlog": 0, "last_error": null, "system": system("1mhzy4d"),
+            "progress": null, "next_attempt": null},
+        "quarantine": [], "last_deployment": last, "notes": [],
+        "agent": {"version": env!("CARGO_PKG_VERSION"), "started": ago(9_000)}});
+    Shown {
+        status: serde_json::from_value(status).unwrap(),
+        history: Arc::new(serde_json::from_value(history).unwrap()),
+    }
+}
+
+/// `docs/page.png` is one of these pictures.
+#[test]
+fn the_page_of_the_manual_is_readable_too() {
+    let pages = free_port();
+    let (_shows, shown) = watch::channel(Some(Arc::new(a_bad_night())));
+    let served = web::Pages { metrics: Metrics::new().into(), shown, turns: Arc::new(|| true) };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let stopped = async move { drop(stopped.await) };
+            web::serve(pages, served, web::Limits::default(), stopped).await.unwrap();
+        });
+    });
+    wait_for("the page", || get(pages, "/").is_ok());
+    let mut browser = Browser::start();
+    for text in looked_at(&mut browser, &format!("http://{pages}/"), "manual") {
+        assert!(text.contains("joker.example.org") && text.contains("renderMarkup"), "{text}");
+    }
+    drop(stop);
+    server.join().unwrap();
 }

@@ -1,7 +1,7 @@
 //! What strangers send to an agent's port: nonsense, in quantity.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -139,4 +139,18 @@ fn nonsense_over_http_neither_ends_nor_slows_the_agent() {
     assert!(after.files <= before.files + 4, "{before:?} {after:?}");
     assert!(after.anon < before.anon + 8 * 1024, "{before:?} {after:?}");
     assert!(!rig.log().contains("panicked"), "{}", rig.log());
+}
+
+#[test]
+fn a_busy_port_is_said_and_holds_up_nothing() {
+    let pages = free_port();
+    let busy = TcpListener::bind(pages).unwrap();
+    let (rig, one) = Rig::deployed_with(|rig| {
+        rig.settings.sections = format!("[metrics]\nlisten = \"{pages}\"\n");
+    });
+    let said = format!("{pages} cannot be listened on, tried again");
+    assert_eq!(rig.log().matches(&said).count(), 1, "{}", rig.log());
+    drop(busy);
+    rig.wait_for("the pages", || get(pages, "/healthz").is_ok_and(|(code, _)| code == 200));
+    rig.wait_in_sync(one);
 }

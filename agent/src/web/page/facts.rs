@@ -32,8 +32,8 @@ pub(super) fn host(status: &Status, now: Wall) -> Markup {
                 dt { "Running" }
                 dd {
                     (what(running.commit, running.system.as_ref()))
-                    @if running.drift { span.bad { span.mark { " put there by another hand" } } }
-                    @if let Some(at) = running.since { " " (time(at, &lasting(at, now))) }
+                    @if running.drift { br; span.bad { span.mark { "put there by another hand" } } }
+                    @if let Some(at) = running.since { br; (time(at, &lasting(at, now))) }
                 }
                 dt { "Boots" }
                 dd { (boots(status)) }
@@ -117,8 +117,9 @@ pub(super) fn check_list(checks: &[Check]) -> Markup {
         ul {
             @for check in shown {
                 li class=(if check.ok { "good" } else { "bad" }) {
-                    span.mark { (if check.ok { "✓ passes " } else { "✗ fails " }) }
-                    (bounded(&check.name, NAME))
+                    span.mark { (if check.ok { "✓ " } else { "✗ " }) }
+                    (bounded(&check.name, NAME)) " "
+                    span.mark { (if check.ok { "passes" } else { "fails" }) }
                     @if !check.required { span.faint { " (not required)" } }
                     p.faint { (bounded(&check.detail, DETAIL)) }
                 }

@@ -12,7 +12,7 @@ use crate::core::types::Wall;
 /// In the order in which they come, and in people's words.
 const STAGES: [(&str, &str); 5] = [
     ("realise", "fetch and build"),
-    ("gate", "may it?"),
+    ("gate", "preflight"),
     ("activate", "activate"),
     ("verify", "verify"),
     ("commit", "make default"),
