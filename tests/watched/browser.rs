@@ -185,9 +185,11 @@ fn a_bad_night() -> Shown {
     let commit = |digits: &str| format!("{digits}{}", "0".repeat(40 - digits.len()));
     let (good, bad) = (commit("4c81f0e"), commit("d93a7b2"));
     let entry = |n: u32, of: &str, verdict: &str, cause: Value, minutes: i64, stages: Value| {
+        let took: i64 = stages.as_object().unwrap().values().filter_map(Value::as_i64).sum();
+        let began = json!(Wall::from_millis((now - minutes * 60) * 1000 - took));
         json!({"id": format!("20260412T0{n}1500Z-{}-1", &of[..8]), "commit": of,
             "system": null, "operation": "switch", "verdict": verdict, "cause": cause,
-            "started": ago(minutes + 3), "ended": ago(minutes), "stages": stages, "checks": []})
+            "started": began, "ended": ago(minutes), "stages": stages, "checks": []})
     };
     let unwell = "check web: https://joker.example.org/healthz answered 502";
     let mut last = entry(

@@ -57,7 +57,9 @@ fn stages(stages: Stages) -> String {
         ("rollback", rollback),
     ];
     let told = named.into_iter().filter_map(|(name, millis)| {
-        Some(format!("{name} {}", millis.map(|millis| took(millis.max(100)))?))
+        let took = took(millis?.max(100));
+        // On a phone a unit must not be left alone on the next line.
+        Some(format!("{name} {took}").replace(' ', "\u{a0}"))
     });
     told.collect::<Vec<_>>().join(", ")
 }
