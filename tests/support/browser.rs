@@ -77,13 +77,13 @@ impl Browser {
         });
         let (events, session, calls) = (VecDeque::new(), None, 0);
         let mut browser = Self { dir, process, told, says, events, session, calls };
-        let page = browser.call("Target.createTarget", json!({"url": "about:blank"}));
+        let page = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
         let attach = json!({"targetId": page["targetId"], "flatten": true});
-        let attached = browser.call("Target.attachToTarget", attach);
+        let attached = browser.call("Target.attachToTarget", &attach);
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
-        browser.call("Page.enable", json!({}));
-        browser.call("Network.enable", json!({}));
-        browser.call("Emulation.setScriptExecutionDisabled", json!({"value": true}));
+        browser.call("Page.enable", &json!({}));
+        browser.call("Network.enable", &json!({}));
+        browser.call("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
         browser
     }
 
@@ -91,16 +91,16 @@ impl Browser {
         let Screen { width, height, phone, dark } = screen;
         let metrics =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone});
-        self.call("Emulation.setDeviceMetricsOverride", metrics);
+        self.call("Emulation.setDeviceMetricsOverride", &metrics);
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.call("Emulation.setEmulatedMedia", json!({"features": features}));
+        self.call("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
     /// Opens a page, and waits until it is there.
     pub(crate) fn open(&mut self, url: &str) {
         self.events.clear();
-        let opened = self.call("Page.navigate", json!({"url": url}));
+        let opened = self.call("Page.navigate", &json!({"url": url}));
         assert!(opened["errorText"].is_null(), "{opened}");
         self.wait("Page.loadEventFired");
     }
@@ -108,18 +108,18 @@ impl Browser {
     /// What our own script finds in the page; the page's do not run.
     pub(crate) fn find(&mut self, script: &str) -> Value {
         let asked = json!({"expression": script, "returnByValue": true});
-        let found = self.call("Runtime.evaluate", asked);
+        let found = self.call("Runtime.evaluate", &asked);
         assert!(found["exceptionDetails"].is_null(), "{found:#}");
         found["result"]["value"].clone()
     }
 
     /// The whole page, as a picture.
     pub(crate) fn shoot(&mut self, file: &Path) {
-        let size = self.call("Page.getLayoutMetrics", json!({}))["cssContentSize"].clone();
+        let size = self.call("Page.getLayoutMetrics", &json!({}))["cssContentSize"].clone();
         let clip = json!({"x": 0, "y": 0, "width": size["width"], "height": size["height"],
             "scale": 1});
         let asked = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
-        let shot = self.call("Page.captureScreenshot", asked);
+        let shot = self.call("Page.captureScreenshot", &asked);
         let picture = BASE64_STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, picture).unwrap();
@@ -144,7 +144,7 @@ impl Browser {
         }
     }
 
-    fn call(&mut self, method: &str, parameters: Value) -> Value {
+    fn call(&mut self, method: &str, parameters: &Value) -> Value {
         self.calls += 1;
         let mut call = json!({"id": self.calls, "method": method, "params": parameters});
         if let Some(session) = &self.session {

@@ -51,7 +51,7 @@ const LATER: u32 = 10;
 /// The page. `turns`: whether the loop has turned lately.
 pub(super) fn page(shown: &Shown, turns: bool, now: Wall) -> Markup {
     let status = &shown.status;
-    render(status, &json!(status), timeline::section(&shown.history, now), turns, now)
+    render(status, &json!(status), &timeline::section(&shown.history, now), turns, now)
 }
 
 /// Before the first turn of the loop.
@@ -73,7 +73,7 @@ pub(super) fn starting() -> Markup {
 }
 
 /// `raw`: the status with what its type here has no field for.
-fn render(status: &Status, raw: &Value, timeline: Markup, turns: bool, now: Wall) -> Markup {
+fn render(status: &Status, raw: &Value, timeline: &Markup, turns: bool, now: Wall) -> Markup {
     let host = bounded(&status.hostname, NAME);
     let title = format!("{}: {host} - fort-agent", word(status.state));
     let publishes = status.publish.as_ref().is_some_and(|publish| publish.progress.is_some());
@@ -137,13 +137,12 @@ fn document(title: &str, again: u32, body: &Markup) -> Markup {
 /// The state, why, what lifts it, and what comes next.
 fn answer(status: &Status, raw: &Value, now: Wall) -> Markup {
     let (tone, _) = standing::answer(status, now);
-    let reason = match status.state {
+    let reason = if status.state == State::UpToDate {
         // The headline says the first words of it.
-        State::UpToDate => {
-            let told = standing::in_sync(status, now);
-            told.strip_prefix("in sync ").map_or(told.clone(), str::to_owned)
-        }
-        _ => status.reason.clone(),
+        let told = standing::in_sync(status, now);
+        told.strip_prefix("in sync ").map_or(told.clone(), str::to_owned)
+    } else {
+        status.reason.clone()
     };
     let lift = standing::lift(status, now);
     let held = status.held.as_ref();

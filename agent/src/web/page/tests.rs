@@ -135,7 +135,7 @@ fn a_loop_that_does_not_turn_is_said_above_what_is_old() {
 #[test]
 fn gates_say_until_when_and_what_lifts_them() {
     let told = |raw: Value| {
-        let html = render(&well(), &raw, html! {}, true, NOW).into_string();
+        let html = render(&well(), &raw, &html! {}, true, NOW).into_string();
         let text = lines(&html);
         let gates = text.lines().filter(|line| line.starts_with("<p class=\"gate\">"));
         gates.map(plain).collect::<Vec<_>>()
