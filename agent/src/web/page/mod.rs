@@ -11,12 +11,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::header::HeaderValue;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::{Value, json};
 
 use crate::cli::standing;
 use crate::cli::text::{Tone, absolute, ago, ahead};
 use crate::control::Shown;
-use crate::core::status::{State, Status};
+use crate::core::status::{GateView, State, Status, SuspendedView};
 use crate::core::types::{Commit, Wall};
 
 mod bounds;
@@ -51,29 +50,6 @@ const LATER: u32 = 10;
 /// The page. `turns`: whether the loop has turned lately.
 pub(super) fn page(shown: &Shown, turns: bool, now: Wall) -> Markup {
     let status = &shown.status;
-    render(status, &json!(status), &timeline::section(&shown.history, now), turns, now)
-}
-
-/// Before the first turn of the loop.
-pub(super) fn starting() -> Markup {
-    let title = "starting - fort-agent";
-    document(
-        title,
-        SOON,
-        &html! {
-            header {
-                div.answer.busy {
-                    h1 { "Starting" }
-                    p.reason { "The agent has only just been started: it has not looked at this \
-                                host yet." }
-                }
-            }
-        },
-    )
-}
-
-/// `raw`: the status with what its type here has no field for.
-fn render(status: &Status, raw: &Value, timeline: &Markup, turns: bool, now: Wall) -> Markup {
     let host = bounded(&status.hostname, NAME);
     let title = format!("{}: {host} - fort-agent", word(status.state));
     let publishes = status.publish.as_ref().is_some_and(|publish| publish.progress.is_some());
@@ -94,7 +70,7 @@ fn render(status: &Status, raw: &Value, timeline: &Markup, turns: bool, now: Wal
                         p.reason { "The agent's loop does not turn. What follows was so when it did." }
                     }
                 }
-                (answer(status, raw, now))
+                (answer(status, now))
             }
             main {
                 div.column {
@@ -106,12 +82,30 @@ fn render(status: &Status, raw: &Value, timeline: &Markup, turns: bool, now: Wal
                     (facts::publish(status, now))
                     (facts::notes(status))
                 }
-                div.column { (timeline) }
+                div.column { (timeline::section(&shown.history, now)) }
             }
             footer {
                 "As of " (time(now, &absolute_seconds(now))) ", asked again every " (again)
                 " seconds. For programs: " a href="status" { "status" } ", "
                 a href="metrics" { "metrics" } ", " a href="healthz" { "healthz" } "."
+            }
+        },
+    )
+}
+
+/// Before the first turn of the loop.
+pub(super) fn starting() -> Markup {
+    let title = "starting - fort-agent";
+    document(
+        title,
+        SOON,
+        &html! {
+            header {
+                div.answer.busy {
+                    h1 { "Starting" }
+                    p.reason { "The agent has only just been started: it has not looked at this \
+                                host yet." }
+                }
             }
         },
     )
@@ -135,7 +129,7 @@ fn document(title: &str, again: u32, body: &Markup) -> Markup {
 }
 
 /// The state, why, what lifts it, and what comes next.
-fn answer(status: &Status, raw: &Value, now: Wall) -> Markup {
+fn answer(status: &Status, now: Wall) -> Markup {
     let (tone, _) = standing::answer(status, now);
     let reason = if status.state == State::UpToDate {
         // The headline says the first words of it.
@@ -154,10 +148,11 @@ fn answer(status: &Status, raw: &Value, now: Wall) -> Markup {
             @if let Some(held) = held {
                 p.faint { "Cause: " code { (bounded(&held.cause, NAME)) } }
             }
-            @if let Some(gate) = raw.get("gate").filter(|gate| gate.is_object()) {
+            // What a suspension holds back is said with it.
+            @if let Some(gate) = status.gate.as_ref().filter(|_| status.suspended.is_none()) {
                 p.gate { (opens(gate, now)) }
             }
-            @if let Some(suspended) = raw.get("suspended").filter(|it| it.is_object()) {
+            @if let Some(suspended) = &status.suspended {
                 p.gate { (suspension(suspended, now)) }
             }
             @if let Some(next) = &status.next {
@@ -167,43 +162,30 @@ fn answer(status: &Status, raw: &Value, now: Wall) -> Markup {
     }
 }
 
-/// What is waited for that a person has asked for, and what ends it.
-fn opens(gate: &Value, now: Wall) -> Markup {
-    let words = |key: &str| gate.get(key).and_then(Value::as_str).unwrap_or_default();
-    let commit = words("commit");
-    let commit = commit.parse::<Commit>().map_or_else(|_| bounded(commit, NAME), |it| it.short());
-    let until = moment(gate, "until").map(|until| time(until, &ahead(until, now)));
+/// What lets a ready system go ahead; the reason says what it waits for.
+fn opens(gate: &GateView, now: Wall) -> Markup {
+    let lift = commands(&bounded(&gate.lift, ANSWER));
+    let at = gate.until.map(|until| time(until, &ahead(until, now)));
     html! {
-        @match (words("kind"), until) {
-            ("confirm", Some(at)) => { (commit) " waits to be confirmed; goes ahead by itself " (at) }
-            ("confirm", None) => { (commit) " waits to be confirmed" }
-            ("window", Some(at)) => { (commit) " waits for a window, which opens " (at) }
-            ("window", None) => { (commit) " waits for a window" }
-            ("suspend", Some(at)) => { (commit) " waits for the suspension to end, " (at) }
-            ("suspend", None) => { (commit) " waits for the suspension to end" }
-            (kind, Some(at)) => { (commit) " waits: " (bounded(kind, NAME)) ", until " (at) }
-            (kind, None) => { (commit) " waits: " (bounded(kind, NAME)) }
+        @match (gate.kind.as_str(), at) {
+            ("window", Some(at)) => { "the window opens " (at) }
+            (_, Some(at)) => { "run " (lift) ", or it goes ahead by itself " (at) }
+            ("window", None) => (lift),
+            (_, None) => { "run " (lift) }
         }
-        @if !words("lift").is_empty() { ", or run " (commands(&bounded(words("lift"), ANSWER))) }
     }
 }
 
-fn suspension(suspended: &Value, now: Wall) -> Markup {
-    let reason = suspended.get("reason").and_then(Value::as_str).unwrap_or_default();
+fn suspension(suspended: &SuspendedView, now: Wall) -> Markup {
     html! {
-        "Suspended"
-        @if let Some(since) = moment(suspended, "since") { " since " (time(since, &absolute(since))) }
-        @if !reason.is_empty() { ": " (bounded(reason, ANSWER)) }
-        @match moment(suspended, "until") {
+        "Suspended since " (time(suspended.since, &absolute(suspended.since)))
+        @if !suspended.reason.is_empty() { ": " (bounded(&suspended.reason, ANSWER)) }
+        @match suspended.until {
             Some(until) => { "; ends " (time(until, &ahead(until, now))) ", or by " }
             None => { "; until " }
         }
         code { "fort-agent resume" }
     }
-}
-
-fn moment(value: &Value, key: &str) -> Option<Wall> {
-    value.get(key).and_then(Value::as_str).and_then(|text| text.parse().ok())
 }
 
 /// A text in which what can be typed stands out.

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::*;
 use crate::cli::standing::tests::{NOW, before, commit, entry, system, well};
 use crate::core::job::{Check, Ending};
@@ -134,37 +136,40 @@ fn a_loop_that_does_not_turn_is_said_above_what_is_old() {
 
 #[test]
 fn gates_say_until_when_and_what_lifts_them() {
-    let told = |raw: Value| {
-        let html = render(&well(), &raw, &html! {}, true, NOW).into_string();
-        let text = lines(&html);
+    let told = |gate: Option<GateView>, suspended: Option<SuspendedView>| {
+        let status = Status { gate, suspended, ..well() };
+        let text = lines(&page(&shown(status, Vec::new()), true, NOW).into_string());
         let gates = text.lines().filter(|line| line.starts_with("<p class=\"gate\">"));
         gates.map(plain).collect::<Vec<_>>()
     };
-    let gate = |kind: &str, until: Value| {
-        json!({"gate": {"kind": kind, "commit": commit(2), "until": until,
-            "lift": "fort-agent confirm 3636363"}})
+    let gate = |kind: &str, until: Option<Wall>, lift: &str| {
+        let (kind, lift) = (kind.into(), lift.into());
+        Some(GateView { kind, commit: commit(2), until, lift })
     };
-    let lift = ", or run fort-agent confirm 3636363";
-    let soon = json!(before(-540));
-    for (raw, text) in [
-        (gate("confirm", Value::Null), "3636363 waits to be confirmed"),
+    let (confirm, soon) = ("fort-agent confirm 3636363", Some(before(-540)));
+    let open_never = "correct activation.windows in the configuration: none of them ever opens";
+    for (gate, text) in [
+        (gate("confirm", None, confirm), "run fort-agent confirm 3636363"),
         (
-            gate("confirm", soon.clone()),
-            "3636363 waits to be confirmed; goes ahead by itself in 9 min",
+            gate("confirm", soon, confirm),
+            "run fort-agent confirm 3636363, or it goes ahead by itself in 9 min",
         ),
-        (gate("window", soon.clone()), "3636363 waits for a window, which opens in 9 min"),
-        (gate("suspend", soon), "3636363 waits for the suspension to end, in 9 min"),
+        (gate("window", soon, "it goes ahead when the window opens"), "the window opens in 9 min"),
+        (gate("window", None, open_never), open_never),
     ] {
-        assert_eq!(told(raw), [format!("{text}{lift}")]);
+        assert_eq!(told(gate, None), [text]);
     }
-    let suspended = json!({"suspended": {"reason": "a <migration>", "until": before(-7200),
-        "since": before(60)}});
+    let suspended = SuspendedView {
+        reason: "a <migration>".into(),
+        since: before(60),
+        until: Some(before(-7200)),
+    };
     assert_eq!(
-        told(suspended),
+        told(gate("suspended", soon, "fort-agent resume"), Some(suspended)),
         ["Suspended since 2026-01-01 14:01 UTC: a &lt;migration&gt;; ends in 2 h, or by \
           fort-agent resume"]
     );
-    assert!(told(json!({"gate": null, "suspended": null})).is_empty());
+    assert!(told(None, None).is_empty());
 }
 
 /// Without its tags.
@@ -225,6 +230,10 @@ fn hostile(nasty: &str) -> Shown {
     publish.progress.as_mut().unwrap().current = Some(nasty.into());
     status.notes = vec![nasty.into(); 99];
     status.next.as_mut().unwrap().action = nasty.into();
+    let (kind, lift) = (nasty.into(), nasty.into());
+    status.gate = Some(GateView { kind, commit: commit(2), until: None, lift });
+    let reason = nasty.into();
+    status.suspended = Some(SuspendedView { reason, since: NOW, until: None });
     let mut last = entry(1, Ending::RolledBack, Some(nasty), 10);
     last.checks = checks;
     status.last_deployment = Some(json!(last));
