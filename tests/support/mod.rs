@@ -1,8 +1,8 @@
 //! Real parts for the tests, and the demo, to work on.
 
 pub(crate) mod attic;
-pub(crate) mod bus;
 pub(crate) mod browser;
+pub(crate) mod bus;
 pub(crate) mod counted;
 pub(crate) mod firmware;
 pub(crate) mod forge;
