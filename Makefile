@@ -29,7 +29,7 @@ demo:
 	$(CARGO) run --quiet --locked --example demo
 
 test:
-	@$(SETUP) build nix bus
+	@$(SETUP) build nix bus browser prometheus
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  echo $(CARGO) nextest run --locked --no-fail-fast; \
 	  $(CARGO) nextest run --locked --no-fail-fast; \

@@ -552,6 +552,13 @@ async fn the_pages_say_what_the_loop_shows() {
     assert_eq!(serde_json::from_str::<Status>(body).unwrap(), well());
     let head = web.ask("HEAD /metrics").await;
     assert!(head.contains(kind) && head.ends_with("\r\n\r\n"), "{head}");
+    let people = web.ask("GET /").await;
+    assert!(people.starts_with("HTTP/1.1 200 "), "{people}");
+    assert!(people.contains("content-type: text/html; charset=utf-8\r\n"), "{people}");
+    let policy = "content-security-policy: default-src 'none'; style-src 'sha256-";
+    assert!(people.contains(policy) && people.contains("nosniff"), "{people}");
+    assert!(people.contains("<h1>In sync</h1>") && people.contains("rolled back"), "{people}");
+    assert!(web.ask("POST /").await.starts_with("HTTP/1.1 405 "));
     let refused = web.ask("POST /status").await;
     assert!(refused.starts_with("HTTP/1.1 405 ") && refused.contains("allow: GET, HEAD\r\n"));
     assert!(web.ask("GET /etc/passwd").await.starts_with("HTTP/1.1 404 "));
@@ -560,6 +567,8 @@ async fn the_pages_say_what_the_loop_shows() {
     assert!(web.ask("GET /healthz").await.starts_with("HTTP/1.1 503 "));
     web.shows.send_replace(None);
     assert!(web.ask("GET /status").await.starts_with("HTTP/1.1 503 "));
+    let people = web.ask("GET /").await;
+    assert!(people.starts_with("HTTP/1.1 503 ") && people.contains("only just been started"));
 }
 
 #[tokio::test]

@@ -17,3 +17,4 @@ mod store;
 mod substitute;
 mod support;
 mod terminal;
+mod watched;

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde_json::Value;
 
-use crate::core::job::{Check, Ending, PublishOutcome, Stages};
+use crate::core::job::{Check, Ending, PublishOutcome, RefusalCause, Stages};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{State, Status};
@@ -71,11 +71,14 @@ struct Inner {
     polls: Counters,
     deployments: Counters,
     rollbacks: Counters,
+    last_deployment: Gauges,
+    preflight_failures: Counters,
     stage_duration: Family<Labels, Histogram, fn() -> Histogram>,
     attempts: Known,
     next_action: Known,
     health_check_ok: Gauges,
     reboot_required: Known,
+    suspended: Known,
     drift: Known,
     quarantined: Known,
     publish_backlog: Known,
@@ -118,6 +121,16 @@ impl Metrics {
             polls: counters(r, "polls", "Looks at the remotes"),
             deployments: counters(r, "deployments", "Deployments that ended"),
             rollbacks: counters(r, "rollbacks", "Systems that were put back"),
+            last_deployment: timestamps(
+                r,
+                "last_deployment_timestamp",
+                "When a deployment last ended with this verdict",
+            ),
+            preflight_failures: counters(
+                r,
+                "preflight_failures",
+                "Looks at a system before its activation that refused it",
+            ),
             attempts: known(r, "attempts", "Which attempt the deployment under way is"),
             next_action: timestamp(r, "next_action_timestamp", "When something happens next"),
             health_check_ok: gauges(r, "health_check_ok", "Whether the check passed last time"),
@@ -126,6 +139,7 @@ impl Metrics {
                 "reboot_required",
                 "Whether the boot default needs a reboot to run",
             ),
+            suspended: known(r, "suspended", "Whether a person has suspended deployments"),
             drift: known(r, "drift", "Whether another hand put the running system there"),
             quarantined: known(r, "quarantined", "Systems that failed too often"),
             publish_backlog: known(
@@ -161,6 +175,19 @@ impl Metrics {
     /// A deployment ended, and this had not been said before.
     pub fn ended(&self, entry: &Entry) {
         self.inner().ended(entry);
+    }
+
+    /// Of deployments that ended before this process began, oldest first. They
+    /// are not counted again.
+    pub fn recall(&self, history: &[Entry]) {
+        let inner = self.inner();
+        history.iter().for_each(|entry| inner.last(entry));
+    }
+
+    /// A system was refused before its activation.
+    pub fn refused(&self, cause: RefusalCause) {
+        let labels = vec![("check", cause.as_str().into())];
+        self.inner().preflight_failures.get_or_create(&labels).inc();
     }
 
     /// A publish job ended; with an outcome, if it was not killed.
@@ -203,6 +230,10 @@ impl Inner {
         for cause in CAUSES {
             drop(self.rollbacks.get_or_create(&vec![("cause", cause.into())]));
         }
+        for cause in RefusalCause::ALL {
+            let labels = vec![("check", cause.as_str().into())];
+            drop(self.preflight_failures.get_or_create(&labels));
+        }
     }
 
     fn observe(&self, status: &Status) {
@@ -231,6 +262,10 @@ impl Inner {
         }
         self.in_sync.set(i64::from(status.in_sync()));
         for remote in &status.remotes {
+            for result in POLLED {
+                let labels = vec![("remote", remote.name.clone()), ("result", result.into())];
+                drop(self.polls.get_or_create(&labels));
+            }
             if let Some(at) = remote.last_success {
                 let labels = [("remote", remote.name.clone())];
                 set(&self.last_poll_success, labels, seconds(at));
@@ -241,6 +276,7 @@ impl Inner {
         self.next_action.set(status.next.as_ref().map(|next| seconds(next.at)));
         self.observe_checks(status);
         self.reboot_required.set(i64::from(status.boot.reboot_required));
+        self.suspended.set(i64::from(status.suspended.is_some()));
         self.drift.set(i64::from(running.drift));
         let quarantined = i64::try_from(status.quarantine.len()).unwrap_or(i64::MAX);
         self.quarantined.set(quarantined);
@@ -261,7 +297,18 @@ impl Inner {
         }
     }
 
+    /// Gauges, since the agent is often restarted by the very deployment whose
+    /// end a counter would tell: that counter begins with it, at one.
+    fn last(&self, entry: &Entry) {
+        set(
+            &self.last_deployment,
+            [("verdict", entry.verdict.as_str().into())],
+            seconds(entry.ended),
+        );
+    }
+
     fn ended(&self, entry: &Entry) {
+        self.last(entry);
         self.deployments.get_or_create(&deployment(entry.operation, entry.verdict)).inc();
         if entry.verdict == Ending::RolledBack {
             let cause = class(entry.cause.as_deref().unwrap_or_default());
@@ -283,6 +330,9 @@ impl Inner {
         }
     }
 }
+
+/// What a poll can come to.
+const POLLED: [&str; 2] = ["ok", "error"];
 
 const ENDINGS: [Ending; 5] =
     [Ending::Good, Ending::RolledBack, Ending::Failed, Ending::Interrupted, Ending::Superseded];
@@ -367,7 +417,7 @@ fn seconds(time: Wall) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::standing::tests::{commit, entry, well};
+    use crate::cli::standing::tests::{NOW, commit, entry, well};
     use crate::core::status::PublishView;
 
     fn value(text: &str, series: &str) -> Option<String> {
@@ -435,6 +485,53 @@ mod tests {
         let state = |name| value(&text, &format!("fort_agent_state{{state=\"{name}\"}}"));
         assert_eq!(state("realising").as_deref(), Some("1"));
         assert_eq!(state("up-to-date").as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn what_ended_before_is_told_and_not_counted_again() {
+        let metrics = Metrics::new();
+        metrics.recall(&[
+            entry(1, Ending::RolledBack, Some("check web: 503"), 900),
+            entry(2, Ending::RolledBack, Some("check web: 503"), 600),
+            entry(3, Ending::Good, None, 300),
+        ]);
+        metrics.ended(&entry(4, Ending::Good, None, 0));
+        let text = metrics.encode();
+        let last = |verdict| {
+            value(
+                &text,
+                &format!("fort_agent_last_deployment_timestamp_seconds{{verdict=\"{verdict}\"}}"),
+            )
+        };
+        let at = |ago: i64| Some((NOW.as_millis() / 1000 - ago).to_string());
+        assert_eq!((last("rolled-back"), last("good")), (at(600), at(0)));
+        assert_eq!(last("failed"), None);
+        let counted = |verdict| {
+            let labels = format!("operation=\"switch\",verdict=\"{verdict}\"");
+            value(&text, &format!("fort_agent_deployments_total{{{labels}}}"))
+        };
+        assert_eq!((counted("rolled-back"), counted("good")), (Some("0".into()), Some("1".into())));
+    }
+
+    #[test]
+    fn refusals_and_suspension_are_told() {
+        let metrics = Metrics::new();
+        metrics.refused(RefusalCause::NoAgent);
+        let mut status = well();
+        status.suspended = serde_json::from_value(serde_json::json!({
+            "reason": "a migration", "until": null, "since": "2026-01-01T00:00:00Z"
+        }))
+        .ok();
+        metrics.observe(&status);
+        let text = metrics.encode();
+        let refused = |check| {
+            value(&text, &format!("fort_agent_preflight_failures_total{{check=\"{check}\"}}"))
+        };
+        assert_eq!(refused("no-agent").as_deref(), Some("1"));
+        assert_eq!(refused("disk-space").as_deref(), Some("0"));
+        assert_eq!(value(&text, "fort_agent_suspended").as_deref(), Some("1"));
+        metrics.observe(&well());
+        assert_eq!(value(&metrics.encode(), "fort_agent_suspended").as_deref(), Some("0"));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! agent that is measured is the one that `FORT_AGENT_BENCH` or the argument
 //! names. Nothing is asserted here; the bounds that must hold are tests.
 //! `BENCH_ONLY=deploy` measures deployments and starts alone, `BENCH_ONLY=push`
-//! what publishing costs.
+//! what publishing costs, `BENCH_ONLY=face` how long it takes to say how things
+//! stand.
 #![allow(unreachable_pub, dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::wildcard_enum_match_arm)]
 
@@ -11,6 +12,7 @@ use std::process::Command;
 
 mod clone;
 mod deploy;
+mod face;
 mod idle;
 mod push;
 #[path = "../support/mod.rs"]
@@ -54,6 +56,10 @@ fn main() {
     if wanted("push") {
         eprintln!("pushes");
         rows.extend(push::rows());
+    }
+    if wanted("face") {
+        eprintln!("status and pages");
+        rows.extend(face::rows());
     }
     rows.push(size());
     print(&rows);

@@ -1,6 +1,7 @@
 //! Real parts for the tests, and the demo, to work on.
 
 pub(crate) mod attic;
+pub(crate) mod browser;
 pub(crate) mod bus;
 pub(crate) mod counted;
 pub(crate) mod firmware;
@@ -10,7 +11,9 @@ pub(crate) mod grown;
 pub(crate) mod measure;
 pub mod mounts;
 pub mod nix;
+pub(crate) mod pages;
 pub mod planted;
+pub(crate) mod prometheus;
 pub(crate) mod rig;
 pub(crate) mod site;
 pub(crate) mod sshd;

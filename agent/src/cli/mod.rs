@@ -21,10 +21,10 @@ mod ask;
 mod check;
 mod difference;
 mod pages;
-mod past;
+pub(crate) mod past;
 mod push;
 pub(crate) mod standing;
-mod text;
+pub(crate) mod text;
 mod watch;
 mod why;
 

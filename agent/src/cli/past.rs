@@ -47,7 +47,7 @@ pub(super) fn render(entries: &[Entry], clock: &Clock, look: Look) -> String {
 }
 
 /// How long it took, which is known to the second.
-pub(super) fn lasted(entry: &Entry) -> String {
+pub(crate) fn lasted(entry: &Entry) -> String {
     let millis = u64::try_from(entry.started.until(entry.ended).as_millis()).unwrap_or(u64::MAX);
     if millis < 1000 { "<1 s".into() } else { took(millis / 1000 * 1000) }
 }

@@ -65,7 +65,7 @@ pub(super) fn recorded(at: Option<Wall>, clock: &Clock, look: Look) -> String {
     format!("{}\n", look.paint(Tone::Bad, &line))
 }
 
-fn answer(status: &Status, clock: &Clock) -> (Tone, String) {
+pub(crate) fn answer(status: &Status, clock: &Clock) -> (Tone, String) {
     let reason = &status.reason;
     match status.state {
         State::UpToDate => (Tone::Good, in_sync(status, clock)),
@@ -82,7 +82,7 @@ fn answer(status: &Status, clock: &Clock) -> (Tone, String) {
 }
 
 /// What a person can do about it, or what happens without one.
-fn lift(status: &Status, clock: &Clock) -> String {
+pub(crate) fn lift(status: &Status, clock: &Clock) -> String {
     let held = status.held.as_ref().filter(|_| status.state == State::Held);
     if let Some(held) = held {
         let lift = clean(&held.lift);
@@ -124,7 +124,7 @@ fn together(answer: &str, lift: &str, width: usize) -> Vec<String> {
     lines
 }
 
-fn in_sync(status: &Status, clock: &Clock) -> String {
+pub(crate) fn in_sync(status: &Status, clock: &Clock) -> String {
     let (Some(desired), Some(commit)) = (&status.desired, status.running.commit) else {
         return status.reason.clone();
     };
@@ -427,7 +427,7 @@ fn commit_and_system(commit: Option<Commit>, system: Option<&StorePath>) -> Stri
 }
 
 /// The name, and as much of the hash as tells two apart.
-pub(super) fn short(system: &StorePath) -> String {
+pub(crate) fn short(system: &StorePath) -> String {
     let base = system.base_name();
     match (base.get(..7), base.get(33..)) {
         (Some(hash), Some(name)) => format!("{hash}…-{name}"),

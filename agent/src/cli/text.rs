@@ -13,7 +13,7 @@ use crate::windows::TimeZone;
 
 /// What time it is, and where the reader is.
 #[derive(Clone, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// Now.
     pub now: Wall,
     /// The reader's: of his environment, or else the host's.
@@ -36,7 +36,7 @@ impl Clock {
     }
 
     /// As `14:02`, or `2026-01-01 14:02` on another day.
-    pub(super) fn at(&self, time: Wall) -> String {
+    pub(crate) fn at(&self, time: Wall) -> String {
         let ((day, minute), (today, _)) = (self.local(time), self.local(self.now));
         if day == today { minute } else { format!("{day} {minute}") }
     }
@@ -107,7 +107,7 @@ impl Look {
 
 /// What a colour says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     /// All is well.
     Good,
     /// Something is under way.
@@ -121,7 +121,7 @@ pub(super) enum Tone {
 }
 
 /// On one line, without anything that a terminal would obey.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let shown = |c: char| match c {
         // They turn the direction of what follows.
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
@@ -134,7 +134,7 @@ pub(super) fn clean(text: &str) -> String {
 
 /// Store paths by the digits that tell two apart, as everywhere here: whole,
 /// two of them fill a line and hide what is said of them.
-pub(super) fn shorten_paths(text: &str) -> String {
+pub(crate) fn shorten_paths(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, hash, after)) = next_hash(rest) {
@@ -215,7 +215,7 @@ pub(super) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
 }
 
 /// How long ago, or when.
-pub(super) fn ago(then: Wall, clock: &Clock) -> String {
+pub(crate) fn ago(then: Wall, clock: &Clock) -> String {
     let seconds = then.until(clock.now).as_secs();
     if then > clock.now.plus(std::time::Duration::from_secs(5)) || seconds >= FAR {
         clock.at(then)
@@ -227,7 +227,7 @@ pub(super) fn ago(then: Wall, clock: &Clock) -> String {
 }
 
 /// In how long, or when.
-pub(super) fn ahead(then: Wall, clock: &Clock) -> String {
+pub(crate) fn ahead(then: Wall, clock: &Clock) -> String {
     match clock.now.until(then).as_secs() {
         0 => "now".into(),
         seconds if seconds >= FAR => clock.at(then),
@@ -236,7 +236,7 @@ pub(super) fn ahead(then: Wall, clock: &Clock) -> String {
 }
 
 /// Since when, to follow a statement.
-pub(super) fn lasting(then: Wall, clock: &Clock) -> String {
+pub(crate) fn lasting(then: Wall, clock: &Clock) -> String {
     let seconds = then.until(clock.now).as_secs();
     if then > clock.now || seconds >= FAR {
         format!("since {}", clock.at(then))
@@ -248,7 +248,7 @@ pub(super) fn lasting(then: Wall, clock: &Clock) -> String {
 }
 
 /// How long something took.
-pub(super) fn took(millis: u64) -> String {
+pub(crate) fn took(millis: u64) -> String {
     match millis / 1000 {
         0..10 if !millis.is_multiple_of(1000) => {
             format!("{}.{} s", millis / 1000, millis % 1000 / 100)

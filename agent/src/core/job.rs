@@ -308,6 +308,9 @@ pub enum RefusalCause {
 }
 
 impl RefusalCause {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::DiskSpace, Self::IncompleteClosure, Self::NoAgent];
+
     /// As in status and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::reboots::inhibited;
+use crate::core::job::Refusal;
 use crate::core::seen::{Look, Preflight};
 use crate::core::types::StorePath;
 use crate::health::any_remote;
@@ -31,6 +32,16 @@ pub(super) struct Before {
 pub(super) enum Found {
     Preflight(Preflight),
     Look(Look),
+}
+
+impl Found {
+    /// Why the system may not be activated, if that was found.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Preflight(preflight) => preflight.refusal.as_ref(),
+            Self::Look(_) => None,
+        }
+    }
 }
 
 impl Before {

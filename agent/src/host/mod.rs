@@ -32,11 +32,12 @@ use crate::config::Config;
 use crate::control::{Command, Control, Shown, Told};
 use crate::core::decide::{Decision, Step, decide};
 use crate::core::explain::{Moment, explain};
+use crate::core::job::{Realised, RefusalCause};
 use crate::core::memory::{Entry, Memory};
 use crate::core::policy::Policy;
 use crate::core::record::{fold, note};
 use crate::core::request::{self, Prefix};
-use crate::core::seen::{Against, Round, Seen};
+use crate::core::seen::{Against, Round, Seen, Work};
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{Mono, Now, StorePath};
 use crate::crash;
@@ -128,6 +129,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     announce::begin(config, &memory.history, &control.shown, &notes)
         .context("cannot remember how far outsiders were told")?;
     let metrics = Arc::new(Metrics::new());
+    metrics.recall(&memory.history);
     let turned = Arc::new(AtomicU64::new(clock::mono().as_millis()));
     let (stop, stopped) = oneshot::channel::<()>();
     let bus = bus::serve(control.clone(), &config.run_dir, async {
@@ -192,6 +194,27 @@ fn front_door() -> (watch::Sender<Option<Arc<Shown>>>, Control, mpsc::Receiver<T
     let (shown, seen) = watch::channel(None);
     let (commands, told) = mpsc::channel(COMMANDS);
     (shown, Control { shown: seen, commands }, told)
+}
+
+/// Why realise jobs that have just ended found no room: the preflight's part that
+/// cannot wait until there is a system.
+fn refusals(ended: &[Entry], seen: &Seen) -> Vec<RefusalCause> {
+    let jobs = seen.jobs.iter().filter(|job| ended.iter().any(|e| e.id == job.id.deployment));
+    let refused = jobs.filter_map(|job| match &job.work {
+        Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
+            Realised::Refused { refusal } => Some(refusal.cause),
+            Realised::Built { .. }
+            | Realised::NoSuchHost { .. }
+            | Realised::Failed { .. }
+            | Realised::Damaged { .. }
+            | Realised::Cancelled => None,
+        },
+        Work::Realise { outcome: None, .. }
+        | Work::Switch { .. }
+        | Work::Publish { .. }
+        | Work::Unreadable => None,
+    });
+    refused.collect()
 }
 
 struct Agent {
@@ -284,6 +307,9 @@ impl Agent {
         for entry in ended.iter().rev() {
             say::ended(entry);
             self.metrics.ended(entry);
+        }
+        for refusal in refusals(&ended, &seen) {
+            self.metrics.refused(refusal);
         }
         if let Some(ended) = self.memory.publishing.ended(&published, &seen) {
             say::published(&ended);
@@ -378,7 +404,12 @@ impl Agent {
             Event::Compared(compared) => self.host.remotes.compared(compared),
             Event::Checked(round) => self.host.checked(round),
             Event::Rooted => self.host.rooted(),
-            Event::Looked(found) => self.host.looked(found),
+            Event::Looked(found) => {
+                if let Some(refusal) = found.refusal() {
+                    self.metrics.refused(refusal.cause);
+                }
+                self.host.looked(found);
+            }
             Event::Against(against) => self.host.reboots.learn(against),
             Event::Disarmed(system, began) => self.host.reboots.learn_disarmed(system, began),
             Event::JobEnded | Event::Noted => {}

@@ -1,4 +1,5 @@
-//! What the agent shows over HTTP: metrics, the status, and whether it lives.
+//! What the agent shows over HTTP: metrics, the status, whether it lives, and a
+//! page for people.
 //!
 //! Unauthenticated and read-only. Whoever can reach the address may be anyone:
 //! heads, connections and times are bounded, bodies are never read, and each
@@ -14,7 +15,10 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,17 +28,20 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use crate::clock;
 use crate::control::Shown;
 use crate::metrics::{self, Metrics};
+
+mod page;
 
 /// What is served.
 #[derive(Clone)]
 pub struct Pages {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// For `/status`.
+    /// For `/status` and `/`.
     pub shown: watch::Receiver<Option<Arc<Shown>>>,
-    /// For `/healthz`: whether the loop has turned lately.
+    /// For `/healthz` and `/`: whether the loop has turned lately.
     pub turns: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -158,7 +165,7 @@ async fn attend(stream: TcpStream, pages: Pages, limits: Limits) {
 
 fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    let known = matches!(path, "/metrics" | "/status" | "/healthz");
+    let known = matches!(path, "/" | "/metrics" | "/status" | "/healthz");
     let reads = [Method::GET, Method::HEAD].contains(request.method());
     if known && !reads {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
@@ -166,32 +173,47 @@ fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> 
         return response;
     }
     match path {
-        "/metrics" => page(StatusCode::OK, metrics::CONTENT_TYPE, pages.metrics.encode()),
+        "/" => for_people(pages),
+        "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, pages.metrics.encode()),
         "/status" => status(pages),
         "/healthz" if (pages.turns)() => text(StatusCode::OK, "the loop turns\n"),
         "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn\n"),
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /status and /healthz\n"),
+        _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /status and /healthz\n"),
     }
 }
 
 fn status(pages: &Pages) -> Response<Full<Bytes>> {
     let shown = pages.shown.borrow().clone();
     match shown.map(|shown| serde_json::to_string(&shown.status)) {
-        Some(Ok(json)) => page(StatusCode::OK, "application/json", json),
+        Some(Ok(json)) => answer(StatusCode::OK, "application/json", json),
         Some(Err(_)) => text(StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be written\n"),
         None => text(StatusCode::SERVICE_UNAVAILABLE, "the agent has only just been started\n"),
     }
 }
 
-fn text(code: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    page(code, "text/plain; charset=utf-8", text.to_owned())
+fn for_people(pages: &Pages) -> Response<Full<Bytes>> {
+    let shown = pages.shown.borrow().clone();
+    let (code, html) = match shown {
+        Some(shown) => (StatusCode::OK, page::page(&shown, (pages.turns)(), clock::now().wall)),
+        None => (StatusCode::SERVICE_UNAVAILABLE, page::starting()),
+    };
+    let mut response = answer(code, page::CONTENT_TYPE, html.into_string());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, page::POLICY.clone());
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }
 
-fn page(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+fn text(code: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    answer(code, "text/plain; charset=utf-8", text.to_owned())
+}
+
+fn answer(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
