@@ -35,9 +35,9 @@ fn what_a_commit_would_change_is_said_and_not_done() {
     on_each(|cluster| {
         let one = host(cluster, "joker").unit("old.service", &service("", "sleep infinity"));
         let joker = started(cluster, &one);
-        let status = joker.must(&[AGENT, "status", "--json"]);
-        let status: Value = serde_json::from_str(&status).unwrap();
-        let first = status["running"]["commit"].as_str().unwrap().to_owned();
+        let first = cluster.push("release", &[&one]);
+        joker.wait_in_sync(first);
+        let first = first.to_string();
         let two = one
             .at("two")
             .without_unit("old.service")
@@ -56,12 +56,10 @@ fn what_a_commit_would_change_is_said_and_not_done() {
         assert_eq!(joker.version(), "two");
         assert!(joker.is_active("new.service"));
         assert_eq!(joker.unit("web.service", "MainPID"), web, "nothing was touched");
-        // Everybody may ask why, and compare; but not run a system's programs.
+        // Everybody may ask why.
         let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", AGENT];
         let explained = joker.must(&[&nobody[..], &["explain"]].concat());
         assert!(explained.contains("runs and was verified"), "{explained}");
-        let diff = joker.must(&[&nobody[..], &["diff", &first]].concat());
-        assert!(diff.contains("only root"), "{diff}");
     });
 }
 

@@ -14,6 +14,7 @@ mod calm;
 mod deploy;
 mod follow;
 mod forge;
+mod gates;
 mod hands;
 mod kills;
 mod power;

@@ -356,7 +356,10 @@ impl World {
         let mut others = self.host.generations.values().rev().filter(|s| !self.panics(s));
         let Some(other) = others.next().cloned() else { return Some(default) };
         self.tell(|| format!("{default:?} does not boot"));
-        self.host.gave_up = self.host.generation;
+        // What was counted is its own entry: of one that the profile names and
+        // the boot loader has not been told of there is none.
+        let told = self.host.profile_system() == Some(&default);
+        self.host.gave_up = self.host.generation.filter(|_| told);
         self.truth.gave_up.insert(default);
         // It has shown that it boots.
         self.truth.adopted.insert(other.clone());
