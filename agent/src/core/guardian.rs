@@ -417,7 +417,12 @@ impl Guardian<'_> {
             let cause = format!("{cause}; then the host was rebooted into another system");
             return self.finish(Ending::Interrupted, &cause, true);
         }
-        if !ours {
+        // What a person wants to leave has been left, and is there again.
+        let again = self.order.asked.is_some()
+            && activated
+            && running == Some(&self.order.candidate)
+            && !self.rebooted();
+        if !ours || again {
             return self.superseded();
         }
         // The whole ladder was tried.

@@ -134,10 +134,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
                 job: Some(step_job(step)),
                 stages,
             });
-            if switch.order.target.operation == Operation::Test {
-                let (commit, boot_id) = (switch.order.target.commit, seen.boot_id.clone());
-                memory.tested = Some(Tested { commit, boot_id });
-            }
+            learn_tested(&mut memory, switch);
         }
         Step::Settle { target, system, id } => {
             end_other(&mut memory, id, now);
@@ -284,6 +281,9 @@ fn fold_switch(
         stages.realise = deployment.stages.realise;
     }
     learn_order(memory, order);
+    if memory.tested.is_none() {
+        learn_tested(memory, order);
+    }
     if outcome.deferred {
         let (system, boot_id) = (order.candidate.clone(), order.order.boot_id.clone());
         memory.learn_armed(Armed { system, boot_id, since: now.mono });
@@ -341,6 +341,7 @@ fn fold_switch(
         }
         Ending::Superseded => {
             // Left alone until the next commit.
+            memory.gates.back.take_if(|back| back.left == order.candidate);
             memory.awaiting.take_if(|awaiting| awaiting.system == order.candidate);
             memory.settled = Some(Settled {
                 commit: target.commit,
@@ -456,6 +457,15 @@ fn fold_unproven(memory: &mut Memory, seen: &Seen) {
     }
 }
 
+/// A testing head is activated in at most one boot.
+fn learn_tested(memory: &mut Memory, order: &SwitchOrder) {
+    // What is left is not what is tested.
+    if order.order.target.operation == Operation::Test && order.how != How::Restore {
+        let (commit, boot_id) = (order.order.target.commit, order.order.boot_id.clone());
+        memory.tested = Some(Tested { commit, boot_id });
+    }
+}
+
 /// Which system the commit describes, should the memory of it be lost.
 fn learn_order(memory: &mut Memory, order: &SwitchOrder) {
     // What is left may have been put there by another hand, and be of no commit.
@@ -478,6 +488,7 @@ fn adopt(memory: &mut Memory, job: &Job, order: &SwitchOrder) {
         return;
     }
     learn_order(memory, order);
+    learn_tested(memory, order);
     memory.deployment = Some(Deployment {
         id: order.order.deployment.clone(),
         target: order.order.target.clone(),

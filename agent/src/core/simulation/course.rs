@@ -139,6 +139,8 @@ impl World {
                 let pending = agent.decision.is_some()
                     && agent.seen.is_some()
                     && self.shown().boot.reboot_required
+                    // Suspended, it asks nobody.
+                    && agent.memory.gates.suspended.is_none()
                     && matches!(self.outlook(), Some(Outlook::AwaitsBoot { .. } | Outlook::InSync));
                 let reboots = self.policy.reboots
                     && pending

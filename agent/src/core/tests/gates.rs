@@ -420,3 +420,35 @@ fn what_is_left_is_not_taken_for_the_system_of_a_commit() {
     scene.switched(order, Some(Ending::RolledBack), true);
     assert_eq!(scene.memory.system_of(commit(2), &scene.policy.recipe), None);
 }
+
+#[test]
+fn what_is_left_and_activated_again_by_another_hand_stays() {
+    let mut switch = Switch::new(Operation::Switch, Phase::Ready);
+    switch.order.how = How::Restore;
+    switch.order.running = Some(system(2));
+    switch.order.asked = Some(String::new());
+    switch.sight.running = Some(system(2));
+    assert_eq!(switch.next(), Act::ActivateOld(system(1)));
+    switch.sight.running = Some(system(1));
+    switch.sight.last = Some(crate::core::guardian::Done::Exit(0));
+    assert_eq!(switch.next(), Act::WriteOldBoot(system(1)));
+    switch.sight.running = Some(system(2));
+    switch.sight.last = Some(crate::core::guardian::Done::Exit(0));
+    let Act::Finish(outcome) = switch.next() else { panic!() };
+    assert_eq!(outcome.ending, Some(Ending::Superseded));
+}
+
+#[test]
+fn leaving_a_system_is_no_test_of_its_commit() {
+    let mut scene = Scene::at_rest();
+    scene.seen.rooting = false;
+    scene.memory.tested = Some(crate::core::memory::Tested { commit: commit(3), boot_id: boot(0) });
+    // Another hand has made something else the default.
+    scene.seen.profile = Some(Generation { number: 9, system: system(9) });
+    scene.memory.good_before =
+        Some(crate::core::memory::Good { system: system(8), verified: true });
+    ask(&mut scene, &rollback()).unwrap();
+    let order = switch(&mut scene);
+    assert_eq!(order.order.target.operation, Operation::Test);
+    assert_eq!(scene.memory.tested.unwrap().commit, commit(3));
+}
