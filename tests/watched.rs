@@ -4,3 +4,4 @@
 mod browser;
 mod noise;
 mod prometheus;
+mod stuck;

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
 use crate::command::{Command, plain};
@@ -17,6 +19,7 @@ use crate::core::record::REMOTE;
 use crate::nix::StoreRoot;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::{Baseline, Blame, blame, definition_changed};
+use crate::threads::Lane;
 use crate::{clock, git};
 
 /// The name of the check of the host's units.
@@ -30,7 +33,7 @@ pub struct Health {
     /// The checks that are configured.
     pub checks: Vec<config::Check>,
     /// Of these, one must answer; none: that is not checked.
-    pub remotes: Vec<git::Remote>,
+    pub remotes: Vec<Lookout>,
     /// What each remote is asked for.
     pub branch: String,
     /// How the host's units are judged; none: they are not.
@@ -134,33 +137,61 @@ impl Health {
     }
 }
 
+/// Looks for a remote that hang at a time: they cannot be cut off, and one that
+/// began while the network was down must not stand for the next.
+const LOOKS: usize = 3;
+
+/// A remote as it is looked for.
+#[derive(Clone, Debug)]
+pub struct Lookout {
+    remote: git::Remote,
+    lane: Lane,
+}
+
+impl Lookout {
+    /// For a remote.
+    pub fn new(remote: git::Remote) -> Self {
+        Self { remote, lane: Lane::new(LOOKS) }
+    }
+
+    async fn look(&self, branch: String, limit: Duration) -> Result<String, String> {
+        let (name, mut remote) = (&self.remote.name, self.remote.clone());
+        // It should end by itself when nobody waits for it any more.
+        remote.timeout = remote.timeout.min(limit);
+        let asked = self
+            .lane
+            .run(limit, move || git::Connection::open(&remote)?.heads(&[&branch]).map(|_| ()));
+        match asked.await {
+            Ok(Ok(())) => Ok(format!("{name} answers")),
+            Ok(Err(error)) => Err(format!("{name}: {error}")),
+            Err(error) => Err(format!("{name}: {error}")),
+        }
+    }
+}
+
 /// Looks whether one of the remotes answers: on a new connection with a new
 /// name lookup, for an established one outlives broken DNS, routes and firewall
-/// rules.
+/// rules. All at once: one that says nothing must not hide the others.
 pub async fn any_remote(
-    remotes: &[git::Remote],
+    remotes: &[Lookout],
     branch: &str,
     limit: Duration,
 ) -> Result<String, String> {
-    let ask = async {
-        let mut errors = Vec::new();
-        for remote in remotes {
-            let (name, remote, branch) = (&remote.name, remote.clone(), branch.to_owned());
-            let asked = tokio::task::spawn_blocking(move || {
-                git::Connection::open(&remote)?.heads(&[&branch]).map(|_| ())
-            });
-            match asked.await {
-                Ok(Ok(())) => return Ok(format!("{name} answers")),
-                Ok(Err(error)) => errors.push(format!("{name}: {error}")),
-                Err(_) => errors.push(format!("{name}: the look was cut off")),
-            }
+    let looks = remotes.iter().map(|remote| remote.look(branch.to_owned(), limit));
+    let mut looks: FuturesUnordered<_> = looks.collect();
+    let mut errors = Vec::new();
+    while let Some(found) = looks.next().await {
+        match found {
+            Ok(found) => return Ok(found),
+            Err(error) => errors.push(error),
         }
-        Err(errors.join("; "))
-    };
-    match timeout(limit, ask).await {
-        Ok(found) => found,
-        Err(_) => Err(format!("no remote answered within {limit:?}")),
     }
+    Err(errors.join("; "))
+}
+
+/// A round that did not end.
+pub fn cut_off(error: String) -> Check {
+    told("checks", true, Err(error))
 }
 
 impl UnitsHealth {

@@ -34,6 +34,7 @@ pub mod store;
 pub mod substitute;
 pub mod switch_lock;
 pub mod systemd;
+pub mod threads;
 pub mod token;
 pub mod transport;
 pub mod watch;

@@ -50,6 +50,9 @@ const HELD: [&str; 12] = [
     "signature",
 ];
 
+/// Every kind of gate.
+const GATES: [&str; 3] = ["suspended", "confirm", "window"];
+
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
 type Counters = Family<Labels, Counter>;
@@ -78,6 +81,7 @@ struct Inner {
     next_action: Known,
     health_check_ok: Gauges,
     reboot_required: Known,
+    gate: Gauges,
     suspended: Known,
     drift: Known,
     quarantined: Known,
@@ -139,6 +143,7 @@ impl Metrics {
                 "reboot_required",
                 "Whether the boot default needs a reboot to run",
             ),
+            gate: gauges(r, "gate", "What a ready system waits for that a person has a say in"),
             suspended: known(r, "suspended", "Whether a person has suspended deployments"),
             drift: known(r, "drift", "Whether another hand put the running system there"),
             quarantined: known(r, "quarantined", "Systems that failed too often"),
@@ -276,6 +281,10 @@ impl Inner {
         self.next_action.set(status.next.as_ref().map(|next| seconds(next.at)));
         self.observe_checks(status);
         self.reboot_required.set(i64::from(status.boot.reboot_required));
+        let waits = status.gate.as_ref().map(|gate| gate.kind.as_str());
+        for kind in GATES {
+            set(&self.gate, [("kind", kind.into())], i64::from(waits == Some(kind)));
+        }
         self.suspended.set(i64::from(status.suspended.is_some()));
         self.drift.set(i64::from(running.drift));
         let quarantined = i64::try_from(status.quarantine.len()).unwrap_or(i64::MAX);
@@ -532,6 +541,31 @@ mod tests {
         assert_eq!(value(&text, "fort_agent_suspended").as_deref(), Some("1"));
         metrics.observe(&well());
         assert_eq!(value(&metrics.encode(), "fort_agent_suspended").as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn what_is_waited_for_is_one_of_the_gates_or_none() {
+        let metrics = Metrics::new();
+        let gates = || {
+            let text = metrics.encode();
+            let of = |kind| value(&text, &format!("fort_agent_gate{{kind=\"{kind}\"}}"));
+            ["suspended", "confirm", "window"].map(|kind| of(kind).unwrap())
+        };
+        let mut status = well();
+        metrics.observe(&status);
+        assert_eq!(gates(), ["0", "0", "0"]);
+        let at = |kind: &str| {
+            let gate = serde_json::json!({
+                "kind": kind, "commit": commit(2), "until": null, "lift": "fort-agent confirm"
+            });
+            Some(serde_json::from_value(gate).unwrap())
+        };
+        status.gate = at("confirm");
+        metrics.observe(&status);
+        assert_eq!(gates(), ["0", "1", "0"]);
+        status.gate = at("window");
+        metrics.observe(&status);
+        assert_eq!(gates(), ["0", "0", "1"]);
     }
 
     #[test]

@@ -187,7 +187,8 @@ impl Rig {
             .env_clear()
             .env("PATH", self.search_path())
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.settings.bus)
-            .env("FORT_AGENT_LOG", &self.settings.log);
+            .env("FORT_AGENT_LOG", &self.settings.log)
+            .envs(self.settings.patience.map(|it| ("FORT_AGENT_PATIENCE", it.to_string())));
         command
     }
 

@@ -5,19 +5,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::reboots::inhibited;
 use crate::core::job::Refusal;
 use crate::core::seen::{Look, Preflight};
-use crate::core::types::StorePath;
-use crate::health::any_remote;
+use crate::core::types::{Mono, StorePath};
+use crate::health::{Lookout, any_remote};
 use crate::machine::RebootCheck;
 use crate::nix::{Nix, StoreRoot};
-use crate::{clock, git, network, preflight};
-
-/// A preflight that takes longer says nothing against the system.
-const PREFLIGHT: Duration = Duration::from_secs(60);
+use crate::{clock, network, preflight};
 
 /// What was found last.
 #[derive(Default)]
@@ -60,6 +55,7 @@ impl Before {
 }
 
 /// What a preflight is to look at.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) root: PathBuf,
     pub(super) store: StoreRoot,
@@ -76,7 +72,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) async fn preflight(self) -> Preflight {
+    /// What is against the system.
+    pub(super) async fn refusal(&self) -> Result<Option<Refusal>, String> {
         let candidate = preflight::Candidate {
             root: &self.root,
             store: &self.store,
@@ -86,19 +83,14 @@ impl Asked {
             needs_agent: self.needs_agent,
             writes_boot: self.writes_boot,
         };
-        let refusal = match timeout(PREFLIGHT, preflight::before_switch(&candidate)).await {
-            Ok(Ok(found)) => found.err(),
-            // The switch itself will say what is wrong.
-            Ok(Err(error)) => {
-                tracing::warn!(system = %self.system, "the preflight could not look: {error:#}");
-                None
-            }
-            Err(_) => {
-                tracing::warn!(system = %self.system, "the preflight did not end in time");
-                None
-            }
-        };
-        let deferral = self.deferral();
+        let found = preflight::before_switch(&candidate).await;
+        Ok(found.map_err(|error| format!("{error:#}"))?.err())
+    }
+
+    /// All that was found. If nothing could be, that says nothing against the
+    /// system: the switch itself will say what is wrong.
+    pub(super) fn found(self, refusal: Result<Option<Refusal>, String>) -> Preflight {
+        let (deferral, refusal) = (self.deferral(), refusal.unwrap_or_default());
         let (system, needs_agent, writes_boot) = (self.system, self.needs_agent, self.writes_boot);
         Preflight { system, needs_agent, writes_boot, ended: clock::mono(), refusal, deferral }
     }
@@ -111,7 +103,7 @@ impl Asked {
 }
 
 /// Looks for a remote; if none answers, at this host's own network.
-pub(super) async fn look(remotes: &[git::Remote], branch: &str, limit: Duration) -> Look {
+pub(super) async fn look(remotes: &[Lookout], branch: &str, limit: Duration) -> Look {
     let began = clock::mono();
     let (reached, network, detail) = match any_remote(remotes, branch, limit).await {
         Ok(detail) => (true, None, detail),
@@ -121,4 +113,9 @@ pub(super) async fn look(remotes: &[git::Remote], branch: &str, limit: Duration)
         }
     };
     Look { began, ended: clock::mono(), reached, network, detail }
+}
+
+/// One that did not end: nothing was found out.
+pub(super) fn no_look(began: Mono, error: String) -> Look {
+    Look { began, ended: clock::mono(), reached: false, network: None, detail: error }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 mod before;
+mod beside;
 mod configuration;
 mod policy;
 mod publishing;
@@ -25,6 +26,7 @@ mod service;
 mod timetable;
 mod world;
 
+use self::beside::Beside;
 use self::configuration::Configuration;
 use self::service::ServiceManager;
 use self::world::Host;
@@ -100,7 +102,9 @@ pub enum Ended {
 pub fn run(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(8)
+        // For each remote a poll and three looks, should they all hang; and name
+        // lookups and files besides.
+        .max_blocking_threads(8 + 4 * config.remotes.len())
         .thread_keep_alive(Duration::from_secs(5))
         .build()
         .context("cannot start the runtime")?;
@@ -121,7 +125,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     let (events, happened) = mpsc::unbounded_channel();
     let nix = find_nix(config)?;
     let noted = events.clone();
-    let host = Host::new(config, agent, nix, Watch::new()?, events)?;
+    let host = Host::new(config, agent, nix, Watch::new()?, Beside::new(events))?;
     let (shown, control, told) = front_door();
     let notes = announce::Notes::new(move || {
         let _ = noted.send(Event::Noted);
@@ -453,6 +457,7 @@ impl Agent {
         let mut status = status(&self.policy, &self.memory, seen, decision, &self.view, now);
         status.notes.extend(self.trouble.clone());
         status.notes.extend(self.configuration.wrong.clone());
+        status.notes.extend(self.host.beside.notes());
         status.notes.extend(self.notes.all());
         self.publish(status);
     }

@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::Event;
+use super::beside::{Beside, Work};
 use crate::config::Config;
 use crate::core::job::Generation;
 use crate::core::seen::Against;
 use crate::core::types::{Mono, StorePath};
+use crate::systemd::Failed;
 use crate::systemd::logind::Logind;
 use crate::{boot_loader, clock};
 
@@ -62,16 +62,14 @@ impl Reboots {
 
     /// Tells the boot loader not to boot a system once, beside the loop. Once:
     /// should it fail, that boot is recognised as not wanted.
-    pub(super) fn disarm(&mut self, system: StorePath, events: mpsc::UnboundedSender<Event>) {
+    pub(super) fn disarm(&mut self, system: StorePath, beside: &Beside) {
         self.disarming = true;
-        let (root, began) = (self.root.clone(), clock::mono());
-        tokio::spawn(async move {
-            if let Err(error) = boot_loader::clear_oneshot(&root, &system).await {
-                let error = anyhow::Error::from(error);
-                tracing::warn!(%system, "it will be booted once all the same: {error:#}");
-            }
-            let _ = events.send(Event::Disarmed(system, began));
-        });
+        let (root, began, which) = (self.root.clone(), clock::mono(), system.clone());
+        let doing = async move {
+            let cleared = boot_loader::clear_oneshot(&root, &system).await;
+            cleared.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        };
+        beside.run(Work::Disarm, doing, move |_| Event::Disarmed(which, began));
     }
 
     /// Takes in that it was told so.
@@ -88,32 +86,36 @@ impl Reboots {
     }
 
     /// Finds out who is against a reboot, beside the loop.
-    pub(super) fn ask(&mut self, events: mpsc::UnboundedSender<Event>) {
+    pub(super) fn ask(&mut self, beside: &Beside) {
         self.rebooting = true;
-        tokio::spawn(async move {
+        let doing = async {
             let look = async { Logind::connect().await?.against_reboot().await };
-            let whom = look.await.unwrap_or_else(|error| vec![format!("logind: {error}")]);
-            let against = Against { ended: clock::mono(), whom };
-            let _ = events.send(Event::Against(Some(against)));
+            look.await.map_err(|error| error.to_string())
+        };
+        beside.run(Work::AgainstReboot, doing, |found| {
+            let whom = found.unwrap_or_else(|error| vec![format!("logind: {error}")]);
+            Event::Against(Some(Against { ended: clock::mono(), whom }))
         });
     }
 
     /// Reboots, beside the loop; whoever came since may still be against it.
-    pub(super) fn reboot(&mut self, events: mpsc::UnboundedSender<Event>) {
+    pub(super) fn reboot(&mut self, beside: &Beside) {
         self.rebooting = true;
-        tokio::spawn(async move {
+        let doing = async {
             let reboot = async { Logind::connect().await?.reboot().await };
-            let against = match reboot.await {
+            match reboot.await {
                 Ok(()) => {
                     tokio::time::sleep(REBOOTS).await;
-                    None
+                    Ok(None)
                 }
-                Err(error) => Some(Against {
-                    ended: clock::mono(),
-                    whom: vec![format!("logind refuses: {error}")],
-                }),
-            };
-            let _ = events.send(Event::Against(against));
+                Err(late @ Failed::Late { .. }) => Err(late.to_string()),
+                Err(error) => Ok(Some(format!("logind refuses: {error}"))),
+            }
+        };
+        beside.run(Work::Reboot, doing, |ended| {
+            let against = ended.unwrap_or_else(Some);
+            let against = against.map(|whom| Against { ended: clock::mono(), whom: vec![whom] });
+            Event::Against(against)
         });
     }
 }

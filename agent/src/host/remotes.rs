@@ -6,17 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
-
 use super::Event;
+use super::beside::{Beside, Work};
 use crate::chance::luck;
 use crate::clock;
 use crate::config::Config;
 use crate::core::seen::{self, Heads, Relation, Relations};
 use crate::core::types::Commit;
 use crate::git::{self, Connection, child};
+use crate::threads::Lane;
 
 /// A fetch may be large and slow; each silence in it is bounded by the
 /// remote's own timeout.
@@ -28,6 +26,7 @@ const RELATIONS: usize = 1000;
 
 /// The remotes and what they answered.
 pub(super) struct Remotes {
+    beside: Beside,
     shared: Arc<Shared>,
     slots: Vec<Slot>,
     relations: Relations,
@@ -43,13 +42,14 @@ struct Shared {
     clone: PathBuf,
     release: String,
     testing: Option<String>,
-    events: mpsc::UnboundedSender<Event>,
 }
 
 struct Slot {
     remote: git::Remote,
     seen: seen::Remote,
     connection: Option<Connection>,
+    /// A listing cannot be cut off: there is one at a time.
+    lane: Lane,
     /// The heads that the clone has.
     fetched: Option<Heads>,
 }
@@ -72,25 +72,22 @@ struct Answer {
 pub(super) type Compared = Result<Vec<((Commit, Commit), Relation)>, String>;
 
 impl Remotes {
-    pub(super) fn new(
-        config: &Config,
-        agent: PathBuf,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> Self {
+    pub(super) fn new(config: &Config, agent: PathBuf, beside: Beside) -> Self {
         let slots = config.remotes.iter().map(|remote| Slot {
             remote: git_remote(remote),
             seen: seen::Remote { luck: luck(), ..seen::Remote::default() },
             connection: None,
+            lane: Lane::new(1),
             fetched: None,
         });
         Self {
+            beside,
             slots: slots.collect(),
             shared: Arc::new(Shared {
                 agent,
                 clone: config.state_dir.join("git"),
                 release: config.branch.release.clone(),
                 testing: config.branch.testing.clone(),
-                events,
             }),
             relations: Relations::default(),
             comparing: false,
@@ -136,11 +133,13 @@ impl Remotes {
         self.keep = accepted.into_iter().collect();
         let (connection, fetched) = (slot.connection.take(), slot.fetched);
         let reclone = self.reclone;
-        tokio::spawn(async move {
-            let (connection, answer) =
-                shared.ask(remote, connection, fetched, accepted, reclone).await;
-            let polled = Polled { index, connection, answer };
-            let _ = shared.events.send(Event::Polled(Box::new(polled)));
+        let lane = slot.lane.clone();
+        let doing = async move {
+            Ok(shared.ask(&lane, remote, connection, fetched, accepted, reclone).await)
+        };
+        self.beside.run(Work::Poll, doing, move |asked| {
+            let (connection, answer) = asked.unwrap_or_else(|error| (None, Err(error)));
+            Event::Polled(Box::new(Polled { index, connection, answer }))
         });
     }
 
@@ -181,28 +180,26 @@ impl Remotes {
 
     /// Starts to look up a relation; it comes as an event.
     pub(super) fn compare(&mut self, older: Commit, newer: Commit) {
-        self.comparing = true;
         let (shared, keep) = (self.shared.clone(), self.keep.clone());
         let Some(remote) = self.slots.first().map(|slot| slot.remote.clone()) else { return };
-        tokio::spawn(async move {
+        self.comparing = true;
+        let doing = async move {
             let request = git::Request {
                 branches: Vec::new(),
                 ..shared.request(remote, vec![(older, newer)], keep, false)
             };
             let reply = child::run(&shared.agent, &request, COMPARE).await;
-            let compared = reply.map(related).map_err(|error| error.to_string());
-            let _ = shared.events.send(Event::Compared(compared));
-        });
+            reply.map(related).map_err(|error| error.to_string())
+        };
+        self.beside.run(Work::Compare, doing, Event::Compared);
     }
 
     pub(super) fn compared(&mut self, compared: Compared) {
         self.comparing = false;
         match compared {
             Ok(relations) => self.learn(relations),
-            Err(error) => {
-                tracing::warn!(error, "cannot look into the clone; it is fetched anew");
-                self.distrust_clone();
-            }
+            // That was said.
+            Err(_) => self.distrust_clone(),
         }
     }
 
@@ -221,6 +218,7 @@ impl Remotes {
 impl Shared {
     async fn ask(
         &self,
+        lane: &Lane,
         remote: git::Remote,
         connection: Option<Connection>,
         fetched: Option<Heads>,
@@ -231,14 +229,12 @@ impl Shared {
         let limit = remote.timeout * 3 + Duration::from_secs(5);
         let asked = {
             let remote = remote.clone();
-            spawn_blocking(move || listed(&remote, connection, &names))
+            lane.run(limit, move || listed(&remote, connection, &names))
         };
-        let (connection, listed) = match timeout(limit, asked).await {
-            Ok(Ok(Ok((connection, heads)))) => (connection, heads),
-            Ok(Ok(Err(error))) => return (None, Err(error.to_string())),
-            Ok(Err(_)) => return (None, Err("the poll was cut off".into())),
-            // The thread is left to its own, shorter, timeouts.
-            Err(_) => return (None, Err(format!("no answer within {} s", limit.as_secs()))),
+        let (connection, listed) = match asked.await {
+            Ok(Ok((connection, heads))) => (connection, heads),
+            Ok(Err(error)) => return (None, Err(error.to_string())),
+            Err(error) => return (None, Err(error.to_string())),
         };
         let heads = self.heads(|branch| listed.get(&reference(branch)).copied());
         if fetched == Some(heads) && !reclone {

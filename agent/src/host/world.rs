@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::sync::mpsc;
 
 use super::Event;
 use super::before::{self, Before, Found};
+use super::beside::{Beside, Work as Doing};
 use super::reboots::Reboots;
 use super::remotes::{Remotes, git_remote};
 use super::timetable::Timetable;
@@ -23,7 +23,7 @@ use crate::core::policy::OnKernelChange;
 use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
 use crate::core::types::{BootId, Mono, Now, StorePath};
 use crate::files::Durability;
-use crate::health::{Health, UnitsHealth};
+use crate::health::{self, Health, Lookout, UnitsHealth};
 use crate::jobs::dir::{self, JobDir};
 use crate::jobs::handover;
 use crate::jobs::spec::{PublishSpec, RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
@@ -63,7 +63,9 @@ pub(super) struct Host {
     before: Before,
     timetable: Timetable,
     pub(super) reboots: Reboots,
-    events: mpsc::UnboundedSender<Event>,
+    pub(super) beside: Beside,
+    /// The remotes, as they are looked for.
+    lookouts: Vec<Lookout>,
 }
 
 /// What this agent did with a job, and what never changes of it.
@@ -89,10 +91,11 @@ impl Host {
         agent: PathBuf,
         nix: Nix,
         watch: Watch,
-        events: mpsc::UnboundedSender<Event>,
+        beside: Beside,
     ) -> std::io::Result<Self> {
         Ok(Self {
-            remotes: Remotes::new(config, agent.clone(), events.clone()),
+            remotes: Remotes::new(config, agent.clone(), beside.clone()),
+            lookouts: config.remotes.iter().map(git_remote).map(Lookout::new).collect(),
             boot_id: clock::boot_id(&config.root)?,
             machine: Machine { root: config.root.clone() },
             store: nix.store_root(),
@@ -109,7 +112,7 @@ impl Host {
             before: Before::default(),
             timetable: Timetable::new(config),
             reboots: Reboots::new(config),
-            events,
+            beside,
         })
     }
 
@@ -249,9 +252,9 @@ impl Host {
                 self.look_before(system.clone(), default.clone(), *needs_agent, *writes_boot);
             }
             Step::Look => self.look_for_a_remote(),
-            Step::Disarm { system } => self.reboots.disarm(system.clone(), self.events.clone()),
-            Step::LookAgainstReboot => self.reboots.ask(self.events.clone()),
-            Step::Reboot { system: _ } => self.reboots.reboot(self.events.clone()),
+            Step::Disarm { system } => self.reboots.disarm(system.clone(), &self.beside),
+            Step::LookAgainstReboot => self.reboots.ask(&self.beside),
+            Step::Reboot { system: _ } => self.reboots.reboot(&self.beside),
             Step::WriteVerdict { job, verdict } => {
                 self.directory(job).write("verdict.json", verdict, Durability::Durable)?;
                 if verdict.good {
@@ -280,7 +283,6 @@ impl Host {
         writes_boot: bool,
     ) {
         self.before.preflighting = true;
-        let events = self.events.clone();
         let asked = before::Asked {
             root: self.config.root.clone(),
             store: self.store.clone(),
@@ -295,18 +297,20 @@ impl Host {
             needs_agent,
             writes_boot,
         };
-        tokio::spawn(async move {
-            let _ = events.send(Event::Looked(Found::Preflight(asked.preflight().await)));
+        let looks = asked.clone();
+        let doing = async move { looks.refusal().await };
+        self.beside.run(Doing::Preflight, doing, |refusal| {
+            Event::Looked(Found::Preflight(asked.found(refusal)))
         });
     }
 
     fn look_for_a_remote(&mut self) {
         self.before.looking = true;
-        let remotes: Vec<_> = self.config.remotes.iter().map(git_remote).collect();
-        let (events, branch) = (self.events.clone(), self.release_ref());
-        tokio::spawn(async move {
-            let found = before::look(&remotes, &branch, CHECK).await;
-            let _ = events.send(Event::Looked(Found::Look(found)));
+        let (remotes, branch, began) = (self.lookouts.clone(), self.release_ref(), clock::mono());
+        let doing = async move { Ok(before::look(&remotes, &branch, CHECK).await) };
+        self.beside.run(Doing::Look, doing, move |found| {
+            let look = found.unwrap_or_else(|error| before::no_look(began, error));
+            Event::Looked(Found::Look(look))
         });
     }
 
@@ -329,10 +333,10 @@ impl Host {
 
     pub(super) fn start(&self, id: &JobId, dir: &JobDir) -> std::io::Result<()> {
         self.watch.add(dir.path())?;
-        let events = self.events.clone();
+        let beside = self.beside.clone();
         match self.config.activation.runner {
             Runner::Direct => start::detached(&self.agent, id.kind, dir.path(), move || {
-                let _ = events.send(Event::JobEnded);
+                beside.tell(Event::JobEnded);
             }),
             Runner::Systemd => {
                 let (agent, id, dir) = (self.agent.clone(), id.clone(), dir.clone());
@@ -341,7 +345,7 @@ impl Host {
                     JobKind::Switch => Some(self.failed_when_good_file()),
                     JobKind::Realise | JobKind::Publish => None,
                 };
-                tokio::spawn(async move {
+                let doing = async move {
                     let started = async {
                         if let Some(failed_when_good) = baseline {
                             take_baseline(&dir, &failed_when_good).await?;
@@ -349,12 +353,10 @@ impl Host {
                         start::unit(&agent, &id, dir.path(), &limits).await?;
                         anyhow::Ok(())
                     };
-                    // A job that does not begin is seen as one that was killed.
-                    if let Err(error) = started.await {
-                        tracing::error!(%id, "the job could not be started: {error:#}");
-                    }
-                    let _ = events.send(Event::JobEnded);
-                });
+                    started.await.map_err(|error| format!("{id}: {error:#}"))
+                };
+                // A job that does not begin is seen as one that was killed.
+                beside.run(Doing::Start, doing, |_| Event::JobEnded);
                 Ok(())
             }
         }
@@ -367,16 +369,18 @@ impl Host {
     pub(super) fn stop(&mut self, id: &JobId) -> std::io::Result<()> {
         self.jobs.entry(id.clone()).or_default().stopping = true;
         let path = self.directory(id).path().to_owned();
-        let events = self.events.clone();
+        let beside = self.beside.clone();
         if self.config.activation.runner == Runner::Systemd {
             let id = id.clone();
-            tokio::spawn(async move {
-                if let Err(error) = start::stop_unit(&id).await {
-                    tracing::warn!(%id, "the job could not be stopped: {error}");
+            let doing = async move {
+                start::stop_unit(&id).await.map_err(|error| format!("{id}: {error}"))
+            };
+            beside.run(Doing::Stop, doing, move |stopped| {
+                if stopped.is_err() {
                     // It is only told so once: then without systemd.
                     let _ = start::signal(&path, Signal::TERM);
                 }
-                let _ = events.send(Event::JobEnded);
+                Event::JobEnded
             });
             return Ok(());
         }
@@ -385,7 +389,7 @@ impl Host {
             tokio::time::sleep(STOP + Duration::from_secs(5)).await;
             // It holds its lock until it is dead, so this hits nobody else.
             let _ = start::signal(&path, Signal::KILL);
-            let _ = events.send(Event::JobEnded);
+            beside.tell(Event::JobEnded);
         });
         Ok(())
     }
@@ -491,15 +495,12 @@ impl Host {
     fn keep_roots(&mut self, wanted: BTreeMap<Purpose, StorePath>) {
         self.rooting = true;
         let (directory, nix) = (self.roots_dir(), self.nix.clone());
-        let (had, events) = (self.roots(), self.events.clone());
-        tokio::spawn(async move {
-            if let Err(error) = change_roots(&directory, &nix, &had, &wanted).await {
-                tracing::warn!("cannot keep systems from the garbage collector: {error:#}");
-                // Not again at once.
-                tokio::time::sleep(STOP).await;
-            }
-            let _ = events.send(Event::Rooted);
-        });
+        let had = self.roots();
+        let doing = async move {
+            let changed = change_roots(&directory, &nix, &had, &wanted).await;
+            changed.map_err(|error| format!("{error:#}"))
+        };
+        self.beside.run(Doing::Roots, doing, |_| Event::Rooted);
     }
 
     fn run_checks(&mut self, id: &JobId) {
@@ -510,22 +511,18 @@ impl Host {
         self.checking = true;
         let health = Health {
             checks: self.config.health.checks.clone(),
-            remotes: if self.config.health.remote {
-                self.config.remotes.iter().map(git_remote).collect()
-            } else {
-                Vec::new()
-            },
+            remotes: if self.config.health.remote { self.lookouts.clone() } else { Vec::new() },
             branch: self.release_ref(),
             units: self.units_health(id),
             limit: CHECK.min(self.config.health.timeout / 2),
         };
-        let (id, events) = (id.clone(), self.events.clone());
+        let (job, began) = (id.clone(), clock::mono());
         let hostname = self.config.hostname.clone();
-        tokio::spawn(async move {
-            let began = clock::mono();
-            let checks = health.round(&order, &hostname).await;
-            let round = Round { job: id, began, ended: clock::mono(), checks };
-            let _ = events.send(Event::Checked(round));
+        let doing = async move { Ok(health.round(&order, &hostname).await) };
+        self.beside.run(Doing::Checks, doing, move |checks| {
+            // Nothing was found to be well.
+            let checks = checks.unwrap_or_else(|error| vec![health::cut_off(error)]);
+            Event::Checked(Round { job, began, ended: clock::mono(), checks })
         });
     }
 
@@ -546,20 +543,15 @@ impl Host {
             return;
         }
         let file = self.failed_when_good_file();
-        tokio::spawn(async move {
+        let doing = async move {
             let look = async { Systemd::connect().await?.units().await };
-            match look.await {
-                Ok(units) => {
-                    let failed = units.iter().filter(|(_, state)| state.failed());
-                    let failed: BTreeSet<&String> = failed.map(|(name, _)| name).collect();
-                    let written = crate::files::write_json(&file, &failed, Durability::Passing);
-                    if let Err(error) = written {
-                        tracing::warn!(%error, "cannot write {}", file.display());
-                    }
-                }
-                Err(error) => tracing::warn!("cannot look at the units: {error}"),
-            }
-        });
+            let units = look.await.map_err(|error| error.to_string())?;
+            let failed = units.iter().filter(|(_, state)| state.failed());
+            let failed: BTreeSet<&String> = failed.map(|(name, _)| name).collect();
+            crate::files::write_json(&file, &failed, Durability::Passing)
+                .map_err(|error| format!("cannot write {}: {error}", file.display()))
+        };
+        self.beside.run(Doing::Units, doing, |_| Event::Noted);
     }
 
     fn realise_host(&self) -> RealiseHost {

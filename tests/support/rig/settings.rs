@@ -26,6 +26,12 @@ pub(crate) struct Settings {
     /// The system bus. None, usually: the machine's own agent, if it has one,
     /// is not meant.
     pub(crate) bus: String,
+    /// Whether jobs are started by `systemd` or, as usual, `direct`.
+    pub(crate) runner: &'static str,
+    /// Deadlines beside the loop, at most, in milliseconds.
+    pub(crate) patience: Option<u32>,
+    /// The store, when it is not the usual one.
+    pub(crate) store: Option<String>,
     /// Of the remotes, when they are not the usual one.
     pub(crate) remotes: Option<String>,
 }
@@ -44,6 +50,9 @@ impl Default for Settings {
             log: "debug,hyper=info,rustls=info,reqwest=info".into(),
             activation: String::new(),
             bus: "unix:path=/nonexistent".into(),
+            runner: "direct",
+            patience: None,
+            store: None,
             remotes: None,
         }
     }
@@ -60,6 +69,8 @@ impl Rig {
             nix_options,
             retry,
             activation,
+            runner,
+            store,
             remotes,
             ..
         } = &self.settings;
@@ -69,6 +80,8 @@ impl Rig {
                 let _ = write!(text, "{k} = \"{v}\", ");
                 text
             });
+        let usual_store =
+            || self.daemon.as_ref().map_or(self.store.store(), |it| it.store().to_owned());
         let dir = self.store.dir().display();
         let text = format!(
             "hostname = \"{HOST}\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\n\
@@ -77,11 +90,11 @@ impl Rig {
              [poll]\n{poll}\n\
              [system]\n{system}\n\
              [nix]\nstore = \"{}\"\noptions = {{ {} }}\n\
-             [activation]\nrunner = \"direct\"\n{activation}\n\
+             [activation]\nrunner = \"{runner}\"\n{activation}\n\
              [retry]\n{retry}\n\
              [health]\n{health}\n{sections}\n",
             remotes.as_deref().unwrap_or(&usual),
-            self.daemon.as_ref().map_or(self.store.store(), |daemon| daemon.store().to_owned()),
+            store.clone().unwrap_or_else(usual_store),
             format!("{options}{nix_options}").trim_end_matches(", "),
         );
         std::fs::write(self.config(), text).unwrap();
