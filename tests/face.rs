@@ -397,10 +397,42 @@ async fn connections_to_the_bus_are_limited_and_silent_ones_end() {
     let played = Played::with(limits);
     let mut silent = UnixStream::connect(played.socket()).await.unwrap();
     let idle = speak(&played.socket()).await;
-    // The third waits for one of them.
+    // The third takes the place of the oldest.
     assert_eq!(played.run(&["status"]).await.code, Some(0));
     assert_eq!(within(silent.read(&mut [0; 16])).await.unwrap(), 0);
     within(idle.closed()).await;
+}
+
+#[tokio::test]
+async fn two_hundred_who_say_nothing_do_not_keep_anybody_from_asking() {
+    let played = Played::new();
+    let mut silent = Vec::new();
+    for n in 0..200 {
+        // Half of them are let in first.
+        if n % 2 == 0 {
+            silent.push(within(UnixStream::connect(played.socket())).await.unwrap());
+        } else {
+            let (mut stream, uid) =
+                (within(UnixStream::connect(played.socket())).await.unwrap(), own_uid());
+            let hello = format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n");
+            within(stream.write_all(hello.as_bytes())).await.unwrap();
+            silent.push(stream);
+        }
+    }
+    let began = std::time::Instant::now();
+    assert_eq!(played.run(&["status"]).await.code, Some(0));
+    // Before any of them was late.
+    assert!(began.elapsed() < bus::Limits::default().handshake, "{:?}", began.elapsed());
+    // Those that were too many are gone.
+    let mut rest = Vec::new();
+    within(silent[0].read_to_end(&mut rest)).await.unwrap();
+}
+
+/// This user's number, as the handshake wants it: its digits in hexadecimal.
+fn own_uid() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let uid = fs::metadata("/proc/self").unwrap().uid().to_string();
+    uid.bytes().map(|digit| format!("{digit:02x}")).collect()
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //! it: Prometheus and a browser; and what strangers send to its port.
 
 mod browser;
+mod flat;
 mod noise;
 mod prometheus;
+mod pulse;
 mod stuck;

@@ -3,8 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::clone::mebibytes;
+use crate::support::flat::polled;
 use crate::support::forge::wait_for;
 use crate::support::measure::{footprint, processor_ms};
 use crate::support::rig::{HOST, Rig};
@@ -16,6 +18,8 @@ use crate::table::Row;
 const POLLS: u64 = 200;
 const SAMPLES: usize = 5;
 const REFS: u32 = 5_000;
+/// Polls over which nothing may grow.
+const MANY: u64 = 100_000;
 
 /// From a rig that has deployed: started once more, without its clone.
 pub(crate) fn rows(mut rig: Rig) -> Vec<Row> {
@@ -53,6 +57,18 @@ pub(crate) fn rows(mut rig: Rig) -> Vec<Row> {
     let few = |n: u64| vec![f64::from(u32::try_from(n).unwrap())];
     rows.push(Row::new("threads", "", few(later.threads)));
     rows.push(Row::new("open files", "", few(later.files)));
+    rig.stop();
+    let flat = polled(&mut rig, MANY, Duration::from_secs(1800));
+    assert_eq!(flat.polls / MANY, 1, "too slow: {flat:?}");
+    let grown = |after: u64, before: u64| vec![count(after) - count(before)];
+    let (before, after) = (flat.before, flat.after);
+    let row = |what: &str, unit, after, before| {
+        Row::new(&format!("{what} more after {MANY} polls"), unit, grown(after, before))
+    };
+    rows.push(row("RssAnon", "KiB", after.anon, before.anon).target(256.0));
+    rows.push(row("VmRSS", "KiB", after.rss, before.rss).target(256.0));
+    rows.push(row("threads", "", after.threads, before.threads).target(2.0));
+    rows.push(row("open files", "", after.files, before.files).target(2.0));
     rows
 }
 

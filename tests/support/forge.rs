@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fort_agent::git::Remote;
@@ -92,6 +92,8 @@ struct Shared {
     tokens: Mutex<HashSet<String>>,
     counters: Counters,
     moments: Mutex<Moments>,
+    /// Set, if nothing changes any more.
+    answers: OnceLock<cgi::Answers>,
     /// Goes up to drop every connection.
     generation: watch::Sender<u64>,
 }
@@ -141,6 +143,7 @@ impl Forge {
             tokens: Mutex::new([TOKEN.to_owned()].into()),
             counters: Counters::default(),
             moments: Mutex::default(),
+            answers: OnceLock::new(),
             generation: watch::Sender::new(0),
         });
         let listener = std::net::TcpListener::bind(address).unwrap();
@@ -214,6 +217,12 @@ impl Forge {
             known_hosts: None,
             timeout: Duration::from_secs(10),
         }
+    }
+
+    /// Nothing is pushed any more: the same question has the same answer, and
+    /// git need not be run for it. For those who ask a hundred thousand times.
+    pub(crate) fn settle(&self) {
+        self.shared.answers.get_or_init(cgi::Answers::default);
     }
 
     /// Misbehave from now on, kept connections included. Returns when the

@@ -5,6 +5,7 @@ pub(crate) mod browser;
 pub(crate) mod bus;
 pub(crate) mod counted;
 pub(crate) mod firmware;
+pub(crate) mod flat;
 pub(crate) mod forge;
 pub(crate) mod forgejo;
 pub(crate) mod grown;

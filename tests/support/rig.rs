@@ -169,6 +169,7 @@ impl Rig {
         let agent = self
             .agent_command(&["run"])
             .envs(self.crash_environment())
+            .envs(self.settings.notify.as_ref().map(|socket| ("NOTIFY_SOCKET", socket)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.unwrap())

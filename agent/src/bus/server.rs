@@ -5,22 +5,21 @@
 //! that none of the three alone has to be right. A connection has a task of its
 //! own: whatever a peer sends ends at most his own.
 //!
-//! A surprise: when all connections are taken, the next one waits in the
-//! kernel's queue and is not turned away. Idle ones are closed, so it is never
-//! for long.
+//! A surprise: when all connections are taken, the next one ends the oldest.
+//! Clients that hang must not keep an operator from asking; and one that
+//! watches for long connects again.
 
+use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use zbus::object_server::SignalEmitter;
 
@@ -47,7 +46,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 16,
+            connections: 64,
             handshake: Duration::from_secs(5),
             signal: Duration::from_secs(5),
             idle: Duration::from_secs(15 * 60),
@@ -109,18 +108,18 @@ fn bind(run_dir: &Path) -> anyhow::Result<(UnixListener, PathBuf)> {
 }
 
 async fn accept(listener: UnixListener, control: Control, limits: Limits) {
-    let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
+    let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let control = control.clone();
-                connections.spawn(async move {
-                    let _place = place;
-                    attend(stream, control, limits).await;
-                });
+                while connections.try_join_next().is_some() {}
+                oldest.retain(|connection| !connection.is_finished());
+                while oldest.len() >= limits.connections {
+                    tracing::warn!("{} connections: the oldest is ended", oldest.len());
+                    oldest.pop_front().iter().for_each(AbortHandle::abort);
+                }
+                oldest.push_back(connections.spawn(attend(stream, control.clone(), limits)));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: asking at once again

@@ -1,21 +1,32 @@
 //! git's own server program, behind any HTTP server.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use tokio::io::AsyncWriteExt as _;
 
-/// Runs `git http-backend`, a CGI program.
+/// What was answered before, by address and question.
+pub(super) type Answers = Mutex<HashMap<(String, Bytes), Vec<u8>>>;
+
+/// Runs `git http-backend`, a CGI program; or says what it said before.
 pub(super) async fn backend(
     request: Request<Incoming>,
     projects: &Path,
+    answers: Option<&Answers>,
 ) -> io::Result<(hyper::http::response::Builder, Vec<u8>)> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let question = (head.uri.to_string(), body.clone());
+    let known = answers.and_then(|answers| answers.lock().unwrap().get(&question).cloned());
+    if let Some(known) = known {
+        return answer(&known);
+    }
     let header = |name: &str| {
         head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
     };
@@ -49,6 +60,14 @@ pub(super) async fn backend(
         child.wait_with_output()
     );
     let output = output?.stdout;
+    if let Some(answers) = answers {
+        answers.lock().unwrap().insert(question, output.clone());
+    }
+    answer(&output)
+}
+
+/// What a CGI program printed.
+fn answer(output: &[u8]) -> io::Result<(hyper::http::response::Builder, Vec<u8>)> {
     let end = output.windows(4).position(|w| w == b"\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
     let mut builder = Response::builder();
     for line in String::from_utf8_lossy(&output[..end]).lines() {

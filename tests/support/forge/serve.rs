@@ -133,7 +133,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         refusal.headers_mut().insert("www-authenticate", "Basic realm=\"forge\"".parse().unwrap());
         return Ok(refusal);
     }
-    let (head, body) = backend(request, &shared.projects).await?;
+    let (head, body) = backend(request, &shared.projects, shared.answers.get()).await?;
     note(&body, &shared);
     misbehave(head, body, &fault, &shared)
 }

@@ -1,6 +1,7 @@
 //! The agent's configuration, as tests want it.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::super::forge::{Forge, Repo};
 use super::super::nix::ScratchStore;
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) runner: &'static str,
     /// Deadlines beside the loop, at most, in milliseconds.
     pub(crate) patience: Option<u32>,
+    /// Where the service manager listens, if there is one.
+    pub(crate) notify: Option<PathBuf>,
     /// The store, when it is not the usual one.
     pub(crate) store: Option<String>,
     /// Of the remotes, when they are not the usual one.
@@ -52,6 +55,7 @@ impl Default for Settings {
             bus: "unix:path=/nonexistent".into(),
             runner: "direct",
             patience: None,
+            notify: None,
             store: None,
             remotes: None,
         }

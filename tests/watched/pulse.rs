@@ -1,0 +1,48 @@
+//! systemd's watchdog hears from the loop itself: from nobody else, and not at
+//! all while the loop stands still.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use crate::support::rig::{LONG, Rig};
+use crate::support::system::Host;
+
+#[test]
+fn the_watchdog_is_fed_by_a_loop_that_turns_and_by_no_other() {
+    let mut rig = Rig::new();
+    let one = rig.push("release", &Host::new("one"));
+    let socket = rig.store.dir().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    // Always read, as by systemd: a full socket would keep the agent waiting.
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut said = [0; 512];
+        while let Ok(length) = manager.recv(&mut said) {
+            if told.send(String::from_utf8_lossy(&said[..length]).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    rig.settings.notify = Some(socket);
+    rig.start();
+    let first = heard.recv_timeout(LONG).unwrap();
+    assert!(first.contains("READY=1") && first.contains("WATCHDOG=1"), "{first}");
+    rig.wait_in_sync(one);
+    assert_eq!(heard.recv_timeout(LONG).unwrap().trim(), "WATCHDOG=1");
+
+    // The loop reads its configuration whenever that is another file. A pipe
+    // keeps it waiting.
+    let config = std::fs::read(rig.config()).unwrap();
+    let pipe = rig.store.dir().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    std::fs::rename(&pipe, rig.config()).unwrap();
+    // It polls five times a second: two seconds without a word are a stillness.
+    let began = std::time::Instant::now();
+    while heard.recv_timeout(Duration::from_secs(2)).is_ok() {
+        assert!(began.elapsed() < LONG, "it goes on");
+    }
+    std::fs::OpenOptions::new().write(true).open(rig.config()).unwrap().write_all(&config).unwrap();
+    assert_eq!(heard.recv_timeout(LONG).unwrap().trim(), "WATCHDOG=1");
+}
