@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::clone::mebibytes;
-use crate::support::flat::polled;
+use crate::support::flat;
 use crate::support::forge::wait_for;
 use crate::support::measure::{footprint, processor_ms};
 use crate::support::rig::{HOST, Rig};
@@ -58,7 +58,7 @@ pub(crate) fn rows(mut rig: Rig) -> Vec<Row> {
     rows.push(Row::new("threads", "", few(later.threads)));
     rows.push(Row::new("open files", "", few(later.files)));
     rig.stop();
-    let flat = polled(&mut rig, MANY, Duration::from_secs(1800));
+    let flat = flat::polled(&mut rig, MANY, Duration::from_secs(1800));
     assert_eq!(flat.polls / MANY, 1, "too slow: {flat:?}");
     let grown = |after: u64, before: u64| vec![count(after) - count(before)];
     let (before, after) = (flat.before, flat.after);
