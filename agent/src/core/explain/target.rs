@@ -10,6 +10,7 @@ use crate::core::memory::{Stuck, Subject, Trouble};
 use crate::core::policy::Operation;
 use crate::core::seen::Work;
 use crate::core::status::Held;
+use crate::core::status::lift::WHEN_IT_ANSWERS;
 use crate::core::status::reason::{first_line, times};
 use crate::core::types::StorePath;
 
@@ -307,7 +308,7 @@ impl Explainer<'_> {
             Outlook::Drift => Stop::failed(
                 Place::Drift,
                 reason.clone(),
-                Some(format!("push a commit to {}", self.view.policy.release)),
+                self.status.lift.clone(),
             ),
             Outlook::AwaitsBoot { why } => {
                 let (evidence, lift) = self.reboot(why);
@@ -346,7 +347,7 @@ impl Explainer<'_> {
     fn reboot(&self, why: &str) -> (String, Option<String>) {
         let seen = self.view.seen;
         if !self.view.policy.reboots {
-            return (why.into(), Some("reboot the host".into()));
+            return (why.into(), Some(self.view.reboot_lift().into()));
         }
         let against = seen.against.as_ref().map(|against| against.whom.join(", "));
         let against = against.filter(|whom| !whom.is_empty());
@@ -355,7 +356,7 @@ impl Explainer<'_> {
             (_, false, Some(opens)) => format!("{why}; the agent reboots it {opens}"),
             (_, _, _) => format!("{why}; the agent reboots it"),
         };
-        (evidence, None)
+        (evidence, Some(self.view.reboot_lift().into()))
     }
 
     fn backing_off(&self, trouble: &Trouble, lift: Option<String>) -> Stop {
@@ -480,7 +481,6 @@ struct Activation {
 }
 
 const NOT_NEEDED: &str = "not needed: its system ran already";
-const WHEN_IT_ANSWERS: &str = "nothing to do: it goes on when a remote answers";
 
 fn failures(trouble: &Trouble) -> String {
     let (often, at) = (times(trouble.failures), trouble.at);
