@@ -95,7 +95,8 @@ impl Journal {
                     None => (Memory::new(), "made anew"),
                 };
                 let said = format!(
-                    "the journal could not be used ({why}); it is kept as {kept} and was {made}"
+                    "the journal could not be used ({why}); it is kept as {kept} and was {made} \
+                     (said until the next start)"
                 );
                 (memory, Some(said))
             }

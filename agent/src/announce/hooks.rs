@@ -77,7 +77,11 @@ async fn tell(config: &Config, entry: &Entry) -> Option<String> {
         };
         let output = said.text();
         tracing::warn!(deployment = %entry.id, hook = program, output, "the hook failed: {why}");
-        failed = Some(format!("the hook {program} failed for {}: {why}", entry.id));
+        failed = Some(format!(
+            "the hook {program} failed for {}: {why}; mend it: it is run again for the next \
+             deployment",
+            entry.id
+        ));
     }
     failed
 }

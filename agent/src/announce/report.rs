@@ -198,7 +198,7 @@ impl Queue {
                 let given_up = failed.is_final() || waiting.since.elapsed() >= limits.give_up;
                 let next = if given_up { "given up" } else { "tried again" };
                 let short = commit.short();
-                notes.set("report", Some(format!("commit status not sent: {failed}")));
+                notes.set("report", Some(format!("commit status not sent, {next}: {failed}")));
                 if given_up || waiting.failures == 1 {
                     tracing::warn!(%commit, ?state, "commit status of {short} {next}: {failed}");
                 } else {

@@ -143,7 +143,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
             let last = Mono::from_millis(turned.load(Ordering::Relaxed));
             clock::mono().since(last) < STUCK
         });
-        let pages = web::Pages { metrics, shown: control.shown, turns };
+        let pages = web::Pages { metrics, shown: control.shown, turns, notes: notes.clone() };
         // Ends with the runtime.
         web::serve(listen, pages, web::Limits::default(), std::future::pending());
     }

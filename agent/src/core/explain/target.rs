@@ -305,11 +305,7 @@ impl Explainer<'_> {
                 Stop::failed(place, evidence, lift(&held))
             }
             Outlook::InSync => return self.in_sync(),
-            Outlook::Drift => Stop::failed(
-                Place::Drift,
-                reason.clone(),
-                self.status.lift.clone(),
-            ),
+            Outlook::Drift => Stop::failed(Place::Drift, reason.clone(), self.status.lift.clone()),
             Outlook::AwaitsBoot { why } => {
                 let (evidence, lift) = self.reboot(why);
                 Stop::failed(Place::Reboot, evidence, lift)

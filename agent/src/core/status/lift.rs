@@ -25,7 +25,7 @@ impl Viewer<'_> {
             State::Waiting => self.waiting_lift(),
             State::BackingOff => {
                 let commit = self.memory.target.as_ref().map(|target| target.commit.short());
-                Some(format!("fort-agent retry {}", commit?))
+                Some(format!("fort-agent retry {}, or push a commit that mends it", commit?))
             }
             State::RebootRequired => Some(self.reboot_lift().into()),
             State::Unreachable => Some(WHEN_IT_ANSWERS.into()),
