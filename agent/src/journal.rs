@@ -95,8 +95,7 @@ impl Journal {
                     None => (Memory::new(), "made anew"),
                 };
                 let said = format!(
-                    "the journal could not be used ({why}); it is kept as {kept} and was {made} \
-                     (said until the next start)"
+                    "the journal could not be used ({why}); it is kept as {kept} and was {made}"
                 );
                 (memory, Some(said))
             }

@@ -97,7 +97,7 @@ pub(super) fn report_fails() -> Stall {
             stage.head = stage.rig.push("release", &Host::new("two"));
             stage.rig.wait_in_sync(stage.head);
         },
-        words: &["commit status not sent", "Forgejo has a trouble of its own", "(503)"],
+        words: &["commit status", "not sent", "Forgejo has a trouble of its own", "(503)"],
         lift: &["tried again"],
         undo: |stage| {
             let forgejo = stage.kept[0].downcast_ref::<Forgejo>().unwrap();
@@ -114,7 +114,7 @@ pub(super) fn configuration_wrong() -> Stall {
             let usual = std::fs::read_to_string(stage.rig.config()).unwrap();
             std::fs::write(stage.rig.config(), format!("{usual}\nperiod = 5\n")).unwrap();
         },
-        words: &["has changed and cannot be used", "unknown key `period`"],
+        words: &["has changed and cannot be used", "unknown key `metrics.period`"],
         lift: &["the one before goes on until it is corrected"],
         polls: Some(2),
         undo: |stage| {
@@ -133,8 +133,8 @@ pub(super) fn journal_newer() -> Stall {
             std::fs::write(journal, r#"{"version":2,"everything":"else"}"#).unwrap();
             stage.rig.start();
         },
-        words: &["the journal could not be used", "version 2", "it is kept as"],
-        lift: &["said until the next start"],
+        words: &["the journal could not be used", "version 2"],
+        lift: &["it is kept as"],
         undo: |stage| {
             stage.rig.stop();
             stage.rig.start();

@@ -20,7 +20,7 @@ pub(super) fn confirmation() -> Stall {
     Stall {
         cause: |stage| configured(stage, "confirm = \"manual\"\n"),
         state: "waiting",
-        words: &["{head}", "waits to be confirmed"],
+        words: &["waits to be confirmed", "{head}"],
         lift: &["fort-agent confirm {head}"],
         undo: |stage| {
             stage.run(&["confirm", &stage.head.short()]);

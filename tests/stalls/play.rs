@@ -186,6 +186,8 @@ fn play_here(name: &str, stall: &Stall) {
     }
     assert_eq!(status["held"]["cause"].as_str(), stall.held, "{name}: {status:#}");
 
+    // What is under way shows before it has ended, and is logged.
+    stage.rig.wait_for("the words in the log", || lacks(&unbroken(&stage.log())).is_none());
     let json = stage.rig.status().unwrap();
     let metrics = stage.metrics();
     let explanation = stage.rig.tell(&["explain", "--json"]);

@@ -1,7 +1,7 @@
 //! Remotes that give no answer, or a wrong one.
 
 use super::play::{Stage, Stall};
-use crate::support::forge::{Fault, Forge, TOKEN};
+use crate::support::forge::{Fault, Forge, Repo, TOKEN};
 use crate::support::rig::settings::remote;
 use crate::support::system::Host;
 
@@ -143,7 +143,7 @@ pub(super) fn name_unknown() -> Stall {
             let url = stage.rig.forge.url();
             becomes(stage, &url, "https://no-such-forge.invalid");
         },
-        words: &["no remote answers", "no-such-forge.invalid"],
+        words: &["no remote answers", "name lookup"],
         polls: None,
         undo: as_before,
         ..SILENCE
@@ -186,7 +186,8 @@ pub(super) fn mirror_stale() -> Stall {
         words: &["is older than what was accepted", "{head}"],
         lift: &["bring that remote up to date"],
         undo: |stage| {
-            stage.rig.forge.fault(Fault::None);
+            let (_, mirror) = stage.kept[0].downcast_ref::<(Forge, Repo)>().unwrap();
+            stage.rig.push_to(mirror, "release");
             stage.rig.tree.git(&["rev-parse", "HEAD"]).parse().unwrap()
         },
         ..Stall::USUAL

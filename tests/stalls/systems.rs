@@ -68,7 +68,7 @@ pub(super) fn build_timeout() -> Stall {
             stage.rig.write_config();
             push(stage, &Host { build_seconds: 600, ..Host::new("two") });
         },
-        words: &["{head} could not be realised", "timed out after 3 s"],
+        words: &["{head} could not be realised", "not built within 3 s"],
         undo: |stage| {
             stage.rig.settings.system = String::new();
             stage.rig.write_config();
@@ -174,7 +174,7 @@ pub(super) fn switch_hangs() -> Stall {
             host.switch.hang.insert("test", 600);
             push(stage, &host);
         },
-        words: &["{head} could not be deployed", "timed out after 2 s"],
+        words: &["{head} could not be deployed", "timed out"],
         metrics: &["fort_agent_rollbacks_total{cause=\"timeout\"} 1"],
         ..FAILED
     }
@@ -210,7 +210,7 @@ pub(super) fn quarantined() -> Stall {
         settings: |stage| stage.rig.settings.retry.push_str("activations = 1\n"),
         cause: |stage| push(stage, &Host::exits("two", "test", 2)),
         held: Some("quarantined"),
-        words: &["{head}", "quarantined", "exit code 2"],
+        words: &["quarantined", "{head}", "exit code 2"],
         lift: &["push a commit with another system, or run fort-agent retry"],
         metrics: &["fort_agent_quarantined 1"],
         undo: another,
@@ -226,7 +226,7 @@ pub(super) fn rolled_back_by_hand() -> Stall {
             stage.run(&["rollback", "--reason", "too slow"]);
         },
         held: Some("quarantined"),
-        words: &["{head}", "quarantined", "rolled back by a person: too slow"],
+        words: &["quarantined", "{head}", "rolled back by a person: too slow"],
         lift: &["fort-agent retry"],
         metrics: &["fort_agent_quarantined 1"],
         undo: retry,

@@ -362,9 +362,7 @@ impl Explainer<'_> {
             }
             None => format!("{}; tried again {}", failures(trouble), trouble.not_before),
         };
-        let commit = self.view.memory.target.as_ref().map(|target| target.commit.short());
-        let lift =
-            lift.or_else(|| commit.map(|commit| format!("fort-agent retry {commit}, or wait")));
+        let lift = lift.or_else(|| self.status.lift.clone());
         match trouble.subject {
             Subject::Commit { .. } => Stop::failed(Place::Realised, evidence, lift),
             Subject::System { .. } => Stop::failed(Place::Pause, evidence, lift),

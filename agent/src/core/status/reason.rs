@@ -176,7 +176,10 @@ impl Viewer<'_> {
                 held.evidence["found"].as_str().unwrap_or("a machine without an id")
             ),
             "no-such-host" => {
-                format!("the commit has no host {}", self.policy.hostname)
+                let hosts = held.evidence["hosts"].as_array().into_iter().flatten();
+                let hosts: Vec<_> = hosts.filter_map(|host| host.as_str()).collect();
+                let only = if hosts.is_empty() { "" } else { ", only " };
+                format!("the commit has no host {}{only}{}", self.policy.hostname, hosts.join(" "))
             }
             "disk-space" | "incomplete-closure" | "no-agent" => format!(
                 "{commit} is not activated{}: {}",
