@@ -6,7 +6,7 @@ use crate::support::system::Host;
 
 mod boots;
 mod branches;
-mod builds;
+pub(crate) mod builds;
 mod checks;
 mod deaths;
 mod explaining;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
+use fort_agent::announce::Notes;
 use fort_agent::bus::{self, Client, Trouble};
 use fort_agent::control::{Command, Control, Shown, Told};
 use fort_agent::core::request::Request;
@@ -539,6 +540,7 @@ impl Web {
             metrics,
             shown: watched,
             turns: Arc::new(move || turned.load(Ordering::Relaxed)),
+            notes: Notes::new(|| ()),
         };
         drop(web::serve(address, pages, limits, async move { drop(stopped.await) }));
         Self { address, turns, shows, _stop: stop }

@@ -13,6 +13,7 @@ mod nar;
 mod nix;
 mod preflight;
 mod push;
+mod stalls;
 mod store;
 mod substitute;
 mod support;

@@ -188,7 +188,7 @@ fn one_that_hangs_is_cut_off_and_named_and_nothing_waits_for_it() {
         note(status, "hanging failed for") && note(status, "timed out")
     });
     let log = rig.log();
-    assert!(log.contains("the hook failed: timed out"), "{log}");
+    assert!(log.contains(": timed out; mend it"), "{log}");
     assert!(processes_with(id).is_empty(), "something of it is left");
     std::fs::write(&go, "").unwrap();
     let runs = wait_told(&rig, 4);
@@ -214,7 +214,7 @@ fn one_that_fails_is_reported_until_all_is_well_again_and_changes_nothing() {
     assert_eq!(rig.verdicts(one), ["good"]);
     let log = rig.log();
     assert!(log.contains("absent") && log.contains("it cannot be run: No such file"), "{log}");
-    assert!(log.contains("the hook failed: exit code 3"), "{log}");
+    assert!(log.contains(": exit code 3; mend it"), "{log}");
     // What it says is for the log, which only root reads.
     assert!(log.contains("hunter2") && log.contains("password"), "{log}");
     assert!(!status.to_string().contains("hunter2"), "{status}");

@@ -11,7 +11,7 @@ use crate::support::system::{Fetch, Host};
 const SHA256: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
 /// A system whose build downloads `hello` from a site.
-pub(super) fn downloading(version: &str, site: &Site) -> Host {
+pub(crate) fn downloading(version: &str, site: &Site) -> Host {
     let mut host = Host::new(version);
     host.fetch = Some(Fetch { url: site.url(), sha256: SHA256.into() });
     host

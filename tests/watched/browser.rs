@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fort_agent::announce::Notes;
 use fort_agent::control::Shown;
 use fort_agent::core::types::Wall;
 use fort_agent::metrics::Metrics;
@@ -257,7 +258,8 @@ fn a_bad_night() -> Shown {
 fn the_page_of_the_manual_is_readable_too() {
     let pages = free_port();
     let (_shows, shown) = watch::channel(Some(Arc::new(a_bad_night())));
-    let served = web::Pages { metrics: Metrics::new().into(), shown, turns: Arc::new(|| true) };
+    let (metrics, turns) = (Metrics::new().into(), Arc::new(|| true));
+    let served = web::Pages { metrics, shown, turns, notes: Notes::new(|| ()) };
     let (stop, stopped) = oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

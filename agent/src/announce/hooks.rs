@@ -76,8 +76,13 @@ async fn tell(config: &Config, entry: &Entry) -> Option<String> {
             }
         };
         let output = said.text();
-        tracing::warn!(deployment = %entry.id, hook = program, output, "the hook failed: {why}");
-        failed = Some(format!("the hook {program} failed for {}: {why}", entry.id));
+        let note = format!(
+            "the hook {program} failed for {}: {why}; mend it: it is run again for the next \
+             deployment",
+            entry.id
+        );
+        tracing::warn!(deployment = %entry.id, hook = program, output, "{note}");
+        failed = Some(note);
     }
     failed
 }

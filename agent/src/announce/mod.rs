@@ -52,7 +52,7 @@ impl Notes {
     }
 
     /// Of one who tells: the last trouble, if there is one now.
-    fn set(&self, who: &'static str, note: Option<String>) {
+    pub(crate) fn set(&self, who: &'static str, note: Option<String>) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         let same = notes.get(who) == note.as_ref();
         match note {

@@ -198,12 +198,13 @@ impl Queue {
                 let given_up = failed.is_final() || waiting.since.elapsed() >= limits.give_up;
                 let next = if given_up { "given up" } else { "tried again" };
                 let short = commit.short();
-                notes.set("report", Some(format!("commit status not sent: {failed}")));
+                let note = format!("commit status of {short} not sent, {next}: {failed}");
                 if given_up || waiting.failures == 1 {
-                    tracing::warn!(%commit, ?state, "commit status of {short} {next}: {failed}");
+                    tracing::warn!(%commit, ?state, "{note}");
                 } else {
-                    tracing::debug!(%commit, ?state, "commit status of {short} {next}: {failed}");
+                    tracing::debug!(%commit, ?state, "{note}");
                 }
+                notes.set("report", Some(note));
                 if given_up {
                     self.waiting.remove(&commit);
                 }

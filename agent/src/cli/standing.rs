@@ -105,7 +105,7 @@ pub(crate) fn lift(status: &Status, clock: &Clock) -> String {
         (State::Verifying, Some(("put-back", when))) => {
             format!("the old system is put back {when}, unless all checks pass")
         }
-        (_, _) => String::new(),
+        (_, _) => status.lift.as_deref().map(clean).unwrap_or_default(),
     }
 }
 

@@ -68,6 +68,7 @@ pub(crate) fn well() -> Status {
         last_good: Some(GoodView { commit: Some(commit(1)), system: system(1) }),
         deployment: None,
         held: None,
+        lift: None,
         suspended: None,
         gate: None,
         remotes: vec![RemoteView {

@@ -20,7 +20,10 @@ pub(super) fn render(said: &Explanation, clock: &Clock, look: Look) -> String {
     for line in wrap(&words(&said.conclusion), look.width, LINES) {
         out.push_str(&format!("{}\n", look.paint(tone(said), &line)));
     }
-    let lift = said.lift.as_deref().map(words).filter(|_| said.cause.is_some());
+    // One that no rule has below.
+    let known = |lift: &String| said.rules.iter().any(|rule| rule.lift.as_ref() == Some(lift));
+    let lift = said.lift.as_ref().filter(|lift| said.cause.is_some() || !known(lift));
+    let lift = lift.map(|lift| words(lift));
     let if_meant =
         if said.cause.as_deref() == Some("force-push") { " if that was meant" } else { "" };
     let lift = lift.map(|lift| format!("{}{if_meant}", todo(&lift)));
@@ -40,6 +43,13 @@ pub(super) fn render(said: &Explanation, clock: &Clock, look: Look) -> String {
         let lift = lift.iter().flat_map(|lift| wrap(&format!("-> {}", words(lift)), room, LINES));
         for line in evidence.into_iter().chain(lift) {
             let line = if holds.is_none() { look.paint(Tone::Faint, &line) } else { line };
+            out.push_str(&format!("  {mark}  {name}  {line}\n"));
+            (mark, name) = (" ".repeat(MARK), " ".repeat(NAME));
+        }
+    }
+    for note in &said.notes {
+        let (mut mark, mut name) = (pad("", MARK), pad("note", NAME));
+        for line in wrap(&words(note), room, LINES) {
             out.push_str(&format!("  {mark}  {name}  {line}\n"));
             (mark, name) = (" ".repeat(MARK), " ".repeat(NAME));
         }

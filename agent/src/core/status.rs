@@ -2,6 +2,7 @@
 //! happens next. Every channel renders it; none looks elsewhere.
 
 mod held;
+pub(super) mod lift;
 mod publish;
 pub(super) mod reason;
 mod views;
@@ -95,6 +96,9 @@ pub struct Status {
     pub state: State,
     /// In a sentence.
     pub reason: String,
+    /// What would lift what is in the way, if anything is.
+    #[serde(default)]
+    pub lift: Option<String>,
     /// What happens next by itself, and when.
     pub next: Option<Next>,
     /// What should run.
@@ -309,6 +313,7 @@ pub fn status(
         hostname: policy.hostname.clone(),
         state,
         reason: v.reason(state, held.as_ref()),
+        lift: v.lift(state, held.as_ref()),
         next: v.next(),
         desired: v.desired(),
         running: v.running(),

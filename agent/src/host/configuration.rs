@@ -50,7 +50,8 @@ impl Configuration {
                 let first = problems.iter().next().map(ToString::to_string).unwrap_or_default();
                 let path = self.path.display();
                 let wrong = format!(
-                    "{path} has changed and cannot be used, the one before goes on: {first}"
+                    "{path} has changed and cannot be used, the one before goes on \
+                     until it is corrected: {first}"
                 );
                 tracing::error!("{wrong}");
                 self.wrong = Some(wrong);

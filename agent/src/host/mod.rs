@@ -147,7 +147,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
             let last = Mono::from_millis(turned.load(Ordering::Relaxed));
             clock::mono().since(last) < STUCK
         });
-        let pages = web::Pages { metrics, shown: control.shown, turns };
+        let pages = web::Pages { metrics, shown: control.shown, turns, notes: notes.clone() };
         // Ends with the runtime.
         web::serve(listen, pages, web::Limits::default(), std::future::pending());
     }
@@ -455,6 +455,7 @@ impl Agent {
 
     fn show(&mut self, seen: &Seen, decision: &Decision, now: Now) {
         let mut status = status(&self.policy, &self.memory, seen, decision, &self.view, now);
+        say::asides(self.shown.borrow().as_ref().map(|shown| &shown.status), &status);
         status.notes.extend(self.trouble.clone());
         status.notes.extend(self.configuration.wrong.clone());
         status.notes.extend(self.host.beside.notes());
@@ -482,6 +483,7 @@ impl Agent {
         let changed = self.said.as_ref().is_none_or(|said| {
             said.state != status.state
                 || said.reason != status.reason
+                || said.lift != status.lift
                 || said.desired != status.desired
                 || said.running != status.running
         });
@@ -494,6 +496,7 @@ impl Agent {
                 deployment = deployment.map(|deployment| deployment.id.as_str()),
                 stage = deployment.map(|deployment| deployment.stage.as_str()),
                 cause = status.held.as_ref().map(|held| held.cause.as_str()),
+                lift = status.lift.as_deref(),
                 "{}",
                 status.reason
             );

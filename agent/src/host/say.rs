@@ -4,6 +4,7 @@ use crate::core::decide::Step;
 use crate::core::job::{Ending, Kind};
 use crate::core::memory::Entry;
 use crate::core::publishing;
+use crate::core::status::{RemoteView, Status};
 
 /// Logs a step, unless it is one of every poll.
 pub(super) fn step(step: &Step) {
@@ -106,6 +107,24 @@ pub(super) fn failed(step: &Step) -> String {
         | Step::Settle { .. }
         | Step::AskToConfirm { .. }
         | Step::GiveUp { .. } => "cannot take the next step".into(),
+    }
+}
+
+/// Logs what is wrong besides, and was not a moment ago: of the notes, and of
+/// remotes that answer. Why one does not is logged when it was asked.
+pub(super) fn asides(before: Option<&Status>, now: &Status) {
+    let noted = |note: &String| before.is_some_and(|before| before.notes.contains(note));
+    for note in now.notes.iter().filter(|note| !noted(note)) {
+        tracing::warn!("{note}");
+    }
+    let wrong = |it: &RemoteView| (it.name.clone(), it.error.clone());
+    let known = |remote: &RemoteView| {
+        before.is_some_and(|it| it.remotes.iter().any(|it| wrong(it) == wrong(remote)))
+    };
+    for remote in now.remotes.iter().filter(|remote| remote.reachable && !known(remote)) {
+        if let Some(error) = &remote.error {
+            tracing::warn!(remote = remote.name, "{error}");
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use crate::announce::Notes;
 use crate::clock;
 use crate::control::Shown;
 use crate::metrics::{self, Metrics};
@@ -43,6 +44,8 @@ pub struct Pages {
     pub shown: watch::Receiver<Option<Arc<Shown>>>,
     /// For `/healthz` and `/`: whether the loop has turned lately.
     pub turns: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Where a port that cannot be had is said.
+    pub notes: Notes,
 }
 
 impl fmt::Debug for Pages {
@@ -98,7 +101,7 @@ pub fn serve(
 }
 
 async fn run(listen: SocketAddr, pages: Pages, limits: Limits) {
-    let listener = bind(listen, limits.listen_again).await;
+    let listener = bind(listen, limits.listen_again, &pages.notes).await;
     let places = Arc::new(Semaphore::new(limits.connections));
     // Aborted together when this ends.
     let mut connections = JoinSet::new();
@@ -123,18 +126,22 @@ async fn run(listen: SocketAddr, pages: Pages, limits: Limits) {
 }
 
 /// Says once that the address cannot be had, and once that it could.
-async fn bind(listen: SocketAddr, first_pause: Duration) -> TcpListener {
+async fn bind(listen: SocketAddr, first_pause: Duration, notes: &Notes) -> TcpListener {
     let mut pause = first_pause;
     let mut failed: Option<io::ErrorKind> = None;
     loop {
         match TcpListener::bind(listen).await {
             Ok(listener) => {
+                notes.set("http", None);
                 tracing::info!("http: metrics are at http://{listen}/metrics");
                 return listener;
             }
             Err(error) => {
                 if failed != Some(error.kind()) {
-                    tracing::warn!("http: {listen} cannot be listened on, tried again: {error}");
+                    let said =
+                        format!("http: {listen} cannot be listened on, tried again: {error}");
+                    tracing::warn!("{said}");
+                    notes.set("http", Some(said));
                 }
                 failed = Some(error.kind());
             }

@@ -53,7 +53,8 @@ impl Explainer<'_> {
                     "{name} has an old copy: {} on {branch} is older than what was accepted",
                     head.short()
                 ),
-            ),
+            )
+            .lifted_by("bring that remote up to date"),
             Standing::Usable(head)
             | Standing::Unclear(head)
             | Standing::ForcePush(head)

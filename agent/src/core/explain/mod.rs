@@ -43,6 +43,9 @@ pub struct Explanation {
     pub lift: Option<String>,
     /// In the order in which they apply.
     pub rules: Vec<Rule>,
+    /// What else is wrong on this host, and keeps no commit back.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What a commit is to this host.
@@ -165,7 +168,6 @@ impl Explainer<'_> {
         let mut rules = self.branches();
         rules.extend(self.target_rules());
         let first = rules.iter().find(|rule| rule.holds == Some(false));
-        let lift = held.map(|held| held.lift.clone());
         Explanation {
             version: 1,
             commit: target,
@@ -175,8 +177,9 @@ impl Explainer<'_> {
             state: self.status.state,
             conclusion: self.status.reason.clone(),
             cause: held.map(|held| held.cause.clone()),
-            lift: lift.or_else(|| first.and_then(|rule| rule.lift.clone())),
+            lift: self.status.lift.clone().or_else(|| first.and_then(|rule| rule.lift.clone())),
             rules,
+            notes: self.notes(),
         }
     }
 
@@ -205,6 +208,7 @@ impl Explainer<'_> {
             cause: None,
             lift: first.and_then(|rule| rule.lift.clone()),
             rules: all,
+            notes: self.notes(),
         }
     }
 
@@ -225,6 +229,7 @@ impl Explainer<'_> {
             cause: Some(held.cause),
             lift: Some(held.lift),
             rules,
+            notes: self.notes(),
         }
     }
 
@@ -256,7 +261,16 @@ impl Explainer<'_> {
             cause: None,
             lift: None,
             rules: self.remotes(),
+            notes: self.notes(),
         }
+    }
+
+    /// Of the status, and what the cache refuses.
+    fn notes(&self) -> Vec<String> {
+        let publish = self.status.publish.as_ref();
+        let refused = publish.and_then(|publish| publish.last_error.as_ref());
+        let refused = refused.map(|error| format!("not published: {error}"));
+        self.status.notes.iter().cloned().chain(refused).collect()
     }
 
     /// Its system, by what was realised or else by the history.

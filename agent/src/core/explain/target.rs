@@ -10,6 +10,7 @@ use crate::core::memory::{Stuck, Subject, Trouble};
 use crate::core::policy::Operation;
 use crate::core::seen::Work;
 use crate::core::status::Held;
+use crate::core::status::lift::WHEN_IT_ANSWERS;
 use crate::core::status::reason::{first_line, times};
 use crate::core::types::StorePath;
 
@@ -304,11 +305,7 @@ impl Explainer<'_> {
                 Stop::failed(place, evidence, lift(&held))
             }
             Outlook::InSync => return self.in_sync(),
-            Outlook::Drift => Stop::failed(
-                Place::Drift,
-                reason.clone(),
-                Some(format!("push a commit to {}", self.view.policy.release)),
-            ),
+            Outlook::Drift => Stop::failed(Place::Drift, reason.clone(), self.status.lift.clone()),
             Outlook::AwaitsBoot { why } => {
                 let (evidence, lift) = self.reboot(why);
                 Stop::failed(Place::Reboot, evidence, lift)
@@ -346,7 +343,7 @@ impl Explainer<'_> {
     fn reboot(&self, why: &str) -> (String, Option<String>) {
         let seen = self.view.seen;
         if !self.view.policy.reboots {
-            return (why.into(), Some("reboot the host".into()));
+            return (why.into(), Some(self.view.reboot_lift().into()));
         }
         let against = seen.against.as_ref().map(|against| against.whom.join(", "));
         let against = against.filter(|whom| !whom.is_empty());
@@ -355,7 +352,7 @@ impl Explainer<'_> {
             (_, false, Some(opens)) => format!("{why}; the agent reboots it {opens}"),
             (_, _, _) => format!("{why}; the agent reboots it"),
         };
-        (evidence, None)
+        (evidence, Some(self.view.reboot_lift().into()))
     }
 
     fn backing_off(&self, trouble: &Trouble, lift: Option<String>) -> Stop {
@@ -365,9 +362,7 @@ impl Explainer<'_> {
             }
             None => format!("{}; tried again {}", failures(trouble), trouble.not_before),
         };
-        let commit = self.view.memory.target.as_ref().map(|target| target.commit.short());
-        let lift =
-            lift.or_else(|| commit.map(|commit| format!("fort-agent retry {commit}, or wait")));
+        let lift = lift.or_else(|| self.status.lift.clone());
         match trouble.subject {
             Subject::Commit { .. } => Stop::failed(Place::Realised, evidence, lift),
             Subject::System { .. } => Stop::failed(Place::Pause, evidence, lift),
@@ -480,7 +475,6 @@ struct Activation {
 }
 
 const NOT_NEEDED: &str = "not needed: its system ran already";
-const WHEN_IT_ANSWERS: &str = "nothing to do: it goes on when a remote answers";
 
 fn failures(trouble: &Trouble) -> String {
     let (often, at) = (times(trouble.failures), trouble.at);

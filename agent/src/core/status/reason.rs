@@ -137,7 +137,7 @@ impl Viewer<'_> {
     }
 
     /// Who keeps a switch from going on.
-    fn lock_holder(&self) -> Option<&str> {
+    pub(super) fn lock_holder(&self) -> Option<&str> {
         self.seen.jobs.iter().find_map(|job| match &job.work {
             Work::Switch { progress: Some(progress), outcome: None, .. } => {
                 progress.lock.as_deref()
@@ -160,17 +160,26 @@ impl Viewer<'_> {
             "force-push" => {
                 let head = held.evidence["head"].as_str().unwrap_or_default();
                 let accepted = held.evidence["accepted"].as_str().unwrap_or_default();
-                format!(
-                    "{} was force-pushed: {} does not descend from {}",
-                    self.policy.release,
-                    head.get(..7).unwrap_or(head),
-                    accepted.get(..7).unwrap_or(accepted),
-                )
+                let head = head.get(..7).unwrap_or(head);
+                let accepted = accepted.get(..7).unwrap_or(accepted);
+                let release = &self.policy.release;
+                if held.evidence["rewind"] == true {
+                    format!("{release} was set back: {head} is older than {accepted}")
+                } else {
+                    format!("{release} was force-pushed: {head} does not descend from {accepted}")
+                }
             }
             "branch-missing" => format!("no remote has a branch {}", self.policy.release),
-            "machine-id" => "the configuration is for another machine".into(),
+            "machine-id" => format!(
+                "the configuration is for {}, and this is {}",
+                held.evidence["configured"].as_str().unwrap_or("another machine"),
+                held.evidence["found"].as_str().unwrap_or("a machine without an id")
+            ),
             "no-such-host" => {
-                format!("the commit has no host {}", self.policy.hostname)
+                let hosts = held.evidence["hosts"].as_array().into_iter().flatten();
+                let hosts: Vec<_> = hosts.filter_map(|host| host.as_str()).collect();
+                let only = if hosts.is_empty() { "" } else { ", only " };
+                format!("the commit has no host {}{only}{}", self.policy.hostname, hosts.join(" "))
             }
             "disk-space" | "incomplete-closure" | "no-agent" => format!(
                 "{commit} is not activated{}: {}",

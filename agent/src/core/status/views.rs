@@ -212,7 +212,8 @@ impl Viewer<'_> {
         match standing {
             Standing::BranchMissing => Some(format!("it has no branch {branch}")),
             Standing::Behind(head) => Some(format!(
-                "{branch} is behind: {} is older than what was accepted",
+                "{branch} is behind: {} is older than what was accepted; bring that remote up to \
+                 date",
                 head.short()
             )),
             Standing::ForcePush(head) => Some(format!(
@@ -244,7 +245,11 @@ impl Viewer<'_> {
         let rebuilt = self.memory.rebuilt.iter().cloned();
         let testing = match self.decision.selection.testing {
             Testing::Stale(head) => {
-                Some(format!("testing head {} is not ahead of the release: ignored", head.short()))
+                let branch = self.policy.testing.as_deref().unwrap_or_default();
+                Some(format!(
+                    "testing head {} is not ahead of the release: ignored; rebase or delete {branch}",
+                    head.short()
+                ))
             }
             Testing::UndoneByReboot(head) => {
                 Some(format!("testing head {} was undone by a reboot", head.short()))
