@@ -72,12 +72,38 @@ let
     lib.filterAttrs (_: v: v != null) (lib.mapAttrs (_: value) (settingsOptions system));
 
   failed = system: map (a: a.message) (lib.filter (a: !a.assertion) system.config.assertions);
-  # What each of these is refused for, or "accepted".
+  # What it is refused for, in words.
   refused = configuration: failed (host configuration);
-  breaks =
+  # Whether it has a wrong type.
+  broken =
     configuration:
     !(builtins.tryEval (builtins.deepSeq (host configuration).config.services.fort-agent.settings true))
     .success;
+  refusals = lib.mapAttrs (_: refused) {
+    nothing = agent { inherit remote; } { };
+    noRemote = agent { } { };
+    noSwitch = agent { inherit remote; } { system.switch.enable = false; };
+    forge = agent { inherit remote; } { services.fort-agent.forge = true; };
+    inStore = agent { remote = map (r: r // { token_file = "${../nix}/x"; }) remote; } { };
+    atHome = agent { remote = map (r: r // { token_file = "/root/token"; }) remote; } { };
+    firewall = agent { inherit remote; } { services.fort-agent.metrics.openFirewall = true; };
+  };
+  breaks = lib.mapAttrs (_: configuration: broken configuration) {
+    nothing = agent { inherit remote; } { };
+    duration = agent {
+      inherit remote;
+      poll.interval = "soon";
+    } { };
+    number = agent {
+      inherit remote;
+      retry.activations = "3";
+    } { };
+    choice = agent {
+      inherit remote;
+      branch.force_push = "yes";
+    } { };
+    path = agent { remote = map (r: r // { token_file = ./eval.nix; }) remote; } { };
+  };
 in
 {
   unit = plain.config.systemd.units."fort-agent.service".text;
@@ -88,10 +114,6 @@ in
       state_dir = "/persist/fort-agent";
     } { })).config.systemd.units."fort-agent.service".text;
 
-  settings = {
-    plain = plain.config.services.fort-agent.settings;
-    full = full.config.services.fort-agent.settings;
-  };
   nixConf = full.config.nix.settings;
   toplevel = {
     plain = plain.config.system.build.toplevel.drvPath;
@@ -104,29 +126,15 @@ in
       .config.system.build.toplevel.drvPath;
   };
   warnings = plain.config.warnings ++ full.config.warnings;
-  refusals = {
-    nothing = refused (agent { inherit remote; } { });
-    noRemote = refused (agent { } { });
-    noSwitch = refused (agent { inherit remote; } { system.switch.enable = false; });
-    forge = refused (agent { inherit remote; } { services.fort-agent.forge = true; });
-    inStore = refused (agent { remote = map (r: r // { token_file = "${../nix}/x"; }) remote; } { });
-    atHome = refused (agent { remote = map (r: r // { token_file = "/root/token"; }) remote; } { });
-    firewall = refused (agent { inherit remote; } { services.fort-agent.metrics.openFirewall = true; });
-  };
-  breaks = {
-    nothing = breaks (agent { inherit remote; } { });
-    duration = breaks (agent { inherit remote; poll.interval = "soon"; } { });
-    number = breaks (agent { inherit remote; retry.activations = "3"; } { });
-    choice = breaks (agent { inherit remote; branch.force_push = "yes"; } { });
-    path = breaks (agent { remote = map (r: r // { token_file = ./eval.nix; }) remote; } { });
-  };
-  options =
-    let
-      evaluated = import (nixpkgs + "/nixos/lib/make-options-doc") {
-        pkgs = plain.pkgs;
-        inherit lib;
-        options.services.fort-agent = plain.options.services.fort-agent;
-      };
-    in
-    evaluated.optionsNix;
+  inherit refusals breaks;
+  # What is not as it should be, by name.
+  wrong =
+    lib.attrNames (lib.filterAttrs (name: said: (said == [ ]) != (name == "nothing")) refusals)
+    ++ lib.attrNames (lib.filterAttrs (name: broke: broke == (name == "nothing")) breaks)
+    ++ lib.optional (plain.config.warnings ++ full.config.warnings != [ ]) "warnings";
+
+  # Each test of a NixOS machine, as a derivation.
+  vmTests = lib.mapAttrs (_: test: test.drvPath) (
+    import ../vm-tests/nixos { inherit (plain) pkgs; }
+  );
 }

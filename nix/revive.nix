@@ -3,12 +3,9 @@
 {
   description = "Starts fort-agent should it be gone";
   wantedBy = [ "timers.target" ];
-  # No switch stops it, not even one to a system without it.
-  unitConfig = {
-    X-StopIfChanged = false;
-    X-RestartIfChanged = false;
-    X-StopOnRemoval = false;
-  };
+  # No switch stops it, not even one to a system without it. One that brings
+  # another text of it restarts it: that is so for all timers.
+  unitConfig.X-StopOnRemoval = false;
   timerConfig = {
     Unit = "fort-agent.service";
     OnActiveSec = "30s";
