@@ -133,6 +133,28 @@ in
     ++ lib.attrNames (lib.filterAttrs (name: broke: broke == (name == "nothing")) breaks)
     ++ lib.optional (plain.config.warnings ++ full.config.warnings != [ ]) "warnings";
 
+  # docs/options.md.
+  pages =
+    let
+      shown = value: if value ? text then value.text else lib.generators.toPretty { } value;
+      entry = option: ''
+        ### `${option.name}`
+
+        ${lib.removeSuffix "\n" option.description}
+
+        - Type: ${option.type}
+        ${lib.optionalString (option ? default) "- Default: `${oneLine (shown option.default)}`"}
+        ${lib.optionalString (option ? example) "- Example: `${oneLine (shown option.example)}`"}
+      '';
+      oneLine =
+        text: lib.concatStringsSep " " (lib.filter (w: w != "") (lib.splitString " " (lib.replaceStrings [ "\n" ] [ " " ] text)));
+      ours = lib.filter (o: o.visible && !o.internal && lib.hasPrefix "services.fort-agent." o.name) (
+        lib.optionAttrSetToDocList { inherit (plain.options.services) fort-agent; }
+      );
+    in
+    "# Options of services.fort-agent\n\nGenerated from module.nix by nix/check.\n\n"
+    + lib.concatMapStringsSep "\n" entry ours;
+
   # Each test of a NixOS machine, as a derivation.
   vmTests = lib.mapAttrs (_: test: test.drvPath) (
     import ../vm-tests/nixos { inherit (plain) pkgs; }
