@@ -6,7 +6,7 @@
 #   make test         all tests
 #   make vm-test      whole hosts, booted for real: as root, some minutes
 #   make soak         stories of the simulated world nobody has played yet, until one ends badly
-#   make lint         formatting, clippy, licences, bans and sources
+#   make lint         formatting, clippy, licences, bans and sources; the Nix files, with NIXPKGS=PATH evaluated
 #   make bench        the figures, of the program as it is shipped
 #   make mutants      how much the core's tests notice
 #   make build        target/release/fort-agent
@@ -55,10 +55,11 @@ soak:
 	  $(CARGO) test --locked --lib every_story; do :; done
 
 lint:
-	@$(SETUP) build deny
+	@$(SETUP) build nix deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets --test vm -- -D warnings
 	$(CARGO) deny --offline check licenses bans sources
+	@NIXPKGS=$(NIXPKGS) nix/check
 
 bench:
 	@$(SETUP) build nix

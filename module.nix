@@ -1,0 +1,235 @@
+# fort-agent on NixOS. Renders `settings` to one TOML file, which the agent itself
+# checks when it is built, and runs the agent. All logic is in the agent.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.fort-agent;
+  format = pkgs.formats.toml { };
+
+  # TOML has no null: what is not set is left out.
+  set =
+    value:
+    if builtins.isList value then
+      map set value
+    else if builtins.isAttrs value && !lib.isDerivation value then
+      lib.mapAttrs (_: set) (lib.filterAttrs (_: v: v != null) value)
+    else
+      value;
+  written = format.generate "fort-agent.toml" (set cfg.settings);
+  configFile =
+    if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+      pkgs.runCommand "fort-agent-config.toml" { } ''
+        ${lib.getExe cfg.package} --config ${written} check-config
+        cp ${written} $out
+      ''
+    else
+      # Nobody here can run the agent: it says on the host what is wrong.
+      written;
+
+  cache = cfg.settings.cache;
+  substitutes = cache != null && cache.substitute != false;
+
+  # Files of secrets, by the option that names them.
+  secretFiles =
+    lib.concatLists (
+      lib.imap0 (
+        i: remote:
+        map (key: lib.nameValuePair "remote.${toString i}.${key}" remote.${key}) [
+          "token_file"
+          "ssh_key_file"
+        ]
+      ) cfg.settings.remote
+    )
+    ++ lib.optional (cache != null) (lib.nameValuePair "cache.token_file" cache.token_file)
+    ++ lib.optional (cfg.settings.report != null) (
+      lib.nameValuePair "report.token_file" cfg.settings.report.token_file
+    );
+  named = lib.filter (file: file.value != null) secretFiles;
+  below = directory: lib.filter (file: lib.hasPrefix "${directory}/" file.value) named;
+  names = lib.concatMapStringsSep ", " (file: "`settings.${file.name}`");
+
+  listen = cfg.settings.metrics.listen;
+  port = lib.toInt (lib.last (lib.splitString ":" listen));
+  stateDirectory = lib.removePrefix "/var/lib/" cfg.settings.state_dir;
+in
+{
+  options.services.fort-agent = {
+    enable = lib.mkEnableOption "fort-agent, which keeps this host at what a git branch says";
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.fort-agent or (pkgs.callPackage ./package.nix { });
+      defaultText = lib.literalExpression "pkgs.fort-agent, or else this checkout's package.nix";
+      example = lib.literalExpression "inputs.fort-agent.packages.\${pkgs.system}.default";
+      description = "The agent.";
+    };
+
+    settings = mkOption {
+      type = types.submodule (import ./nix/settings.nix { inherit lib format; });
+      default = { };
+      example = lib.literalExpression ''
+        {
+          remote = [
+            {
+              name = "origin";
+              url = "https://git.example.org/infra/nixos.git";
+              token_file = "/var/lib/fort-git/deploy-token";
+            }
+          ];
+          health.check = [ { name = "nginx"; unit = "nginx.service"; } ];
+        }
+      '';
+      description = ''
+        The agent's configuration, as in config.example.toml. It is checked by
+        `fort-agent check-config` when the system is built: a key that does not
+        exist, or is not supported yet, is an error.
+      '';
+    };
+
+    hostPublicKey = mkOption {
+      type = types.nullOr (types.strMatching "ssh-(ed25519|rsa) [A-Za-z0-9+/=]+.*");
+      default = null;
+      example = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJokersHostKey";
+      description = ''
+        This host's public key, for whoever encrypts secrets to it. The agent does
+        not read it.
+      '';
+    };
+
+    forge = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether this is the host that serves the repository or the cache. The agent
+        is refused there.
+      '';
+    };
+
+    cache.nixSettings = mkOption {
+      type = types.bool;
+      default = true;
+      example = false;
+      description = ''
+        Whether `settings.cache` is also given to this host's own Nix: as a
+        substituter with its keys, for people who build there. A cache that is away
+        then costs five seconds, and what it lacks is built.
+      '';
+    };
+
+    cache.nixInclude = mkOption {
+      type = types.nullOr (types.strMatching "/.*");
+      default = null;
+      example = "/var/lib/fort/nix.conf";
+      description = ''
+        A file that nix.conf includes if it is there, for what arrives later than
+        the system, such as `extra-trusted-public-keys` or `netrc-file`.
+      '';
+    };
+
+    metrics.openFirewall = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether the port of `settings.metrics.listen` is opened, on all interfaces.
+        What answers there asks nobody for a password.
+      '';
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = cfg.settings.remote != [ ];
+        message = "services.fort-agent.settings.remote is empty: the agent needs at least one remote with `name` and `url`.";
+      }
+      {
+        assertion = config.system.switch.enable;
+        message = "services.fort-agent needs system.switch.enable: it activates systems by their bin/switch-to-configuration.";
+      }
+      {
+        assertion = !cfg.forge;
+        message = "services.fort-agent does not run on the forge (services.fort-agent.forge): a bad deployment there would take away what is needed to mend it. Deploy the forge by hand.";
+      }
+      {
+        assertion = below builtins.storeDir == [ ];
+        message = "services.fort-agent: ${names (below builtins.storeDir)} is in the Nix store, where everybody can read it. Name a file outside as a string, and put the secret there by other means.";
+      }
+      {
+        assertion = below "/home" ++ below "/root" ++ below "/run/user" == [ ];
+        message = "services.fort-agent: ${
+          names (below "/home" ++ below "/root" ++ below "/run/user")
+        } is in a home directory, which the agent's unit does not see (ProtectHome).";
+      }
+      {
+        assertion = cfg.metrics.openFirewall -> listen != null;
+        message = "services.fort-agent.metrics.openFirewall needs settings.metrics.listen.";
+      }
+    ];
+    warnings =
+      lib.optional config.system.autoUpgrade.enable "services.fort-agent and system.autoUpgrade are both enabled: each undoes what the other has deployed."
+      ++ lib.optional (config.services.comin.enable or false) "services.fort-agent and services.comin are both enabled: see docs/leaving-comin.md for a day of both without two switches at once."
+      ++
+        lib.optional (cfg.hostPublicKey == null && config ? age && config.age.secrets or { } != { })
+          "services.fort-agent.hostPublicKey is not set: whoever encrypts secrets to this host needs it.";
+
+    services.fort-agent.settings.hostname = lib.mkIf (config.networking.hostName != "") (
+      lib.mkDefault config.networking.hostName
+    );
+
+    environment.systemPackages = [ cfg.package ];
+    environment.etc."fort-agent/config.toml".source = configFile;
+    services.dbus.packages = [ cfg.package ];
+
+    networking.firewall.allowedTCPPorts = lib.mkIf cfg.metrics.openFirewall [ port ];
+
+    nix.settings = lib.mkIf (substitutes && cfg.cache.nixSettings) {
+      substituters = [ "${lib.removeSuffix "/" cache.endpoint}/${cache.name}" ];
+      trusted-public-keys = lib.mkIf (cache.public_key != null) (lib.toList cache.public_key);
+      connect-timeout = lib.mkDefault 5;
+      fallback = lib.mkDefault true;
+    };
+    nix.extraOptions = lib.mkIf (cfg.cache.nixInclude != null) ''
+      !include ${cfg.cache.nixInclude}
+    '';
+
+    systemd.services.fort-agent = lib.mkMerge [
+      (import ./nix/unit.nix)
+      {
+        restartTriggers = [ configFile ];
+        path = [
+          config.nix.package
+          config.programs.ssh.package
+          pkgs.gitMinimal
+        ];
+        environment = config.networking.proxy.envVars // {
+          SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt";
+          NIX_SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt";
+        };
+        serviceConfig.ExecStart = "${lib.getExe cfg.package} run";
+      }
+      (
+        if lib.hasPrefix "/var/lib/" cfg.settings.state_dir then
+          { serviceConfig.StateDirectory = stateDirectory; }
+        else
+          {
+            # systemd makes it before the agent is shut in.
+            unitConfig.RequiresMountsFor = [ cfg.settings.state_dir ];
+            serviceConfig.ReadWritePaths = [ cfg.settings.state_dir ];
+          }
+      )
+    ];
+    systemd.tmpfiles.settings.fort-agent =
+      lib.mkIf (!lib.hasPrefix "/var/lib/" cfg.settings.state_dir)
+        {
+          ${cfg.settings.state_dir}.d.mode = "0700";
+        };
+    systemd.timers.fort-agent-revive = import ./nix/revive.nix;
+  };
+}

@@ -1,0 +1,27 @@
+# Hazard: the unit is not what the module says, or does not run as it is shut in.
+{
+  config,
+  nodes,
+  lib,
+  ...
+}:
+let
+  system = node: "${nodes.${node}.system.build.toplevel}";
+in
+{
+  name = "defaults";
+  nodes.joker = {
+    imports = [ config.base ];
+  };
+  script = ''
+    create()
+    joker.wait_for_unit("fort-agent.service")
+    joker.wait_for_unit("fort-agent-revive.timer")
+    joker.succeed("systemd-analyze security --threshold=20 fort-agent.service")
+    joker.succeed("fort-agent check-config")
+    joker.succeed("test $(stat -c %a /var/lib/fort-agent) = 700")
+    # Whoever stopped it: it comes back.
+    joker.systemctl("stop fort-agent.service")
+    joker.wait_for_unit("fort-agent.service", timeout=90)
+  '';
+}
