@@ -41,8 +41,7 @@ stalls! {
         switch_refuses switch_hangs check_fails quarantined rolled_back_by_hand lock_stuck
         inhibited reboot_required rollback_failed drift machine_id;
     gates: confirmation window suspended;
-    besides: publish_refused publish_unreachable hook_fails report_fails configuration_wrong
-        journal_newer;
+    besides: publish_refused publish_unreachable hook_fails report_fails;
 }
 
 /// Those that leave channels without an answer, and so have a test of their own.

@@ -107,39 +107,3 @@ pub(super) fn report_fails() -> Stall {
         ..ASIDE
     }
 }
-
-pub(super) fn configuration_wrong() -> Stall {
-    Stall {
-        cause: |stage| {
-            let usual = std::fs::read_to_string(stage.rig.config()).unwrap();
-            std::fs::write(stage.rig.config(), format!("{usual}\nperiod = 5\n")).unwrap();
-        },
-        words: &["has changed and cannot be used", "unknown key `metrics.period`"],
-        lift: &["the one before goes on until it is corrected"],
-        polls: Some(2),
-        undo: |stage| {
-            stage.rig.write_config();
-            stage.one
-        },
-        ..ASIDE
-    }
-}
-
-pub(super) fn journal_newer() -> Stall {
-    Stall {
-        cause: |stage| {
-            stage.rig.stop();
-            let journal = stage.rig.state().join("journal.json");
-            std::fs::write(journal, r#"{"version":2,"everything":"else"}"#).unwrap();
-            stage.rig.start();
-        },
-        words: &["the journal could not be used", "version 2"],
-        lift: &["it is kept as"],
-        undo: |stage| {
-            stage.rig.stop();
-            stage.rig.start();
-            stage.one
-        },
-        ..ASIDE
-    }
-}
