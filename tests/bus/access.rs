@@ -33,7 +33,7 @@ fn manages(bus: &SystemBus) -> Vec<(String, Vec<String>)> {
                 _ => "1".into(),
             }));
         }
-        if !["Status", "History"].contains(&name) {
+        if !["Status", "History", "Explain"].contains(&name) {
             methods.push((name.to_owned(), arguments));
         }
     }
@@ -50,6 +50,8 @@ fn looks(bus: &SystemBus, uid: u32) {
     assert!(status.ok && status.said.contains("up-to-date"), "{}", status.said);
     let history = bus.call(uid, "History", &["u", "5"]);
     assert!(history.ok && history.said.contains("verdict"), "{}", history.said);
+    let explained = bus.call(uid, "Explain", &["s", ""]);
+    assert!(explained.ok && explained.said.contains("rule"), "{}", explained.said);
     let all = ["org.freedesktop.DBus.Properties", "GetAll", "s", "network.gisi.fort.Agent1"];
     let properties = bus.look(uid, &all);
     assert!(properties.ok, "{}", properties.said);

@@ -158,9 +158,15 @@ fn retry(
     if undone {
         after.tested = None;
     }
+    // What was refused before it was touched is looked at again.
+    let refused = seen
+        .preflight
+        .as_ref()
+        .is_some_and(|found| found.refusal.is_some() && meant_system(&found.system));
     let lifted = memory.troubles.len() - after.troubles.len()
         + usize::from(asked.is_some())
-        + usize::from(unpublished.is_some());
+        + usize::from(unpublished.is_some())
+        + usize::from(refused);
     match (lifted, undone, prefix) {
         (0, false, Some(prefix)) => Err(format!("nothing is held back for {prefix}")),
         (0, false, None) => Ok((after, "nothing is held back".into())),

@@ -38,7 +38,7 @@ use crate::core::job::{Realised, RefusalCause};
 use crate::core::memory::{Entry, Memory};
 use crate::core::policy::Policy;
 use crate::core::record::{fold, note};
-use crate::core::request::{self, Prefix};
+use crate::core::request::{self, Prefix, Request};
 use crate::core::seen::{Against, Round, Seen, Work};
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{Mono, Now, StorePath};
@@ -447,6 +447,10 @@ impl Agent {
                     .save(&memory)
                     .map_err(|error| format!("cannot write the journal: {error}"))?;
                 self.memory = memory;
+                if matches!(asked, Request::Retry(_)) {
+                    // What was refused is looked at again now.
+                    self.host.forget_preflight();
+                }
                 tracing::info!(?asked, "{said}");
                 Ok(said)
             }

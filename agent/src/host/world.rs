@@ -196,6 +196,11 @@ impl Host {
         }
     }
 
+    /// A person says that it may be otherwise now.
+    pub(super) fn forget_preflight(&mut self) {
+        self.before.preflight = None;
+    }
+
     /// One step.
     pub(super) fn perform(&mut self, step: &Step, memory: &Memory) -> anyhow::Result<()> {
         match step {
