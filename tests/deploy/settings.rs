@@ -122,13 +122,14 @@ fn another_configuration_is_taken_up_and_one_with_mistakes_is_not() {
     std::fs::write(rig.config(), format!("{usual}\nperiod = 5\n")).unwrap();
     rig.wait_for("the mistake to be said", || {
         let log = rig.log();
-        log.contains("has changed and cannot be used") && log.contains("unknown key `period`")
+        log.contains("has changed and cannot be used")
+            && log.contains("unknown key `health.period`")
     });
     // Whoever asks would read it as well.
     let noted = || std::fs::read_to_string(rig.state().join("status.json")).unwrap_or_default();
     rig.push("release", &Host::new("two"));
     rig.wait_for("the next deployment", || rig.version() == "two");
-    rig.wait_for("the mistake in the status", || noted().contains("unknown key `period`"));
+    rig.wait_for("the mistake in the status", || noted().contains("unknown key `health.period`"));
 
     rig.settings.activation = "confirm = \"manual\"\n".into();
     rig.write_config();

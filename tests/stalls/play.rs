@@ -85,7 +85,15 @@ impl Stage {
     }
 
     fn metrics(&self) -> String {
-        get(self.pages, "/metrics").unwrap().1
+        // The agent may be becoming itself again, under another configuration.
+        let began = Instant::now();
+        loop {
+            match get(self.pages, "/metrics") {
+                Ok((_, body)) => return body,
+                Err(error) => assert!(began.elapsed() < LONG, "/metrics: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// How often remotes were asked.

@@ -23,7 +23,7 @@ use zbus::{BoxDBusError, Connection, ObjectServer, OwnedVariant, Variant, fdo};
 use super::object::{Agent, Failure, uid_of};
 
 /// Methods that only look.
-const LOOKS: [&str; 2] = ["Status", "History"];
+const LOOKS: [&str; 3] = ["Status", "History", "Explain"];
 /// The longest call of another method, in bytes: a commit, a reason.
 const LONGEST: usize = 8 << 10;
 
