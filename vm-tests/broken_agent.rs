@@ -81,12 +81,12 @@ fn a_journal_of_a_newer_agent_costs_neither_the_host_nor_the_quarantine() {
         let writes = "cat > /var/lib/fort-agent/.journal <<'END'\n\
             {\"version\":2,\"memory\":{\"of\":\"another shape\"}}\nEND\n\
             mv /var/lib/fort-agent/.journal /var/lib/fort-agent/journal.json\n\
-            echo written >> /var/lib/journals\n\
+            echo written >> /var/cache/fort-agent/journals\n\
             exec systemd-notify --ready --exec \\; sleep infinity\n";
         let newer = stand_in(&one.at("newer"), writes);
         let commit = cluster.push("release", &[&newer]);
         let status = joker.wait_quarantined(commit);
-        assert_eq!(joker.read("/var/lib/journals").lines().count(), 2, "{status}");
+        assert_eq!(joker.read("/var/cache/fort-agent/journals").lines().count(), 2, "{status}");
         joker.assert_stands("one");
         assert_eq!(status["running"]["drift"], false, "{status}");
         assert_eq!(joker.verdicts(commit).last().unwrap(), "rolled-back");
