@@ -54,7 +54,9 @@ pub fn blame(
         let Some(wrong) = wrong(before, state, now) else { continue };
         let had_failed =
             before.is_some_and(State::failed) || baseline.failed_when_good.contains(name);
-        let to_blame = changed(name) || (!had_failed && before.is_some_and(State::active));
+        // One that was just being started had not been seen to work: it may be a
+        // timer's job that fails each time.
+        let to_blame = changed(name) || (!had_failed && before.is_some_and(State::up));
         if to_blame {
             blame.counts.push(format!("{name} {wrong}"));
         } else if !had_failed {
@@ -183,6 +185,12 @@ mod tests {
         assert_eq!(counts(Some(down()), failed(), false), (0, 1));
         // systemd forgets a unit that is not active.
         assert_eq!(counts(None, failed(), false), (0, 1));
+    }
+
+    #[test]
+    fn a_job_that_was_at_it_and_then_fails_is_a_warning() {
+        let at_it = state("activating", "start", 0, 0);
+        assert_eq!(counts(Some(at_it), failed(), false), (0, 1));
     }
 
     #[test]

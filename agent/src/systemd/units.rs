@@ -29,6 +29,11 @@ impl State {
         self.active == "failed" || self.sub.starts_with("auto-restart")
     }
 
+    /// Whether it has been started, and not only begun to be.
+    pub fn up(&self) -> bool {
+        self.active() && self.active != "activating"
+    }
+
     /// Whether it works, or works on it.
     pub fn active(&self) -> bool {
         matches!(self.active.as_str(), "active" | "activating" | "reloading" | "refreshing")
