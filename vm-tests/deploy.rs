@@ -283,7 +283,11 @@ fn the_journal_of_one_deployment_is_one_field_away() {
     on(Image::Trixie, |cluster| {
         let one = host(cluster, "joker");
         let joker = started(cluster, &one);
-        let commit = cluster.push("release", &[&one.at("two")]);
+        // The journal learns a line's unit from the process that wrote it, if
+        // that still lives.
+        let mut two = one.at("two");
+        two.knobs.build_seconds = 1;
+        let commit = cluster.push("release", &[&two]);
         joker.wait_in_sync(commit);
         let id = history(&joker)[0]["id"].as_str().unwrap().to_owned();
         let lines = joker.journal(&[&format!("FORT_DEPLOYMENT={id}"), "-o", "json"]);
