@@ -12,30 +12,10 @@ use zbus::message::{Flags, Message};
 
 use super::on;
 use crate::support::bus::SystemBus;
+use crate::support::chance::Chance;
 use crate::support::rig::Rig;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Numbers by chance, the same each time.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        // xorshift64
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
-    }
-
-    fn of<T: Copy>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len())]
-    }
-}
 
 /// A call that is well-formed, and mostly makes no sense. No answer is wanted:
 /// there are too many.

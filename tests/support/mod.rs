@@ -3,6 +3,7 @@
 pub(crate) mod attic;
 pub(crate) mod browser;
 pub(crate) mod bus;
+pub(crate) mod chance;
 pub(crate) mod counted;
 pub(crate) mod firmware;
 pub(crate) mod flat;

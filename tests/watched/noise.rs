@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::chance::Chance;
 use crate::support::measure::footprint;
 use crate::support::pages::get;
 use crate::support::rig::Rig;
@@ -13,26 +14,6 @@ use crate::support::sshd::free_port;
 const REQUESTS: u64 = 3_000;
 /// One of them takes no longer, whatever it is: heads end after five seconds.
 const SLOWEST: Duration = Duration::from_secs(30);
-
-/// Xorshift: the same numbers in every run.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, most: u64) -> usize {
-        usize::try_from(self.next() % most).unwrap()
-    }
-
-    fn bytes(&mut self, most: u64) -> Vec<u8> {
-        (0..self.below(most)).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
-}
 
 const SEEDS: [&str; 10] = [
     "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -49,18 +30,18 @@ const SEEDS: [&str; 10] = [
 
 /// One of the seeds, changed; or nothing like it.
 fn request(chance: &mut Chance) -> Vec<u8> {
-    let mut bytes = SEEDS[chance.below(SEEDS.len() as u64)].as_bytes().to_vec();
+    let mut bytes = SEEDS[chance.below(SEEDS.len())].as_bytes().to_vec();
     match chance.below(8) {
         0 => return chance.bytes(2_000),
-        1 => bytes.truncate(chance.below(bytes.len() as u64)),
+        1 => bytes.truncate(chance.below(bytes.len())),
         2 => {
             for _ in 0..=chance.below(8) {
-                let at = chance.below(bytes.len() as u64);
+                let at = chance.below(bytes.len());
                 bytes[at] = chance.next().to_le_bytes()[0];
             }
         }
         3 => {
-            let (at, more) = (chance.below(bytes.len() as u64), chance.bytes(300));
+            let (at, more) = (chance.below(bytes.len()), chance.bytes(300));
             bytes.splice(at..at, more);
         }
         4 => {
@@ -70,7 +51,7 @@ fn request(chance: &mut Chance) -> Vec<u8> {
         }
         5 => bytes = bytes.repeat(1 + chance.below(20)),
         6 => {
-            let at = chance.below(bytes.len() as u64);
+            let at = chance.below(bytes.len());
             bytes.drain(at..(at + 1 + chance.below(9)).min(bytes.len()));
         }
         _ => {}
