@@ -188,12 +188,12 @@ fn a_job_whose_order_cannot_be_read_is_ended_and_holds_up_nothing() {
     let job = at_work(&rig);
     rig.kill();
     std::fs::write(rig.jobs("publish")[0].join("spec.json"), "{}").unwrap();
+    // What hangs goes on hanging; the job that comes after it need not.
+    rig.cache().fault(Fault::None);
     rig.start();
     let two = rig.push("release", &Host::new("two"));
     rig.wait_in_sync(two);
     rig.wait_for("its end", || state(job).is_none());
-    rig.cache().fault(Fault::None);
-    rig.tell(&["retry"]);
     rig.wait_published();
 }
 
