@@ -1,13 +1,15 @@
 //! Whatever keeps a host from what it should run is named, by every channel
 //! alike, with what lifts it; and doing just that lifts it.
 //!
-//! Each stall is brought about for real. `docs/operations.md` has a row for
+//! Each stall is brought about for real; those that need a whole host in
+//! vm-tests/stalls.rs. `docs/operations.md` has a row for
 //! each by the name that it has here.
 
 use self::play::play;
 use crate::support::pages::get;
 use crate::support::rig::Rig;
 use crate::support::sshd::free_port;
+use crate::support::told::ON_WHOLE_HOSTS;
 
 mod besides;
 mod gates;
@@ -39,9 +41,10 @@ stalls! {
     heads: force_push rewind branch_missing no_such_host testing_stale testing_undone;
     systems: evaluation_error build_failure build_timeout no_room boot_full closure_lost exit_code
         switch_refuses switch_hangs check_fails quarantined rolled_back_by_hand lock_stuck
-        inhibited reboot_required rollback_failed drift machine_id;
+        inhibited reboot_required rollback_failed drift machine_id state_full journal_unwritable;
     gates: confirmation window suspended;
-    besides: publish_refused publish_unreachable hook_fails report_fails;
+    besides: publish_refused publish_unreachable hook_fails report_fails configuration_wrong
+        journal_newer;
 }
 
 /// Those that leave channels without an answer, and so have a test of their own.
@@ -52,7 +55,7 @@ fn the_manual_has_every_cause() {
     let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
     let manual = std::fs::read_to_string(manual).unwrap();
     let row = |name: &str| format!("| `{}` |", name.replace('_', "-"));
-    let names = NAMES.iter().chain(OTHERS);
+    let names = NAMES.iter().chain(OTHERS).chain(ON_WHOLE_HOSTS);
     let missing: Vec<_> = names.clone().filter(|name| !manual.contains(&row(name))).collect();
     assert!(missing.is_empty(), "docs/operations.md has no row for {missing:?}");
     assert!(NAMES.len() >= 30, "{}", NAMES.len());

@@ -21,4 +21,5 @@ mod power;
 mod private_socket;
 mod publishing;
 mod reboots;
+mod stalls;
 mod support;

@@ -21,6 +21,9 @@ use crate::jobs::dir;
 /// agent that a deployment brings may be of any version, or do anything.
 pub const COPY: &str = "memory.json";
 
+/// What the name of a journal that was moved aside begins with; then the time.
+const ASIDE: &str = "journal.unusable-";
+
 /// The journal of one state directory, which no other agent can open.
 #[derive(Debug)]
 pub struct Journal {
@@ -28,6 +31,8 @@ pub struct Journal {
     high_water: PathBuf,
     jobs: PathBuf,
     saved: Option<Memory>,
+    /// What was moved aside, as long as the memory speaks of it.
+    aside: Option<PathBuf>,
     _lock: File,
 }
 
@@ -71,6 +76,7 @@ impl Journal {
             high_water: state_dir.join("accepted.json"),
             jobs: dir::all(state_dir),
             saved: None,
+            aside: None,
             _lock: lock,
         })
     }
@@ -79,23 +85,29 @@ impl Journal {
     /// the memory says so.
     pub fn load(&mut self, now: Wall) -> anyhow::Result<Memory> {
         let (mut memory, problem) = match read(&self.path) {
-            Ok(Some(memory)) => {
+            Ok(Some(mut memory)) => {
                 self.saved = Some(memory.clone());
+                self.aside = memory.rebuilt.as_ref().and_then(|_| self.last_aside());
+                if self.aside.is_none() {
+                    memory.rebuilt = None;
+                }
                 return Ok(memory);
             }
             Ok(None) => (Memory::new(), None),
             Err(why) => {
-                let name = format!("journal.unusable-{}.json", now.compact());
+                let name = format!("{ASIDE}{}.json", now.compact());
                 let aside = self.path.with_file_name(name);
                 std::fs::rename(&self.path, &aside)
                     .context("cannot move the unusable journal aside")?;
-                let kept = aside.display();
+                let kept = aside.display().to_string();
+                self.aside = Some(aside);
                 let (memory, made) = match self.copy() {
                     Some(copy) => (copy, "replaced by the copy from before the last switch"),
                     None => (Memory::new(), "made anew"),
                 };
                 let said = format!(
-                    "the journal could not be used ({why}); it is kept as {kept} and was {made}"
+                    "the journal could not be used ({why}); it is kept as {kept} and was {made}; \
+                     remove that file when nobody needs it any more"
                 );
                 (memory, Some(said))
             }
@@ -107,6 +119,25 @@ impl Journal {
             lost.then(|| "the journal was gone, and was made anew".to_owned())
         });
         Ok(memory)
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether what was moved aside has been taken away: whoever had to know of
+    /// it does.
+    pub fn aside_is_gone(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| matches!(aside.try_exists(), Ok(false)))
+    }
+
+    fn last_aside(&self) -> Option<PathBuf> {
+        let entries = std::fs::read_dir(self.path.parent()?).ok()?;
+        let is_one = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(ASIDE))
+        };
+        entries.flatten().map(|entry| entry.path()).filter(is_one).max()
     }
 
     /// What was remembered when the last switch was ordered, if that is not over.
@@ -207,6 +238,23 @@ mod tests {
         let memory = Journal::open(dir.path()).unwrap().load(NOW).unwrap();
         assert!(memory.rebuilt.unwrap().contains("version 2"));
         assert!(dir.path().join("journal.unusable-19700101T000000Z.json").exists());
+    }
+
+    #[test]
+    fn a_journal_that_was_lost_is_told_until_what_is_kept_of_it_is_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("journal.json"), "{").unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let memory = journal.load(NOW).unwrap();
+        journal.save(&memory).unwrap();
+        drop(journal);
+        let mut journal = Journal::open(dir.path()).unwrap();
+        assert_eq!(journal.load(NOW).unwrap().rebuilt, memory.rebuilt);
+        assert!(!journal.aside_is_gone());
+        std::fs::remove_file(dir.path().join("journal.unusable-19700101T000000Z.json")).unwrap();
+        assert!(journal.aside_is_gone());
+        drop(journal);
+        assert_eq!(Journal::open(dir.path()).unwrap().load(NOW).unwrap().rebuilt, None);
     }
 
     #[test]

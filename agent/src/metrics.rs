@@ -33,9 +33,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// From a switch that only restarts a unit to a build of an hour, in seconds.
 const BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
-/// Every cause of `held` that the interface names, so that each has a series
-/// before it first happens.
-const HELD: [&str; 12] = [
+/// Every cause of `held`, so that each has a series before it first happens.
+const HELD: [&str; 13] = [
     "branch-missing",
     "contents",
     "disk-space",
@@ -48,6 +47,7 @@ const HELD: [&str; 12] = [
     "secrets",
     "serial",
     "signature",
+    "state-dir",
 ];
 
 /// Every kind of gate.

@@ -1,6 +1,6 @@
 //! What people and the clock hold back.
 
-use super::play::{Stage, Stall};
+use super::play::{SELDOM, Stage, Stall, realised};
 use crate::support::system::Host;
 
 fn two(stage: &mut Stage) {
@@ -19,6 +19,8 @@ fn configured(stage: &mut Stage, activation: &str) {
 pub(super) fn confirmation() -> Stall {
     Stall {
         cause: |stage| configured(stage, "confirm = \"manual\"\n"),
+        in_effect: realised,
+        every: SELDOM,
         state: "waiting",
         words: &["waits to be confirmed", "{head}"],
         lift: &["fort-agent confirm {head}"],
@@ -36,6 +38,8 @@ pub(super) fn suspended() -> Stall {
             stage.run(&["suspend", "--reason", "moving house"]);
             two(stage);
         },
+        in_effect: realised,
+        every: SELDOM,
         state: "waiting",
         words: &["{head} is ready", "deployments are suspended", "moving house"],
         lift: &["fort-agent resume"],
@@ -58,6 +62,8 @@ fn later() -> String {
 pub(super) fn window() -> Stall {
     Stall {
         cause: |stage| configured(stage, &later()),
+        in_effect: realised,
+        every: SELDOM,
         state: "waiting",
         words: &["{head} is ready", "waits for a window"],
         lift: &["it goes ahead when the window opens"],

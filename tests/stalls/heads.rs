@@ -1,6 +1,6 @@
 //! Heads that are not followed.
 
-use super::play::{Stage, Stall};
+use super::play::{SELDOM, Stage, Stall, realised};
 use crate::support::rig::TESTING;
 use crate::support::system::Host;
 
@@ -25,7 +25,6 @@ pub(super) fn force_push() -> Stall {
         held: Some("force-push"),
         words: &["release was force-pushed", "{head} does not descend from"],
         lift: &["fort-agent accept {head}"],
-        polls: Some(2),
         undo: accept,
         ..Stall::USUAL
     }
@@ -42,7 +41,6 @@ pub(super) fn rewind() -> Stall {
         held: Some("force-push"),
         words: &["release was set back", "{head} is older than"],
         lift: &["fort-agent accept {head}"],
-        polls: Some(2),
         undo: accept,
         ..Stall::USUAL
     }
@@ -54,7 +52,6 @@ pub(super) fn branch_missing() -> Stall {
         held: Some("branch-missing"),
         words: &["branch release", "no remote has"],
         lift: &["push a branch release"],
-        polls: Some(2),
         undo: |stage| {
             stage.rig.push_head("release");
             stage.one
@@ -71,6 +68,8 @@ pub(super) fn no_such_host() -> Stall {
             tree.host("batman", &Host::new("his"));
             stage.head = stage.rig.push_tree("release", "Rename");
         },
+        in_effect: realised,
+        every: SELDOM,
         held: Some("no-such-host"),
         words: &["the commit has no host joker", "batman"],
         lift: &["push a commit that has this host"],

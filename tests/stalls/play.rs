@@ -1,4 +1,9 @@
 //! Brings a stall about, asks every channel, lifts it.
+//!
+//! What is told within two polls is counted by the agent's own count of them:
+//! from the moment when the cause is in effect for the agent. For most that is
+//! when it was brought about; where an attempt has to fail first, it is the end
+//! of that attempt, by what the job and the agent have written.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -12,6 +17,7 @@ use crate::support::pages::get;
 use crate::support::rig::{LONG, Rig};
 use crate::support::site::Site;
 use crate::support::sshd::free_port;
+use crate::support::told::{Channels, Told, unbroken, wrong};
 
 /// What keeps a host from what it should run, and how that is to be told.
 pub(super) struct Stall {
@@ -21,6 +27,12 @@ pub(super) struct Stall {
     pub(super) settings: fn(&mut Stage),
     /// Brings it about.
     pub(super) cause: fn(&mut Stage),
+    /// Whether the agent can know by now; always, unless something else has to
+    /// end first. It must stay so once it is.
+    pub(super) in_effect: fn(&Stage) -> bool,
+    /// How often remotes are asked: seldom where finding out takes programs of
+    /// its own, which do not hurry for a test.
+    pub(super) every: &'static str,
     pub(super) state: &'static str,
     pub(super) held: Option<&'static str>,
     /// All channels have these words of the cause and its evidence; `{head}` is
@@ -30,8 +42,8 @@ pub(super) struct Stall {
     pub(super) lift: &'static [&'static str],
     /// Besides those of the state.
     pub(super) metrics: &'static [&'static str],
-    /// Within so many polls; none where something else has to end first.
-    pub(super) polls: Option<u64>,
+    /// It is told when so many polls have begun and ended since.
+    pub(super) polls: u64,
     /// Does what is said to lift it; the commit that runs then.
     pub(super) undo: fn(&mut Stage) -> Commit,
 }
@@ -41,12 +53,14 @@ impl Stall {
         mounts: false,
         settings: |_| {},
         cause: |_| {},
+        in_effect: |_| true,
+        every: "200ms",
         state: "held",
         held: None,
         words: &[],
         lift: &[],
         metrics: &[],
-        polls: None,
+        polls: 2,
         undo: |stage| stage.one,
     };
 }
@@ -96,11 +110,40 @@ impl Stage {
         }
     }
 
-    /// How often remotes were asked.
-    fn polls(&self) -> u64 {
-        let metrics = self.metrics();
-        let polls = metrics.lines().filter(|line| line.starts_with("fort_agent_polls_total{"));
-        polls.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    /// How often the remotes were asked, as far as anybody counts it.
+    fn polls(&self) -> Option<u64> {
+        let (code, metrics) = get(self.pages, "/metrics").ok()?;
+        let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        let mut by_remote = std::collections::BTreeMap::<&str, u64>::new();
+        for line in metrics.lines().filter(|line| line.starts_with("fort_agent_polls_total{")) {
+            let remote = line.split("remote=\"").nth(1).unwrap().split('"').next().unwrap();
+            *by_remote.entry(remote).or_default() += count(line);
+        }
+        // In one poll a second remote may be asked after the first.
+        (code == 200).then(|| by_remote.into_values().max().unwrap_or(0))
+    }
+
+    /// What a job of the commit that it is about has written.
+    pub(super) fn written(&self, kind: &str, file: &str) -> Option<Value> {
+        let of_commit = format!("-{}-", &self.head.to_string()[..8]);
+        let jobs = std::fs::read_dir(self.rig.state().join("jobs")).ok()?.flatten();
+        let mut jobs = jobs.filter(|job| {
+            let name = job.file_name().to_string_lossy().into_owned();
+            name.starts_with(kind) && (name.contains(&of_commit) || kind == "publish-")
+        });
+        let text = jobs.find_map(|job| std::fs::read(job.path().join(file)).ok())?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// What the agent remembers.
+    pub(super) fn journal(&self) -> Value {
+        let text = std::fs::read(self.rig.state().join("journal.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Whether a part of that names the commit that it is about.
+    fn remembered(&self, part: &str) -> bool {
+        self.journal()[part].to_string().contains(&self.head.to_string())
     }
 
     /// The agent's own words.
@@ -123,47 +166,47 @@ impl Stage {
         }
         panic!("never came: {what}\nstatus: {last:#?}");
     }
-}
 
-/// What a status says is wrong, and what lifts it; nothing of the past.
-fn told(status: &Value) -> String {
-    let mut told = Vec::new();
-    for part in ["reason", "lift", "held", "gate", "suspended", "notes"] {
-        told.push(status[part].to_string());
-    }
-    let remotes = status["remotes"].as_array().unwrap().iter();
-    told.extend(remotes.map(|remote| remote["error"].to_string()));
-    told.push(status["publish"]["last_error"].to_string());
-    told.join("\n")
-}
-
-fn explained(explanation: &Value) -> String {
-    let rules = explanation["rules"].as_array().unwrap().iter();
-    let rules = rules.filter(|rule| rule["holds"] != true).map(Value::to_string);
-    let parts = ["conclusion", "cause", "lift", "notes"].map(|part| explanation[part].to_string());
-    parts.into_iter().chain(rules).collect::<Vec<_>>().join("\n")
-}
-
-/// As one line: people's lines are broken where they end.
-fn unbroken(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// What a browser shows of a page.
-fn readable(page: &str) -> String {
-    let page = page.rsplit("</style>").next().unwrap();
-    let mut text = String::new();
-    let mut inside = false;
-    for c in page.chars() {
-        match c {
-            '<' => inside = true,
-            '>' => inside = false,
-            _ if !inside => text.push(c),
-            _ => {}
+    /// Waits until a stall is told, which it must be within so many polls.
+    fn wait_told(&self, told: &Told<'_>, polls: u64) {
+        let name = told.name;
+        let began = Instant::now();
+        let mut before = self.polls().unwrap_or(0);
+        let mut last = None;
+        while began.elapsed() < 2 * LONG {
+            // Counted first: what is not told then was not told so soon.
+            let now = self.polls();
+            match self.status() {
+                Some(status) if told.is_in(&status) => return,
+                Some(status) => last = Some(status),
+                None => {}
+            }
+            if let Some(now) = now {
+                // One that has become itself again counts from the beginning.
+                before = before.min(now);
+                // One was perhaps under way.
+                let since = (now - before).saturating_sub(1);
+                assert!(since < polls, "{name} is not told after {since} polls: {last:#?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
+        panic!("{name} is never told: {:?}\nstatus: {last:#?}", told.words);
     }
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-    unbroken(&text.replace("&amp;", "&"))
+}
+
+/// For [`Stall::every`].
+pub(super) const SELDOM: &str = "1s";
+
+/// The system of the commit is had, or cannot be.
+pub(super) fn realised(stage: &Stage) -> bool {
+    let ended = || ["systems", "troubles", "history"].iter().any(|part| stage.remembered(part));
+    stage.written("realise-", "outcome.json").is_some() || ended()
+}
+
+/// Activating it has ended, well or not.
+pub(super) fn switched(stage: &Stage) -> bool {
+    let ended = || ["awaiting", "history"].iter().any(|part| stage.remembered(part));
+    stage.written("switch-", "outcome.json").is_some() || ended()
 }
 
 /// The whole story of one stall.
@@ -178,57 +221,31 @@ pub(super) fn play(name: &str, stall: &Stall) {
 fn play_here(name: &str, stall: &Stall) {
     let mut stage = set(stall);
     (stall.cause)(&mut stage);
-    // Before the agent is started again its counters are, too.
-    let before = stage.status().map_or(0, |_| stage.polls());
+    stage.rig.wait_for("the cause to be in effect", || (stall.in_effect)(&stage));
     let head = stage.head.short();
-    let all = stall.words.iter().chain(stall.lift).map(|word| word.replace("{head}", &head));
-    let all: Vec<String> = all.collect();
-    let lacks = |text: &str| all.iter().find(|word| !text.contains(word.as_str())).cloned();
-    let is_so = |status: &Value| {
-        status["state"] == stall.state && lacks(&unbroken(&told(status))).is_none()
-    };
-    let status = stage.wait(&format!("{name}: {} with {all:?}", stall.state), is_so);
-    if let Some(polls) = stall.polls {
-        let took = stage.polls() - before;
-        assert!(took <= polls, "{name} was seen after {took} polls");
-    }
-    assert_eq!(status["held"]["cause"].as_str(), stall.held, "{name}: {status:#}");
+    let words = stall.words.iter().chain(stall.lift).map(|word| word.replace("{head}", &head));
+    let words: Vec<String> = words.collect();
+    let (state, held, metrics) = (stall.state, stall.held, stall.metrics);
+    let told = Told { name, state, held, words: &words, metrics };
+    stage.wait_told(&told, stall.polls);
 
     // What is under way shows before it has ended, and is logged.
-    stage.rig.wait_for("the words in the log", || lacks(&unbroken(&stage.log())).is_none());
-    let json = stage.rig.status().unwrap();
-    let metrics = stage.metrics();
+    stage.rig.wait_for("the words in the log", || told.lacks(&stage.log()).is_none());
     let explanation = stage.rig.tell(&["explain", "--json"]);
     assert_eq!(explanation.0, 0, "{}", explanation.1);
-    let explanation: Value = serde_json::from_str(&explanation.1).unwrap();
-    for (channel, text) in [
-        ("status --json", told(&json)),
-        ("status", stage.rig.tell(&["status"]).1),
-        ("explain --json", explained(&explanation)),
-        ("explain", stage.rig.tell(&["explain"]).1),
-        ("the page", readable(&get(stage.pages, "/").unwrap().1)),
-        ("the log", stage.log()),
-    ] {
-        let lacking = lacks(&unbroken(&text));
-        assert_eq!(lacking, None, "{name}: {channel} lacks it:\n{text}");
-        if std::env::var_os("FORT_STALLS_SHOW").is_some() && channel == "status" {
-            println!("== {name}\n{text}");
-        }
+    let said = Channels {
+        status: stage.rig.status().unwrap(),
+        shown: stage.rig.tell(&["status"]).1,
+        explanation: serde_json::from_str(&explanation.1).unwrap(),
+        explained: stage.rig.tell(&["explain"]).1,
+        page: get(stage.pages, "/").unwrap().1,
+        metrics: stage.metrics(),
+        log: stage.log(),
+    };
+    if std::env::var_os("FORT_STALLS_SHOW").is_some() {
+        println!("== {name}\n{}", said.shown);
     }
-    assert_eq!(json["state"], stall.state, "{name}");
-    assert_eq!(explanation["state"], stall.state, "{name}");
-    assert_eq!(explanation["cause"], json["held"]["cause"], "{name}");
-    assert_eq!(explanation["conclusion"], json["reason"], "{name}");
-    let state = format!("fort_agent_state{{state=\"{}\"}} 1", stall.state);
-    let held: Vec<&str> = metrics
-        .lines()
-        .filter(|line| line.starts_with("fort_agent_held{") && line.ends_with(" 1"))
-        .collect();
-    let cause = stall.held.map(|cause| format!("fort_agent_held{{cause=\"{cause}\"}} 1"));
-    assert_eq!(held, cause.iter().map(String::as_str).collect::<Vec<_>>(), "{name}");
-    for line in stall.metrics.iter().copied().chain([state.as_str()]) {
-        assert!(metrics.lines().any(|have| have == line), "{name}: no {line} in\n{metrics}");
-    }
+    told.assert_in(&said);
 
     let end = (stall.undo)(&mut stage);
     let first = stall.words[0].replace("{head}", &head);
@@ -238,7 +255,7 @@ fn play_here(name: &str, stall: &Stall) {
             && status["lift"].is_null()
             && status["held"].is_null()
             && status["gate"].is_null()
-            && !unbroken(&told(status)).contains(&first)
+            && !unbroken(&wrong(status)).contains(&first)
     });
 }
 
@@ -251,6 +268,7 @@ fn set(stall: &Stall) -> Stage {
     site.answer(200, "well");
     let mut stage = Stage { rig, pages, one, head: one, site, kept };
     stage.rig.settings.sections = format!("[metrics]\nlisten = \"{pages}\"\n");
+    stage.rig.settings.poll = format!("interval = \"{}\"\njitter = \"0s\"\n", stall.every);
     // None of them is lifted by the next try, unless it says so.
     stage.rig.settings.retry = "first = \"10m\"\nmax = \"10m\"\n".into();
     (stall.settings)(&mut stage);

@@ -5,14 +5,12 @@ use crate::support::forge::{Fault, Forge, Repo, TOKEN};
 use crate::support::rig::settings::remote;
 use crate::support::system::Host;
 
-/// Three without an answer, and the one that was under way.
-const THREE: Option<u64> = Some(4);
-
-/// It is said to be so when no remote has answered three times running.
+/// It is said to be so when no remote has answered three times running; what
+/// each said is told with the first.
 const SILENCE: Stall = Stall {
     state: "unreachable",
     lift: &["goes on when a remote answers"],
-    polls: THREE,
+    polls: 3,
     undo: |stage| {
         stage.rig.forge.fault(Fault::None);
         stage.one
@@ -131,7 +129,6 @@ pub(super) fn tls_untrusted() -> Stall {
             stage.kept.push(Box::new(other));
         },
         words: &["TLS: the certificate", "set ca_file"],
-        polls: None,
         undo: as_before,
         ..SILENCE
     }
@@ -144,7 +141,6 @@ pub(super) fn name_unknown() -> Stall {
             becomes(stage, &url, "https://no-such-forge.invalid");
         },
         words: &["no remote answers", "name lookup"],
-        polls: None,
         undo: as_before,
         ..SILENCE
     }
@@ -157,7 +153,6 @@ pub(super) fn pack_damaged() -> Stall {
             stage.head = stage.rig.push("release", &Host::new("two"));
         },
         words: &["no remote answers", "pack"],
-        polls: None,
         undo: |stage| {
             stage.rig.forge.fault(Fault::None);
             stage.head

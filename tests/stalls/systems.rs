@@ -8,9 +8,10 @@ use std::path::Path;
 use fort_agent::core::types::Commit;
 use rustix::fs::{FlockOperation, flock};
 
-use super::play::{Stage, Stall};
+use super::play::{SELDOM, Stage, Stall, realised, switched};
 use crate::deploy::builds::downloading;
 use crate::support::mounts::{fill, mount};
+use crate::support::rig::jobs_of;
 use crate::support::system::Host;
 
 fn push(stage: &mut Stage, host: &Host) {
@@ -38,6 +39,8 @@ pub(super) fn evaluation_error() -> Stall {
             host.evaluation_error = Some("there is no such option".into());
             push(stage, &host);
         },
+        in_effect: realised,
+        every: SELDOM,
         words: &["{head} could not be realised", "evaluation failed", "there is no such option"],
         metrics: &["fort_agent_deployments_total{operation=\"switch\",verdict=\"failed\"} 1"],
         ..FAILED
@@ -51,6 +54,8 @@ pub(super) fn build_failure() -> Stall {
             let host = downloading("two", &stage.site);
             push(stage, &host);
         },
+        in_effect: realised,
+        every: SELDOM,
         words: &["{head} could not be realised", "404"],
         metrics: &["fort_agent_deployments_total{operation=\"switch\",verdict=\"failed\"} 1"],
         undo: |stage| {
@@ -68,6 +73,8 @@ pub(super) fn build_timeout() -> Stall {
             stage.rig.write_config();
             push(stage, &Host { build_seconds: 600, ..Host::new("two") });
         },
+        in_effect: realised,
+        every: SELDOM,
         words: &["{head} could not be realised", "not built within 3 s"],
         undo: |stage| {
             stage.rig.settings.system = String::new();
@@ -89,6 +96,8 @@ pub(super) fn no_room() -> Stall {
             fill(&stage.rig.store.dir().join("store"), 11 << 20);
             push(stage, &Host { parts: 2, ..Host::new("two") });
         },
+        in_effect: realised,
+        every: SELDOM,
         held: Some("disk-space"),
         words: &["{head} is not activated", "something is to be built"],
         lift: &["make room; it is looked at again by itself"],
@@ -108,6 +117,8 @@ pub(super) fn boot_full() -> Stall {
             fill(&stage.rig.root().join("boot"), 200 << 10);
             push(stage, &Host { kernel: "k".repeat(50 << 10), ..Host::new("two") });
         },
+        in_effect: realised,
+        every: SELDOM,
         held: Some("disk-space"),
         words: &["{head} is not activated", "boot"],
         lift: &["make room; it is looked at again by itself"],
@@ -135,6 +146,8 @@ pub(super) fn closure_lost() -> Stall {
             std::fs::remove_file(parts.next().unwrap().path()).unwrap();
             stage.rig.start();
         },
+        in_effect: realised,
+        every: SELDOM,
         held: Some("incomplete-closure"),
         words: &["{head} is not activated", "-part-1"],
         lift: &["nix-store --verify --check-contents --repair", "fort-agent retry"],
@@ -150,6 +163,8 @@ pub(super) fn closure_lost() -> Stall {
 pub(super) fn exit_code() -> Stall {
     Stall {
         cause: |stage| push(stage, &Host::exits("two", "test", 2)),
+        in_effect: switched,
+        every: SELDOM,
         words: &["{head} could not be deployed", "exit code 2"],
         metrics: &["fort_agent_rollbacks_total{cause=\"exit-code\"} 1"],
         ..FAILED
@@ -159,6 +174,8 @@ pub(super) fn exit_code() -> Stall {
 pub(super) fn switch_refuses() -> Stall {
     Stall {
         cause: |stage| push(stage, &Host::exits("two", "test", 1)),
+        in_effect: switched,
+        every: SELDOM,
         words: &["{head} could not be deployed", "exit code 1"],
         metrics: &["fort_agent_deployments_total{operation=\"switch\",verdict=\"failed\"} 1"],
         ..FAILED
@@ -174,6 +191,8 @@ pub(super) fn switch_hangs() -> Stall {
             host.switch.hang.insert("test", 600);
             push(stage, &host);
         },
+        in_effect: switched,
+        every: SELDOM,
         words: &["{head} could not be deployed", "timed out"],
         metrics: &["fort_agent_rollbacks_total{cause=\"timeout\"} 1"],
         ..FAILED
@@ -192,6 +211,8 @@ pub(super) fn check_fails() -> Stall {
             stage.site.answer(503, "unwell");
             push(stage, &Host::new("two"));
         },
+        in_effect: switched,
+        every: SELDOM,
         words: &["{head} could not be deployed", "check web", "503"],
         metrics: &[
             "fort_agent_rollbacks_total{cause=\"check\"} 1",
@@ -209,6 +230,8 @@ pub(super) fn quarantined() -> Stall {
     Stall {
         settings: |stage| stage.rig.settings.retry.push_str("activations = 1\n"),
         cause: |stage| push(stage, &Host::exits("two", "test", 2)),
+        in_effect: switched,
+        every: SELDOM,
         held: Some("quarantined"),
         words: &["quarantined", "{head}", "exit code 2"],
         lift: &["push a commit with another system, or run fort-agent retry"],
@@ -225,6 +248,8 @@ pub(super) fn rolled_back_by_hand() -> Stall {
             stage.rig.wait_in_sync(stage.head);
             stage.run(&["rollback", "--reason", "too slow"]);
         },
+        in_effect: |stage| stage.journal()["history"].to_string().contains("rolled-back"),
+        every: SELDOM,
         held: Some("quarantined"),
         words: &["quarantined", "{head}", "rolled back by a person: too slow"],
         lift: &["fort-agent retry"],
@@ -243,6 +268,11 @@ pub(super) fn lock_stuck() -> Stall {
             stage.kept.push(Box::new(other));
             push(stage, &Host::new("two"));
         },
+        in_effect: |stage| {
+            let progress = stage.written("switch-", "progress.json").unwrap_or_default();
+            progress["lock"].is_string()
+        },
+        every: SELDOM,
         state: "activating",
         words: &["activating {head}", "waits for the lock of process"],
         lift: &["it goes on when the lock is let go"],
@@ -257,6 +287,8 @@ pub(super) fn lock_stuck() -> Stall {
 pub(super) fn inhibited() -> Stall {
     Stall {
         cause: |stage| push(stage, &Host::exits("two", "test", 100)),
+        in_effect: switched,
+        every: SELDOM,
         state: "reboot-required",
         words: &["{head} is the default, but", "exit code 100"],
         lift: &["reboot the host"],
@@ -277,6 +309,8 @@ pub(super) fn reboot_required() -> Stall {
             stage.rig.wait_in_sync(stage.one);
             push(stage, &Host { kernel: "kernel 2".into(), ..Host::new("two") });
         },
+        in_effect: switched,
+        every: SELDOM,
         state: "reboot-required",
         words: &["{head} runs, but needs a reboot", "kernel"],
         lift: &["reboot the host"],
@@ -316,6 +350,12 @@ pub(super) fn rollback_failed() -> Stall {
             stage.kept.push(Box::new(saved));
             push(stage, &Host::exits("two", "test", 2));
         },
+        // Each rung of the way back has failed.
+        in_effect: |stage| {
+            let progress = stage.written("switch-", "progress.json").unwrap_or_default();
+            progress["phase"]["tries"].as_u64().is_some_and(|tries| tries >= 3)
+        },
+        every: SELDOM,
         state: "rollback-failed",
         words: &["the system before {head} could not be put back", "exit code 2"],
         lift: &["repair the host by hand, or reboot it"],
@@ -341,7 +381,6 @@ pub(super) fn drift() -> Stall {
         words: &["by another hand", "left alone until the next commit"],
         lift: &["push a commit to release"],
         metrics: &["fort_agent_drift 1", "fort_agent_in_sync 0"],
-        polls: Some(2),
         undo: another,
         ..Stall::USUAL
     }
@@ -368,5 +407,60 @@ pub(super) fn machine_id() -> Stall {
             stage.one
         },
         ..Stall::USUAL
+    }
+}
+
+/// The disk of the state directory is full from now on.
+fn full(stage: &Stage) {
+    fill(&stage.rig.state(), 0);
+}
+
+fn room(stage: &mut Stage) -> Commit {
+    std::fs::remove_file(stage.rig.state().join("filler")).unwrap();
+    stage.head
+}
+
+/// Where the agent writes has no room.
+const FULL: Stall = Stall {
+    mounts: true,
+    settings: |stage| {
+        mount(&stage.rig.state(), "64M");
+        stage.rig.settings.retry = "first = \"5s\"\nmax = \"5s\"\n".into();
+    },
+    held: Some("state-dir"),
+    lift: &["make room there", "it is tried again by itself"],
+    undo: room,
+    ..Stall::USUAL
+};
+
+pub(super) fn state_full() -> Stall {
+    Stall {
+        cause: |stage| {
+            full(stage);
+            push(stage, &Host::new("two"));
+        },
+        words: &["nothing can be fetched into", "/state/git", "the disk is full"],
+        ..FULL
+    }
+}
+
+pub(super) fn journal_unwritable() -> Stall {
+    Stall {
+        cause: |stage| {
+            // In the middle of a deployment: what came of it cannot be kept.
+            push(stage, &Host { build_seconds: 3, ..Host::new("two") });
+            stage.rig.wait("a build", |status| {
+                status["deployment"]["progress"]["to_build"].as_u64() > Some(0)
+            });
+            full(stage);
+        },
+        // The job has ended: its lock is free.
+        in_effect: |stage| {
+            let id = stage.journal()["deployment"]["job"].clone();
+            jobs_of(&stage.rig.state().to_string_lossy()).is_empty() && !id.is_null()
+        },
+        every: SELDOM,
+        words: &["cannot write", "/state/journal.json", "No space left on device"],
+        ..FULL
     }
 }

@@ -20,4 +20,5 @@ pub(crate) mod rig;
 pub(crate) mod site;
 pub(crate) mod sshd;
 pub mod system;
+pub(crate) mod told;
 pub(crate) mod work;

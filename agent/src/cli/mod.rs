@@ -14,7 +14,7 @@ use std::process::{Command as ProcessCommand, ExitCode};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::config::{self, Config, Problems};
+use crate::config::{self, Config, Places, Problems};
 use crate::host::Ended;
 
 mod ask;
@@ -214,47 +214,42 @@ fn perform(line: Line) -> ExitCode {
         Ok(config) => tell(&ask(&config)),
         Err(problems) => tell(&misconfigured(&path, &problems)),
     };
+    let ask = |ask: &dyn Fn(&Places) -> Said| tell(&asked(&path, ask));
     match line.command {
         Command::Run => run(&path),
         Command::Job { args } => {
             crate::logging::init();
             crate::jobs::main(&args)
         }
-        Command::Status { watch: true, format } => {
-            with_config(&|config| watch::watch(config, format.json))
-        }
-        Command::Status { watch: false, format } => {
-            with_config(&|config| ask::status(config, format.json))
-        }
+        Command::Status { watch: true, format } => ask(&|places| watch::watch(places, format.json)),
+        Command::Status { watch: false, format } => ask(&|places| ask::status(places, format.json)),
         Command::Explain { commit, format } => {
-            with_config(&|config| ask::explain(config, commit.as_deref(), format.json))
+            ask(&|places| ask::explain(places, commit.as_deref(), format.json))
         }
         Command::Diff { commit, format } => {
             with_config(&|config| difference::diff(config, commit.as_deref(), format.json))
         }
         Command::Confirm { commit, format } => {
-            with_config(&|config| ask::confirm(config, &commit, format.json))
+            ask(&|places| ask::confirm(places, &commit, format.json))
         }
         Command::Suspend { seconds, reason, format } => {
             let reason = reason.unwrap_or_default();
-            with_config(&|config| ask::suspend(config, &reason, seconds, format.json))
+            ask(&|places| ask::suspend(places, &reason, seconds, format.json))
         }
-        Command::Resume(format) => with_config(&|config| ask::resume(config, format.json)),
+        Command::Resume(format) => ask(&|places| ask::resume(places, format.json)),
         Command::Rollback { reason, format } => {
             let reason = reason.unwrap_or_default();
-            with_config(&|config| ask::rollback(config, &reason, format.json))
+            ask(&|places| ask::rollback(places, &reason, format.json))
         }
         Command::Completions { shell } => tell(&pages::completions(shell)),
         Command::Man { out } => tell(&pages::man(out.as_deref())),
-        Command::History { most, format } => {
-            with_config(&|config| ask::history(config, most, format.json))
-        }
-        Command::Poll(format) => with_config(&|config| ask::poll(config, format.json)),
+        Command::History { most, format } => ask(&|places| ask::history(places, most, format.json)),
+        Command::Poll(format) => ask(&|places| ask::poll(places, format.json)),
         Command::Accept { commit, format } => {
-            with_config(&|config| ask::accept(config, &commit, format.json))
+            ask(&|places| ask::accept(places, &commit, format.json))
         }
         Command::Retry { commit, format } => {
-            with_config(&|config| ask::retry(config, commit.as_deref(), format.json))
+            ask(&|places| ask::retry(places, commit.as_deref(), format.json))
         }
         Command::Push { paths, format } => {
             with_config(&|config| push::push(config, &paths, format.json))
@@ -263,6 +258,23 @@ fn perform(line: Line) -> ExitCode {
             tell(&check::check(other.as_deref().unwrap_or(&path), format.json))
         }
     }
+}
+
+/// Asks the running agent, under whatever configuration: one with mistakes in
+/// it must not hide what the agent says of them.
+fn asked(path: &Path, ask: &dyn Fn(&Places) -> Said) -> Said {
+    let problems = match config::load(path) {
+        Ok(config) => return ask(&Places::of(&config)),
+        Err(problems) => problems,
+    };
+    let wrong = misconfigured(path, &problems);
+    let Ok(places) = config::places(path) else { return wrong };
+    let mut said = ask(&places);
+    if said.exit == Exit::Silent {
+        // That may be why.
+        said.err = format!("{}\n{}", wrong.err, said.err);
+    }
+    said
 }
 
 fn run(path: &Path) -> ExitCode {

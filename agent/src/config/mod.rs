@@ -327,8 +327,46 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
 }
 
+/// Where a running agent is found. It may run under a configuration that nobody
+/// can read any more: the file has become wrong since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Where it keeps what outlives a boot.
+    pub state_dir: PathBuf,
+    /// Where its socket is.
+    pub run_dir: PathBuf,
+}
+
+impl Places {
+    /// Those that a configuration names.
+    pub fn of(config: &Config) -> Self {
+        Self { state_dir: config.state_dir.clone(), run_dir: config.run_dir.clone() }
+    }
+}
+
 /// Reads the configuration of this host from a file of at most 1 MiB.
 pub fn load(path: &Path) -> Result<Config, Problems> {
+    parse(&text(path)?, path, &kernel_hostname())
+}
+
+/// The places that a file names, whatever else is wrong in it; the usual ones
+/// where it names none that can be used. Fails if there is no text at all.
+pub fn places(path: &Path) -> Result<Places, Problems> {
+    let (config, _) = reading(&text(path)?, &kernel_hostname());
+    let or = |path: PathBuf, usual: &str| {
+        if path.as_os_str().is_empty() { PathBuf::from(usual) } else { path }
+    };
+    Ok(Places {
+        state_dir: or(config.state_dir, sections::STATE_DIR),
+        run_dir: or(config.run_dir, sections::RUN_DIR),
+    })
+}
+
+fn kernel_hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn text(path: &Path) -> Result<String, Problems> {
     let unusable = |message: String| Problems::of_file(path, message);
     let unreadable = |e: std::io::Error| unusable(format!("cannot be read: {e}"));
     let mut bytes = Vec::new();
@@ -337,17 +375,21 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     if bytes.len() > MOST_BYTES {
         return Err(unusable("is larger than 1 MiB".to_owned()));
     }
-    let text = String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         unusable(format!("line {line} is not UTF-8"))
-    })?;
-    let kernel = rustix::system::uname();
-    parse(&text, path, &kernel.nodename().to_string_lossy())
+    })
 }
 
 /// Checks the text of a configuration. `file` is only named in problems.
 pub fn parse(text: &str, file: &Path, kernel_hostname: &str) -> Result<Config, Problems> {
+    let (config, found) = reading(text, kernel_hostname);
+    if found.is_empty() { Ok(config) } else { Err(Problems::located(found, text, file)) }
+}
+
+/// What it says, and what is wrong with it; a default stands for what is.
+fn reading(text: &str, kernel_hostname: &str) -> (Config, Vec<problem::Found>) {
     let schema = document::Document::schema(|root| {
         let _ = sections::config(&root, kernel_hostname);
     });
@@ -361,7 +403,7 @@ pub fn parse(text: &str, file: &Path, kernel_hostname: &str) -> Result<Config, P
     let config = sections::config(&document.root(Some(tree.get_ref())), kernel_hostname);
     let mut found = document.into_problems();
     found.extend(errors.iter().take(document::MOST_PROBLEMS).map(|e| syntax_problem(e, text)));
-    if found.is_empty() { Ok(config) } else { Err(Problems::located(found, text, file)) }
+    (config, found)
 }
 
 fn syntax_problem(error: &toml::de::Error, text: &str) -> problem::Found {

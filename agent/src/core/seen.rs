@@ -34,6 +34,8 @@ pub struct Seen {
     pub roots: BTreeMap<Purpose, StorePath>,
     /// Whether roots are being changed.
     pub rooting: bool,
+    /// Why what is new cannot be written to the state directory, if so.
+    pub unwritten: Option<String>,
     /// The remotes, in the policy's order.
     pub remotes: Vec<Remote>,
     /// How commits are related, as far as that was looked up.

@@ -164,6 +164,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
         metrics,
         turned,
         trouble: None,
+        unwritten: None,
         configuration: Configuration::new(path, config),
         notes,
         said: None,
@@ -221,6 +222,13 @@ fn refusals(ended: &[Entry], seen: &Seen) -> Vec<RefusalCause> {
     refused.collect()
 }
 
+/// Whether something could not be written for want of room or of a sound disk.
+fn is_for_the_disk(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let mut errors = error.chain().filter_map(|error| error.downcast_ref::<std::io::Error>());
+    errors.any(|error| matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull))
+}
+
 struct Agent {
     policy: Policy,
     status_file: PathBuf,
@@ -236,6 +244,8 @@ struct Agent {
     turned: Arc<AtomicU64>,
     /// What the loop itself could not do.
     trouble: Option<String>,
+    /// The same, where the disk of the state directory did not let it.
+    unwritten: Option<String>,
     configuration: Configuration,
     /// What outsiders could not be told.
     notes: announce::Notes,
@@ -272,11 +282,19 @@ impl Agent {
                 Ok(Turn::Done) => {}
                 Err(error) => {
                     let said = format!("{error:#}");
-                    if self.trouble.as_ref() != Some(&said) {
+                    if is_for_the_disk(&error) && self.unwritten.as_ref() != Some(&said) {
+                        // Seen with the next turn, which is now.
                         tracing::error!("{said}");
+                        self.unwritten = Some(said);
+                        continue;
                     }
-                    self.trouble = Some(said);
-                    self.show_trouble();
+                    if self.unwritten.as_ref() != Some(&said) {
+                        if self.trouble.as_ref() != Some(&said) {
+                            tracing::error!("{said}");
+                        }
+                        self.trouble = Some(said);
+                        self.show_trouble();
+                    }
                     return now.mono.plus(PAUSE);
                 }
             }
@@ -289,17 +307,23 @@ impl Agent {
     /// for what is on this host; a poll that finds nothing new is to cost
     /// little.
     fn turn(&mut self, last: Option<Seen>, now: Now) -> anyhow::Result<Turn> {
-        let seen = match last {
+        let mut seen = match last {
             Some(last) => self.host.observe_beside(last),
             None => self.host.observe(&self.memory, now).context("cannot look at this host")?,
         };
+        seen.unwritten = self.unwritten.clone().or(seen.unwritten);
+        if self.journal.aside_is_gone() {
+            self.memory.rebuilt = None;
+        }
         let before = self.memory.history.last().map(|entry| entry.id.clone());
         let published = self.memory.publishing.clone();
         let folded = fold(&self.policy, self.memory.clone(), &seen, now);
         let decision = decide(&self.policy, &folded, &seen, now);
         let memory = note(folded, &seen, &decision.step, now);
         // What is to be done must be known before it is done.
-        self.journal.save(&memory).context("cannot write the journal")?;
+        if let Err(error) = self.journal.save(&memory) {
+            return Ok(self.cannot_remember(&memory, &error, seen, decision, now));
+        }
         let ended: Vec<Entry> = memory
             .history
             .iter()
@@ -319,7 +343,7 @@ impl Agent {
             say::published(&ended);
             self.metrics.published(ended.outcome);
         }
-        self.show(&seen, &decision, now);
+        self.show(status(&self.policy, &self.memory, &seen, &decision, &self.view, now));
         self.seen = Some(seen);
         say::step(&decision.step);
         let _passing = crash::step(&decision.step);
@@ -353,7 +377,30 @@ impl Agent {
         self.decided = Some((decision, now));
         performed?;
         self.trouble = None;
-        Ok(turn)
+        // What was in the way is to be seen no more.
+        Ok(if self.unwritten.take().is_some() { Turn::Done } else { turn })
+    }
+
+    /// Nothing is done that could not be remembered; that is shown, and tried
+    /// again.
+    fn cannot_remember(
+        &mut self,
+        memory: &Memory,
+        error: &std::io::Error,
+        mut seen: Seen,
+        decision: Decision,
+        now: Now,
+    ) -> Turn {
+        let said = format!("cannot write {}: {error}", self.journal.path().display());
+        if self.unwritten.as_ref() != Some(&said) {
+            tracing::error!("{said}");
+        }
+        seen.unwritten = Some(said.clone());
+        self.unwritten = Some(said);
+        self.show(status(&self.policy, memory, &seen, &decision, &self.view, now));
+        self.seen = Some(seen);
+        self.decided = Some((decision, now));
+        Turn::Idle(now.mono.plus(PAUSE))
     }
 
     fn next_turn(&self, until: Option<Mono>, now: Mono) -> Mono {
@@ -457,8 +504,7 @@ impl Agent {
         }
     }
 
-    fn show(&mut self, seen: &Seen, decision: &Decision, now: Now) {
-        let mut status = status(&self.policy, &self.memory, seen, decision, &self.view, now);
+    fn show(&mut self, mut status: Status) {
         say::asides(self.shown.borrow().as_ref().map(|shown| &shown.status), &status);
         status.notes.extend(self.trouble.clone());
         status.notes.extend(self.configuration.wrong.clone());

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::core::seen::{self, Heads, Relation, Relations};
 use crate::core::types::Commit;
-use crate::git::{self, Connection, child};
+use crate::git::{self, Connection, FetchError, child};
 use crate::threads::Lane;
 
 /// A fetch may be large and slow; each silence in it is bounded by the
@@ -32,6 +32,8 @@ pub(super) struct Remotes {
     relations: Relations,
     comparing: bool,
     reclone: bool,
+    /// Why what is new cannot be written down here, if that was tried last.
+    unwritten: Option<String>,
     /// The accepted head: the clone must not lose it.
     keep: Vec<Commit>,
 }
@@ -58,7 +60,20 @@ struct Slot {
 pub(super) struct Polled {
     index: usize,
     connection: Option<Connection>,
-    answer: Result<Answer, String>,
+    answer: Result<Answer, Failed>,
+}
+
+/// Why a poll came to nothing.
+struct Failed {
+    said: String,
+    /// It is this host's own disk, and not the remote.
+    here: bool,
+}
+
+impl From<String> for Failed {
+    fn from(said: String) -> Self {
+        Self { said, here: false }
+    }
 }
 
 struct Answer {
@@ -92,6 +107,7 @@ impl Remotes {
             relations: Relations::default(),
             comparing: false,
             reclone: false,
+            unwritten: None,
             keep: Vec::new(),
         }
     }
@@ -102,6 +118,10 @@ impl Remotes {
 
     pub(super) fn relations(&self) -> Relations {
         self.relations.clone()
+    }
+
+    pub(super) fn unwritten(&self) -> Option<String> {
+        self.unwritten.clone()
     }
 
     pub(super) fn comparing(&self) -> bool {
@@ -138,7 +158,7 @@ impl Remotes {
             Ok(shared.ask(&lane, remote, connection, fetched, accepted, reclone).await)
         };
         self.beside.run(Work::Poll, doing, move |asked| {
-            let (connection, answer) = asked.unwrap_or_else(|error| (None, Err(error)));
+            let (connection, answer) = asked.unwrap_or_else(|error| (None, Err(error.into())));
             Event::Polled(Box::new(Polled { index, connection, answer }))
         });
     }
@@ -164,16 +184,20 @@ impl Remotes {
                 slot.seen.answered = Some(now.wall);
                 slot.seen.failures = 0;
                 slot.seen.error = None;
+                self.unwritten = None;
                 if answer.fetched {
                     self.reclone = false;
                 }
                 self.learn(answer.relations);
                 (name, Ok(()))
             }
-            Err(error) => {
+            Err(Failed { said, here }) => {
                 slot.seen.failures = slot.seen.failures.saturating_add(1);
-                slot.seen.error = Some(error.clone());
-                (name, Err(error))
+                slot.seen.error = Some(said.clone());
+                if here {
+                    self.unwritten = Some(said.clone());
+                }
+                (name, Err(said))
             }
         }
     }
@@ -224,7 +248,7 @@ impl Shared {
         fetched: Option<Heads>,
         accepted: Option<Commit>,
         reclone: bool,
-    ) -> (Option<Connection>, Result<Answer, String>) {
+    ) -> (Option<Connection>, Result<Answer, Failed>) {
         let names = self.names();
         let limit = remote.timeout * 3 + Duration::from_secs(5);
         let asked = {
@@ -233,8 +257,8 @@ impl Shared {
         };
         let (connection, listed) = match asked.await {
             Ok(Ok((connection, heads))) => (connection, heads),
-            Ok(Err(error)) => return (None, Err(error.to_string())),
-            Err(error) => return (None, Err(error.to_string())),
+            Ok(Err(error)) => return (None, Err(error.to_string().into())),
+            Err(error) => return (None, Err(error.to_string().into())),
         };
         let heads = self.heads(|branch| listed.get(&reference(branch)).copied());
         if fetched == Some(heads) && !reclone {
@@ -253,13 +277,24 @@ impl Shared {
         heads: Heads,
         accepted: Option<Commit>,
         reclone: bool,
-    ) -> Result<Answer, String> {
+    ) -> Result<Answer, Failed> {
         let pairs =
             [(accepted, heads.release), (accepted, heads.testing), (heads.release, heads.testing)];
         let compare = pairs.into_iter().filter_map(|(older, newer)| Some((older?, newer?)));
         let keep = accepted.into_iter().collect();
         let request = self.request(remote, compare.collect(), keep, reclone);
-        let reply = child::run(&self.agent, &request, FETCH).await.map_err(|e| e.to_string())?;
+        let reply = child::run(&self.agent, &request, FETCH).await;
+        let reply = reply.map_err(|error| match error {
+            FetchError::DiskFull | FetchError::Local(_) => {
+                let clone = self.clone.display();
+                Failed { said: format!("nothing can be fetched into {clone}: {error}"), here: true }
+            }
+            FetchError::Remote(_)
+            | FetchError::Damaged(_)
+            | FetchError::Busy
+            | FetchError::TimedOut { .. }
+            | FetchError::Crashed { .. } => error.to_string().into(),
+        })?;
         if let Some(note) = &reply.note {
             tracing::warn!("{note}");
         }

@@ -157,6 +157,7 @@ impl Host {
             reboot_why,
             roots: self.roots(),
             rooting: self.rooting,
+            unwritten: self.remotes.unwritten(),
             remotes: self.remotes.seen(),
             relations: self.remotes.relations(),
             comparing: self.remotes.comparing(),
@@ -183,6 +184,7 @@ impl Host {
     pub(super) fn observe_beside(&mut self, last: Seen) -> Seen {
         Seen {
             rooting: self.rooting,
+            unwritten: self.remotes.unwritten(),
             remotes: self.remotes.seen(),
             relations: self.remotes.relations(),
             comparing: self.remotes.comparing(),

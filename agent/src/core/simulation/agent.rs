@@ -229,6 +229,7 @@ impl World {
             present,
             roots: host.roots.clone(),
             rooting: agent.rooting.is_some(),
+            unwritten: None,
             remotes: agent.remotes.clone(),
             relations: agent.shared.clone(),
             comparing: agent.comparing,

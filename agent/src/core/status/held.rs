@@ -10,6 +10,14 @@ use crate::core::select::Standing;
 
 impl Viewer<'_> {
     pub(super) fn held(&self) -> Option<Held> {
+        if let Some(why) = &self.seen.unwritten {
+            // Before all else: nothing new is begun that could not be remembered.
+            return Some(Held {
+                cause: "state-dir".into(),
+                evidence: json!({ "found": why }),
+                lift: "make room there, or mend the disk; it is tried again by itself".into(),
+            });
+        }
         if let Outlook::WrongMachine { .. } = &self.decision.outlook {
             return self.target_held();
         }

@@ -169,6 +169,7 @@ impl Viewer<'_> {
                     format!("{release} was force-pushed: {head} does not descend from {accepted}")
                 }
             }
+            "state-dir" => held.evidence["found"].as_str().map_or("", first_line).to_owned(),
             "branch-missing" => format!("no remote has a branch {}", self.policy.release),
             "machine-id" => format!(
                 "the configuration is for {}, and this is {}",

@@ -261,7 +261,10 @@ impl Viewer<'_> {
         let against = against
             .filter(|whom| needed && !whom.is_empty())
             .map(|whom| format!("not rebooted yet: {whom}"));
-        rebuilt.chain(testing).chain(against).collect()
+        // It is held for that, unless a switch is under way, which goes on.
+        let switching = matches!(self.decision.outlook, Outlook::Switching { .. });
+        let unwritten = self.seen.unwritten.clone().filter(|_| switching);
+        rebuilt.chain(testing).chain(against).chain(unwritten).collect()
     }
 
     pub(super) fn undone(&self) -> Option<Commit> {

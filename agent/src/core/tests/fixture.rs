@@ -116,6 +116,7 @@ impl Scene {
                 present: (0..=9).map(system).collect::<BTreeSet<_>>(),
                 roots: BTreeMap::new(),
                 rooting: true,
+                unwritten: None,
                 remotes: vec![Remote::default(); 2],
                 relations: Relations::default(),
                 comparing: false,

@@ -1,0 +1,124 @@
+//! What is wrong is told alike by every channel: reads each of them as whoever
+//! asks it does, and compares.
+
+use serde_json::Value;
+
+/// What only a whole host can be stuck at: played in vm-tests/stalls.rs.
+pub(crate) const ON_WHOLE_HOSTS: &[&str] =
+    &["no_agent", "unit_fails", "reboot_inhibited", "pre_switch_check"];
+
+/// What each channel is to say.
+pub(crate) struct Told<'a> {
+    /// Of what.
+    pub(crate) name: &'a str,
+    pub(crate) state: &'a str,
+    pub(crate) held: Option<&'a str>,
+    /// Of the cause, its evidence, and what lifts it.
+    pub(crate) words: &'a [String],
+    /// Lines of the metrics besides those of the state.
+    pub(crate) metrics: &'a [&'a str],
+}
+
+/// What they said.
+pub(crate) struct Channels {
+    /// `status --json`
+    pub(crate) status: Value,
+    /// `status`, for people.
+    pub(crate) shown: String,
+    /// `explain --json`
+    pub(crate) explanation: Value,
+    /// `explain`, for people.
+    pub(crate) explained: String,
+    /// As HTML.
+    pub(crate) page: String,
+    pub(crate) metrics: String,
+    pub(crate) log: String,
+}
+
+impl Told<'_> {
+    /// What a text does not have of it.
+    pub(crate) fn lacks(&self, text: &str) -> Option<String> {
+        let text = unbroken(text);
+        self.words.iter().find(|word| !text.contains(word.as_str())).cloned()
+    }
+
+    /// Whether a status says so.
+    pub(crate) fn is_in(&self, status: &Value) -> bool {
+        status["state"] == self.state && self.lacks(&wrong(status)).is_none()
+    }
+
+    /// All of them say the same.
+    pub(crate) fn assert_in(&self, said: &Channels) {
+        let name = self.name;
+        for (channel, text) in [
+            ("status --json", wrong(&said.status)),
+            ("status", said.shown.clone()),
+            ("explain --json", reasons(&said.explanation)),
+            ("explain", said.explained.clone()),
+            ("the page", readable(&said.page)),
+            ("the log", said.log.clone()),
+        ] {
+            let lacking = self.lacks(&text);
+            assert_eq!(lacking, None, "{name}: {channel} lacks it:\n{text}");
+        }
+        let (status, explanation) = (&said.status, &said.explanation);
+        assert_eq!(status["state"], self.state, "{name}");
+        assert_eq!(status["held"]["cause"].as_str(), self.held, "{name}: {status:#}");
+        assert_eq!(explanation["state"], self.state, "{name}");
+        assert_eq!(explanation["cause"], status["held"]["cause"], "{name}");
+        assert_eq!(explanation["conclusion"], status["reason"], "{name}");
+        let state = format!("fort_agent_state{{state=\"{}\"}} 1", self.state);
+        let held: Vec<&str> = said
+            .metrics
+            .lines()
+            .filter(|line| line.starts_with("fort_agent_held{") && line.ends_with(" 1"))
+            .collect();
+        let cause = self.held.map(|cause| format!("fort_agent_held{{cause=\"{cause}\"}} 1"));
+        assert_eq!(held, cause.iter().map(String::as_str).collect::<Vec<_>>(), "{name}");
+        for line in self.metrics.iter().copied().chain([state.as_str()]) {
+            let metrics = &said.metrics;
+            assert!(metrics.lines().any(|have| have == line), "{name}: no {line} in\n{metrics}");
+        }
+    }
+}
+
+/// What a status says is wrong, and what lifts it; nothing of the past.
+pub(crate) fn wrong(status: &Value) -> String {
+    let mut told = Vec::new();
+    for part in ["reason", "lift", "held", "gate", "suspended", "notes"] {
+        told.push(status[part].to_string());
+    }
+    let remotes = status["remotes"].as_array().unwrap().iter();
+    told.extend(remotes.map(|remote| remote["error"].to_string()));
+    told.push(status["publish"]["last_error"].to_string());
+    told.join("\n")
+}
+
+fn reasons(explanation: &Value) -> String {
+    let rules = explanation["rules"].as_array().unwrap().iter();
+    let rules = rules.filter(|rule| rule["holds"] != true).map(Value::to_string);
+    let parts = ["conclusion", "cause", "lift", "notes"].map(|part| explanation[part].to_string());
+    parts.into_iter().chain(rules).collect::<Vec<_>>().join("\n")
+}
+
+/// As one line: people's lines are broken where they end.
+pub(crate) fn unbroken(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a browser shows of a page.
+fn readable(page: &str) -> String {
+    let page = page.rsplit("</style>").next().unwrap();
+    let mut text = String::new();
+    let mut inside = false;
+    for c in page.chars() {
+        match c {
+            '<' => inside = true,
+            '>' => inside = false,
+            _ if !inside => text.push(c),
+            _ => {}
+        }
+    }
+    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
+    unbroken(&text.replace("&amp;", "&"))
+}
