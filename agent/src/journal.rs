@@ -102,12 +102,13 @@ impl Journal {
                 let kept = aside.display().to_string();
                 self.aside = Some(aside);
                 let (memory, made) = match self.copy() {
-                    Some(copy) => (copy, "replaced by the copy from before the last switch"),
+                    Some(copy) => (copy, "taken from the last switch's copy"),
                     None => (Memory::new(), "made anew"),
                 };
+                // Short: what lifts it comes last, and may not be cut off.
                 let said = format!(
-                    "the journal could not be used ({why}); it is kept as {kept} and was {made}; \
-                     remove that file when nobody needs it any more"
+                    "the journal could not be used ({why}) and was {made}; remove {kept} when \
+                     nobody needs it"
                 );
                 (memory, Some(said))
             }
@@ -172,10 +173,7 @@ fn read(path: &Path) -> Result<Option<Memory>, String> {
     let Some(bytes) = bytes else { return Ok(None) };
     let head: Head = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     if head.version != VERSION {
-        return Err(format!(
-            "it is of version {}, and this agent reads version {VERSION}",
-            head.version
-        ));
+        return Err(format!("it is of version {}, this agent reads {VERSION}", head.version));
     }
     serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string())
 }

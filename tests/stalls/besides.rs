@@ -159,8 +159,8 @@ pub(super) fn journal_newer() -> Stall {
             // What runs is verified anew.
             stage.rig.wait_in_sync(stage.one);
         },
-        words: &["the journal could not be used", "version 2", "it is kept as"],
-        lift: &["remove that file when nobody needs it any more"],
+        words: &["the journal could not be used", "version 2", "and was made anew"],
+        lift: &["when nobody needs it"],
         undo: |stage| {
             let entries = std::fs::read_dir(stage.rig.state()).unwrap().flatten();
             let mut kept = entries.map(|entry| entry.path());

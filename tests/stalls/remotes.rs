@@ -34,7 +34,7 @@ pub(super) fn silent() -> Stall {
     Stall {
         settings: |stage| {
             let rig = &mut stage.rig;
-            rig.settings.remotes = Some(remote("origin", &rig.forge, &rig.repo, "500ms"));
+            rig.settings.remotes = Some(remote("origin", &rig.forge, &rig.repo, "2s"));
         },
         cause: |stage| fault(stage, Fault::Hang),
         words: &["no remote answers", "no answer within"],
@@ -180,6 +180,8 @@ pub(super) fn mirror_stale() -> Stall {
         state: "up-to-date",
         words: &["is older than what was accepted", "{head}"],
         lift: &["bring that remote up to date"],
+        // Asked for the first time when the one before has been silent for three.
+        polls: 4,
         undo: |stage| {
             let (_, mirror) = stage.kept[0].downcast_ref::<(Forge, Repo)>().unwrap();
             stage.rig.push_to(mirror, "release");

@@ -21,7 +21,7 @@ use super::text::{
 /// Lines that the answer may take: what to do about it must not be cut off.
 const ANSWER_LINES: usize = 4;
 /// Lines that one fact may take.
-const FACT_LINES: usize = 3;
+const FACT_LINES: usize = 4;
 
 /// The status, ending in a newline.
 pub(super) fn render(status: &Status, clock: &Clock, look: Look) -> String {

@@ -648,10 +648,10 @@ impl Decider<'_> {
     }
 }
 
-/// Whether no remote answered three polls running.
+/// Whether no remote answered three polls running. One that was not asked yet
+/// may: it is asked when those before it are silent.
 pub fn unreachable(seen: &Seen) -> bool {
-    let mut asked = seen.remotes.iter().filter(|remote| remote.asked.is_some()).peekable();
-    asked.peek().is_some() && asked.all(|remote| remote.failures >= UNREACHABLE)
+    !seen.remotes.is_empty() && seen.remotes.iter().all(|it| it.failures >= UNREACHABLE)
 }
 
 /// The refusals among the standings: which remote, and what it is worth. What

@@ -47,6 +47,15 @@ fn no_answer_three_times_running_is_unreachable() {
     assert!(shown.reason.contains("no route to host"), "{}", shown.reason);
 }
 
+/// The first was given up before the second was ever asked.
+#[test]
+fn a_remote_that_was_not_asked_yet_may_answer() {
+    let mut scene = Scene::at_rest();
+    scene.fails(0);
+    scene.seen.remotes[1] = crate::core::seen::Remote::default();
+    assert_eq!(scene.status().state, State::UpToDate);
+}
+
 #[test]
 fn another_kernel_in_the_default_requires_a_reboot_and_is_still_in_force() {
     let mut scene = Scene::at_rest();
