@@ -211,6 +211,15 @@ impl Rig {
         (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
     }
 
+    /// What a command of the agent's printed for programs: on stdout alone.
+    pub(crate) fn hear(&self, arguments: &[&str]) -> Option<serde_json::Value> {
+        let output = self.agent_command(arguments).output().unwrap();
+        let said = || String::from_utf8_lossy(&output.stdout).into_owned();
+        let read =
+            || serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said()));
+        output.status.success().then(read)
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.agent.as_ref().expect("the agent was started").id()
     }

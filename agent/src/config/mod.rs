@@ -26,6 +26,7 @@ mod cache;
 mod document;
 pub mod duration;
 mod nix_options;
+mod places;
 mod problem;
 mod section;
 mod sections;
@@ -35,6 +36,7 @@ mod wording;
 
 pub use announce::{Hooks, Report};
 pub use cache::Cache;
+pub use places::{Places, places};
 pub use problem::{Problem, Problems};
 
 /// Larger is not a configuration, and would only cost memory.
@@ -327,46 +329,19 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
 }
 
-/// Where a running agent is found. It may run under a configuration that nobody
-/// can read any more: the file has become wrong since.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
-    /// Where it keeps what outlives a boot.
-    pub state_dir: PathBuf,
-    /// Where its socket is.
-    pub run_dir: PathBuf,
-}
-
-impl Places {
-    /// Those that a configuration names.
-    pub fn of(config: &Config) -> Self {
-        Self { state_dir: config.state_dir.clone(), run_dir: config.run_dir.clone() }
-    }
-}
-
 /// Reads the configuration of this host from a file of at most 1 MiB.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    parse(&text(path)?, path, &kernel_hostname())
+    let kernel = rustix::system::uname();
+    parse(&read(path)?, path, &kernel.nodename().to_string_lossy())
 }
 
-/// The places that a file names, whatever else is wrong in it; the usual ones
-/// where it names none that can be used. Fails if there is no text at all.
-pub fn places(path: &Path) -> Result<Places, Problems> {
-    let (config, _) = reading(&text(path)?, &kernel_hostname());
-    let or = |path: PathBuf, usual: &str| {
-        if path.as_os_str().is_empty() { PathBuf::from(usual) } else { path }
-    };
-    Ok(Places {
-        state_dir: or(config.state_dir, sections::STATE_DIR),
-        run_dir: or(config.run_dir, sections::RUN_DIR),
-    })
+/// Checks the text of a configuration. `file` is only named in problems.
+pub fn parse(text: &str, file: &Path, kernel_hostname: &str) -> Result<Config, Problems> {
+    let Understood { config, problems, .. } = understand(text, file, kernel_hostname);
+    problems.map_or(Ok(config), Err)
 }
 
-fn kernel_hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn text(path: &Path) -> Result<String, Problems> {
+fn read(path: &Path) -> Result<String, Problems> {
     let unusable = |message: String| Problems::of_file(path, message);
     let unreadable = |e: std::io::Error| unusable(format!("cannot be read: {e}"));
     let mut bytes = Vec::new();
@@ -382,14 +357,16 @@ fn text(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// Checks the text of a configuration. `file` is only named in problems.
-pub fn parse(text: &str, file: &Path, kernel_hostname: &str) -> Result<Config, Problems> {
-    let (config, found) = reading(text, kernel_hostname);
-    if found.is_empty() { Ok(config) } else { Err(Problems::located(found, text, file)) }
+/// What could be understood of a text.
+struct Understood {
+    /// Where there are problems, what stands in for them is in it.
+    config: Config,
+    problems: Option<Problems>,
+    /// Only what begins before this was read as it was written.
+    intact: usize,
 }
 
-/// What it says, and what is wrong with it; a default stands for what is.
-fn reading(text: &str, kernel_hostname: &str) -> (Config, Vec<problem::Found>) {
+fn understand(text: &str, file: &Path, kernel_hostname: &str) -> Understood {
     let schema = document::Document::schema(|root| {
         let _ = sections::config(&root, kernel_hostname);
     });
@@ -403,7 +380,8 @@ fn reading(text: &str, kernel_hostname: &str) -> (Config, Vec<problem::Found>) {
     let config = sections::config(&document.root(Some(tree.get_ref())), kernel_hostname);
     let mut found = document.into_problems();
     found.extend(errors.iter().take(document::MOST_PROBLEMS).map(|e| syntax_problem(e, text)));
-    (config, found)
+    let problems = (!found.is_empty()).then(|| Problems::located(found, text, file));
+    Understood { config, problems, intact }
 }
 
 fn syntax_problem(error: &toml::de::Error, text: &str) -> problem::Found {
@@ -412,5 +390,7 @@ fn syntax_problem(error: &toml::de::Error, text: &str) -> problem::Found {
     problem::Found { span, key: None, message }
 }
 
+#[cfg(test)]
+mod module_tests;
 #[cfg(test)]
 mod tests;

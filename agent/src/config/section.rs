@@ -73,7 +73,7 @@ impl<'a> Section<'a> {
         &self,
         key: &str,
         decode: impl Fn(&DeValue<'_>) -> Result<T, String>,
-        default: &str,
+        default: &'static str,
     ) -> T {
         if self.find(key).is_some() {
             return self.optional(key, decode).unwrap_or_default();

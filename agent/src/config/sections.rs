@@ -24,19 +24,14 @@ use crate::core::policy::{Drift, OnKernelChange, OnRollbackFailure};
 /// What is said of keys that nothing could act on.
 const NEEDS_SYSTEMD: &str = "needs `activation.runner` to be \"systemd\"";
 
-/// Where the agent keeps what outlives a boot, unless it is told.
-pub(super) const STATE_DIR: &str = "/var/lib/fort-agent";
-/// Where its socket is, unless it is told.
-pub(super) const RUN_DIR: &str = "/run/fort-agent";
-
 /// Reads everything; what is wrong is recorded in the document.
 pub(super) fn config(s: &Section<'_>, kernel_hostname: &str) -> Config {
     let hostname = hostname(s, kernel_hostname);
     let activation = activation(&s.section("activation"));
     let direct = activation.runner == Runner::Direct;
     Config {
-        state_dir: s.or("state_dir", absolute, &format!("'{STATE_DIR}'")),
-        run_dir: s.or("run_dir", run_dir, &format!("'{RUN_DIR}'")),
+        state_dir: s.or("state_dir", absolute, "'/var/lib/fort-agent'"),
+        run_dir: s.or("run_dir", run_dir, "'/run/fort-agent'"),
         root: s.or("root", absolute, "'/'"),
         machine_id: s.optional("machine_id", value::machine_id),
         remotes: remotes(s),

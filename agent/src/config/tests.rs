@@ -822,23 +822,3 @@ proptest! {
         check_places(&text.into_iter().collect::<String>());
     }
 }
-
-#[test]
-fn where_an_agent_is_found_is_known_whatever_else_is_wrong() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("config.toml");
-    let found = |text: &str| {
-        std::fs::write(&file, text).unwrap();
-        let Places { state_dir, run_dir } = places(&file).unwrap();
-        (state_dir.display().to_string(), run_dir.display().to_string())
-    };
-    let named = ("/a".to_owned(), "/b".to_owned());
-    let places_of_it = "state_dir = \"/a\"\nrun_dir = \"/b\"\n";
-    assert_eq!(found(&format!("{places_of_it}[metrics]\nperiod = 5\n")), named);
-    assert_eq!(found(&format!("{places_of_it}[metrics\n")), named);
-    let usual = ("/var/lib/fort-agent".to_owned(), "/run/fort-agent".to_owned());
-    assert_eq!(found("state_dir = 3\nrun_dir = \"b\"\n"), usual);
-    assert_eq!(found(""), usual);
-    std::fs::remove_file(&file).unwrap();
-    assert!(places(&file).is_err());
-}
