@@ -162,11 +162,7 @@ fn everybody_sees_everything_live_and_changes_what_polkit_lets_him() {
         // What does not make sense is no more so for her than for root.
         let refused = told(&joker, &ANNA, &["confirm", &digits]);
         assert_eq!(refused.code, Some(4), "{}", refused.out);
-        assert!(
-            !refused.err.contains("polkit") && refused.err.contains(&digits),
-            "{}",
-            refused.err
-        );
+        assert!(refused.err.contains("no commit has to be confirmed"), "{}", refused.err);
         let back = told(&joker, &ANNA, &["rollback", "--reason", "too slow"]);
         assert_eq!(back.code, Some(0), "{}", back.err);
         joker.wait_status("the system before", |status| {
@@ -196,9 +192,9 @@ const HOOK: &str = "file=/var/cache/fort-agent/told-$FORT_AGENT_DEPLOYMENT-$FORT
     env | grep ^FORT_AGENT_\n\
     echo \"WORDS=$*\"\n\
     echo \"UID=$(id -u)\"\n\
-    echo \"UNIT=$(cat /proc/self/cgroup)\"\n\
-    for file in /etc/by-hook /root/by-hook /var/lib/by-hook; do\n\
-    if touch $file 2>/dev/null; then echo \"WROTE=$file\"; fi\n\
+    echo \"UNIT=$(grep ^0:: /proc/self/cgroup)\"\n\
+    for place in /etc /root /var/lib; do\n\
+    if touch $place/by-hook 2>/dev/null; then echo \"WROTE=$place\"; fi\n\
     done\n\
     } > $file.new\n\
     mv $file.new $file\n";
