@@ -105,6 +105,12 @@ fn everybody_sees_everything_live_and_changes_what_polkit_lets_him() {
         joker.wait_in_sync(three);
         watcher.wait(&joker, &format!("in sync with {}", short(three)));
         let lines = watcher.stop(&joker);
+        // Nor is anything said before it is so.
+        let journal = joker.journal(&["-u", "fort-agent.service"]);
+        for commit in [commit, three] {
+            let first = journal.lines().find(|line| line.contains(&short(commit))).unwrap();
+            assert!(first.ends_with(&format!("{} is next", short(commit))), "{first}");
+        }
         eprintln!("{}", lines.join("\n"));
         let order = [short(first), format!("building {}", short(commit)), short(three)];
         let at = |words: &String| lines.iter().position(|line| line.contains(words));
@@ -246,7 +252,7 @@ fn hooks_are_told_of_each_verdict_within_the_agents_own_unit() {
     on_each(|cluster| {
         let hooks = "[hooks]\non_verdict = \
                      [[\"/bin/sh\", \"/etc/hook/tell\", \"--from\", \"fort agent\"]]\n";
-        let pace = Pace { activations: 1, ..Pace::default() };
+        let pace = Pace { activations: 1, health: "6s", ..Pace::default() };
         let config = cluster.agent_config_at(&pace, hooks);
         let host = |version| Host::new("joker", version).file("hook/tell", HOOK);
         let one = host("one").agent(&config);

@@ -319,7 +319,11 @@ impl Agent {
             say::published(&ended);
             self.metrics.published(ended.outcome);
         }
-        self.show(&seen, &decision, now);
+        // What was decided was so before there was another head: with that it would
+        // be said of what does not run yet. The next turn comes at once.
+        if !matches!(decision.step, Step::Follow { .. }) {
+            self.show(&seen, &decision, now);
+        }
         self.seen = Some(seen);
         say::step(&decision.step);
         let _passing = crash::step(&decision.step);
