@@ -104,6 +104,7 @@ let
     } { };
     path = agent { remote = map (r: r // { token_file = ./eval.nix; }) remote; } { };
   };
+  vmTests = import ../vm-tests/nixos { inherit (plain) pkgs; };
 in
 {
   unit = plain.config.systemd.units."fort-agent.service".text;
@@ -155,8 +156,7 @@ in
     "# Options of services.fort-agent\n\nGenerated from module.nix by nix/check.\n\n"
     + lib.concatMapStringsSep "\n" entry ours;
 
-  # Each test of a NixOS machine, as a derivation.
-  vmTests = lib.mapAttrs (_: test: test.drvPath) (
-    import ../vm-tests/nixos { inherit (plain) pkgs; }
-  );
+  # Each test of a NixOS machine, as a derivation; and what it runs, in Python.
+  vmTests = lib.mapAttrs (_: test: test.drvPath) vmTests;
+  vmScripts = lib.mapAttrs (_: test: test.driver.testScript) vmTests;
 }

@@ -8,6 +8,12 @@
     description = "What every system of the host has.";
   };
 
+  options.repositoryOn = lib.mkOption {
+    type = lib.types.str;
+    default = "joker";
+    description = "The machine that has the repository.";
+  };
+
   options.script = lib.mkOption {
     type = lib.types.lines;
     description = "The test, after what all of them need.";
@@ -21,11 +27,17 @@
         networking.hostName = "joker";
         # Machines of tests cannot be switched unless they say so.
         system.switch.enable = true;
-        environment.systemPackages = [ pkgs.gitMinimal ];
+        environment.systemPackages = [
+          pkgs.gitMinimal
+          pkgs.jq
+        ];
+        # There is no network: nobody is to wait for its caches.
+        nix.settings.substituters = lib.mkForce [ ];
+        virtualisation.memorySize = 2048;
         services.fort-agent = {
           enable = true;
           settings = {
-            remote = [
+            remote = lib.mkDefault [
               {
                 name = "origin";
                 url = "file:///var/lib/infra.git";
@@ -47,45 +59,66 @@
 
     testScript = ''
       import json
+      import shlex
 
       git = "git -c user.name=test -c user.email=test@example.org -C /root/infra"
+      repository = ${config.repositoryOn}
 
       def create():
-          joker.wait_for_unit("multi-user.target")
-          joker.succeed(
+          repository.wait_for_unit("multi-user.target")
+          repository.succeed(
               "git init -q --bare /var/lib/infra.git",
               "git init -q /root/infra",
               f"{git} remote add origin /var/lib/infra.git",
           )
 
-      def push(system, branch="release"):
-          """Pushes a commit whose host is that system; returns it."""
-          joker.succeed(
-              "echo '{ joker = builtins.storePath \"" + system + "\"; }' > /root/infra/default.nix",
+      def commit_nix(expression, branch="release"):
+          """Pushes a commit with that as its default.nix; returns it."""
+          repository.succeed(
+              f"printf %s {shlex.quote(expression)} > /root/infra/default.nix",
               f"{git} checkout -q -B {branch}",
               f"{git} add -A && {git} commit -q --allow-empty -m {branch}",
               f"{git} push -q origin {branch}",
+              # Git does not wait for the disk, and power is cut here.
+              "sync",
           )
-          return joker.succeed(f"{git} rev-parse HEAD").strip()
+          return repository.succeed(f"{git} rev-parse HEAD").strip()
 
-      def status():
-          return json.loads(joker.succeed("fort-agent status --json"))
+      def push(system, branch="release"):
+          """Pushes a commit whose host is that system; returns it."""
+          return commit_nix("{ joker = builtins.storePath \"" + system + "\"; }", branch)
 
-      def verdict(commit):
+      def status(host=joker):
+          return json.loads(host.succeed("fort-agent status --json"))
+
+      def wait_status(host, query):
+          """Waits until jq says that this is so."""
+          asked = f"fort-agent status --json | jq -e {shlex.quote(query)}"
+          host.wait_until_succeeds(asked, timeout=300)
+
+      def verdicts(commit, host=joker):
+          """How deployments of the commit ended, the newest first."""
+          entries = json.loads(host.succeed("fort-agent history --json"))
+          return [e["verdict"] for e in entries if e["commit"] == commit]
+
+      def verdict(commit, host=joker):
           """Waits until a deployment of the commit has ended, and says how."""
-          joker.wait_until_succeeds(
-              f"fort-agent history --json | grep -q '\"commit\": *\"{commit}\"'", timeout=180
+          query = f'any(.[]; .commit == "{commit}")'
+          host.wait_until_succeeds(
+              f"fort-agent history --json | jq -e {shlex.quote(query)}", timeout=300
           )
-          entries = json.loads(joker.succeed("fort-agent history --json"))
-          return [e["verdict"] for e in entries if e["commit"] == commit][0]
+          return verdicts(commit, host)[0]
 
-      def running():
-          return joker.succeed("readlink /run/current-system").strip()
+      def running(host=joker):
+          return host.succeed("readlink /run/current-system").strip()
 
-      def boots():
-          return joker.succeed("readlink -f /nix/var/nix/profiles/system").strip()
+      def booted(host=joker):
+          return host.succeed("readlink /run/booted-system").strip()
 
-      joker.start()
+      def boots(host=joker):
+          return host.succeed("readlink -f /nix/var/nix/profiles/system").strip()
+
+      repository.start()
     ''
     + config.script;
   };
