@@ -371,4 +371,6 @@ fn syntax_problem(error: &toml::de::Error, text: &str) -> problem::Found {
 }
 
 #[cfg(test)]
+mod module_tests;
+#[cfg(test)]
 mod tests;
