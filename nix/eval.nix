@@ -186,7 +186,6 @@ let
     packages = drvs flake.packages.${system};
     checks = drvs flake.checks.${system};
     devShells = drvs flake.devShells.${system};
-    formatter = flake.formatter.${system}.drvPath;
     apps = lib.mapAttrs (_: app: app.type + " " + app.program) flake.apps.${system};
     overlay = (treeAsFlake.legacyPackages.${system}.extend flake.overlays.default).fort-agent.drvPath;
   };
@@ -298,6 +297,8 @@ in
   # What `nix flake check --no-build` looks at.
   flakeHere = perSystem "x86_64-linux";
   flakeElsewhere = perSystem "aarch64-linux";
+  # Written in Haskell, whose packages a reduced tree may lack.
+  formatter = lib.mapAttrs (_: formatter: formatter.drvPath) flake.formatter;
   # What each test of a NixOS machine runs, in Python.
   vmScripts = lib.mapAttrs (_: test: test.driver.testScript) (
     removeAttrs flake.checks.x86_64-linux [ "package" ]
