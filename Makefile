@@ -7,7 +7,7 @@
 #   make vm-test      whole hosts, booted for real: as root, some minutes
 #   make soak         stories of the simulated world nobody has played yet, until one ends badly
 #   make lint         formatting, clippy, licences, bans and sources; the Nix files, with NIXPKGS=PATH evaluated
-#   make bench        the figures, of the program as it is shipped
+#   make bench        the figures, of the program as it is shipped; BENCH_ONLY=flat one part of them
 #   make mutants      how much the core's tests notice
 #   make build        target/release/fort-agent
 

@@ -183,6 +183,8 @@ fn program(path: &Path) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(path);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("COLUMNS", "100").env("TZ", "UTC").stdin(Stdio::null()).kill_on_drop(true);
+    // An agent of this machine is none of the tests' business.
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
     command
 }
 
@@ -494,6 +496,61 @@ async fn usage_and_configuration_errors_have_exit_code_2() {
     let told = played.run(&["--version"]).await;
     assert_eq!(told.code, Some(0));
     assert!(told.out.starts_with("fort-agent "), "{}", told.out);
+}
+
+#[tokio::test]
+async fn an_agent_whose_file_was_spoilt_is_still_asked() {
+    let mut played = Played::new();
+    let _heard = played.obey();
+    let good = fs::read_to_string(played.config()).unwrap();
+    fs::write(played.config(), good.clone() + "[poll]\ninterval = \"-5s\"\nevery = 3\n").unwrap();
+    let hint = format!(
+        "fort-agent: 2 mistakes in {}: the agent goes on with what it read before; run \
+         `fort-agent check-config`\n",
+        played.config().display()
+    );
+    for (args, code) in [
+        (&["status"][..], 0),
+        (&["status", "--json"], 0),
+        (&["explain"], 0),
+        (&["history"], 0),
+        (&["poll"], 0),
+        (&["suspend", "--for", "2h"], 0),
+        (&["resume"], 0),
+        (&["retry"], 0),
+        (&["confirm", "1a2b3c4"], 0),
+        (&["rollback"], 0),
+        (&["accept", "1a2b3c4"], 0),
+        (&["accept", "fffffff"], 4),
+    ] {
+        let told = played.run(args).await;
+        assert_eq!(told.code, Some(code), "{args:?}: {}", told.err);
+        assert!(told.err.ends_with(&hint), "{args:?}: {}", told.err);
+        if args.contains(&"--json") {
+            assert_eq!(serde_json::from_str::<Status>(&told.out).unwrap(), well());
+        }
+    }
+    // What needs all of it says what is wrong with it.
+    let told = played.run(&["diff"]).await;
+    assert_eq!((told.code, told.out.as_str()), (Some(2), ""));
+    assert!(told.err.contains("config.toml:9:"), "{}", told.err);
+    // What it left, and what keeps it from being started again.
+    fs::write(played.dir.path().join("status.json"), serde_json::to_string(&well()).unwrap())
+        .unwrap();
+    played.stop().await;
+    let told = played.run(&["status"]).await;
+    assert_eq!(told.code, Some(2), "{}", told.err);
+    assert!(told.out.contains("last recorded"), "{}", told.out);
+    assert!(
+        told.err.contains("config.toml:9:") && told.err.contains("not running"),
+        "{}",
+        told.err
+    );
+    // Nobody else's agent is told instead.
+    fs::write(played.config(), good.replace("run_dir", "run_dri")).unwrap();
+    let told = played.run(&["rollback"]).await;
+    assert_eq!(told.code, Some(2), "{}", told.err);
+    assert!(told.err.contains("did you mean `run_dir`?"), "{}", told.err);
 }
 
 #[tokio::test]

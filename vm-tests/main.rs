@@ -17,6 +17,7 @@ mod forge;
 mod gates;
 mod hands;
 mod kills;
+mod people;
 mod power;
 mod private_socket;
 mod publishing;

@@ -80,6 +80,16 @@ impl Windows {
         written.iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether there are none, so that it is always open.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each as it was written.
+    pub fn written(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|window| window.written.as_str())
+    }
+
     /// How they stand, and when that changes.
     pub fn at(&self, now: Wall, zone: &TimeZone) -> WindowState {
         if self.0.is_empty() {

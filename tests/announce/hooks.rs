@@ -99,6 +99,7 @@ fn a_good_verdict_and_one_that_was_put_back_are_told_with_what_they_are_about() 
             ("FORT_AGENT_PREVIOUS_SYSTEM", ""),
             ("FORT_AGENT_SOURCE", &commit),
             ("FORT_AGENT_SYSTEM", &system),
+            ("FORT_AGENT_TRY", "1"),
             ("FORT_AGENT_VERDICT", "good"),
             ("LANG", "C.UTF-8"),
             ("HOOK", "hook --from fort agent"),
@@ -250,6 +251,8 @@ fn a_restart_at_the_verdict_loses_none_and_an_old_history_is_no_news() {
     rig.wait_in_sync(two);
     let runs = wait_told(&rig, 2);
     assert_eq!(of(&runs[1], "FORT_AGENT_DEPLOYMENT"), of(&first, "FORT_AGENT_DEPLOYMENT"));
+    assert_eq!((of(&first, "FORT_AGENT_TRY"), of(&runs[1], "FORT_AGENT_TRY")), ("1", "2"));
+    assert!(rig.log().contains("the hooks are run once more"), "{}", rig.log());
     // It was told to the end: not once more.
     rig.stop();
     rig.start();

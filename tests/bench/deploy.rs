@@ -6,7 +6,7 @@
 //! When a switch began is the time of modification of a file that it writes
 //! first: as exact as the kernel's clock of its file systems, some 4 ms.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -23,11 +23,26 @@ const STARTS: usize = 7;
 const PUSHES: u32 = 11;
 
 /// A rig whose agent has deployed, and is stopped.
-pub(crate) fn rows() -> (Rig, Vec<Row>) {
+pub(crate) fn deployed() -> Rig {
+    let mut rig = ready();
+    let first = rig.push("release", &Host::new("0"));
+    rig.start();
+    rig.wait_in_sync(first);
+    rig.stop();
+    rig
+}
+
+/// The file that a host's only check looks for.
+fn well(rig: &Rig) -> PathBuf {
+    rig.root().join("well")
+}
+
+/// A rig with a repository of some age, and nothing of this host's in it yet.
+fn ready() -> Rig {
     let mut rig = Rig::new();
     rig.daemon = Some(rig.store.daemon());
     rig.settings.log = "info".into();
-    let well = rig.root().join("well");
+    let well = well(&rig);
     std::fs::create_dir_all(rig.root()).unwrap();
     std::fs::write(&well, "").unwrap();
     rig.settings.sections += &format!(
@@ -37,6 +52,13 @@ pub(crate) fn rows() -> (Rig, Vec<Row>) {
     grow(&rig.tree.dir().join(".git"));
     // The fixture's files are not in that history; they come with the next.
     rig.tree.git(&["reset", "--quiet", "--hard", "main"]);
+    rig
+}
+
+/// The rows, and a rig whose agent has deployed, and is stopped.
+pub(crate) fn rows() -> (Rig, Vec<Row>) {
+    let mut rig = ready();
+    let well = well(&rig);
     let first = rig.push("release", &Host::new("0"));
     let mut starts = Vec::new();
     for _ in 0..STARTS {

@@ -22,7 +22,7 @@ const REFS: u32 = 5_000;
 const MANY: u64 = 100_000;
 
 /// From a rig that has deployed: started once more, without its clone.
-pub(crate) fn rows(mut rig: Rig) -> Vec<Row> {
+pub(crate) fn rows(rig: &mut Rig) -> Vec<Row> {
     let head = git(&rig.repo.bare, 0, &["rev-parse", "release"]);
     rig.settings.poll = "interval = \"10ms\"\njitter = \"0s\"\n".into();
     // The fetching of a whole clone is to be seen in its memory, if it is.
@@ -31,16 +31,16 @@ pub(crate) fn rows(mut rig: Rig) -> Vec<Row> {
     rig.settings.sections += &format!("[metrics]\nlisten = \"{pages}\"\n");
     rig.start();
     rig.wait_in_sync(head.parse().unwrap());
-    let mut rows = polls(&rig, pages, "poll without news", 0.8, 1.45);
+    let mut rows = polls(rig, pages, "poll without news", 0.8, 1.45);
     let after = footprint(rig.pid());
-    name_refs(&rig, &head);
-    rows.extend(polls(&rig, pages, &format!("  at {REFS} refs"), 324.0, 8.6));
+    name_refs(rig, &head);
+    rows.extend(polls(rig, pages, &format!("  at {REFS} refs"), 324.0, 8.6));
     let behind = git(&rig.repo.bare, 0, &["rev-parse", "release~3"]);
     let testing = format!("refs/heads/release-{HOST}-test");
     rig.forge.look_for(&testing);
     git(&rig.repo.bare, 0, &["update-ref", &testing, &behind]);
     wait_for("the testing branch to be told", || rig.forge.moments().told.is_some());
-    rows.extend(polls(&rig, pages, "  and a testing branch left behind", f64::NAN, 38.6));
+    rows.extend(polls(rig, pages, "  and a testing branch left behind", f64::NAN, 38.6));
     let later = footprint(rig.pid());
     let polled = POLLS * u64::try_from(SAMPLES).unwrap();
     for (words, print) in [(polled, after), (polled * 3, later)] {
@@ -58,18 +58,25 @@ pub(crate) fn rows(mut rig: Rig) -> Vec<Row> {
     rows.push(Row::new("threads", "", few(later.threads)));
     rows.push(Row::new("open files", "", few(later.files)));
     rig.stop();
-    let flat = flat::polled(&mut rig, MANY, Duration::from_secs(1800));
+    rows
+}
+
+/// Nothing may grow, however often it polls. The rig has deployed, and is not
+/// started.
+pub(crate) fn flat_rows(rig: &mut Rig) -> Vec<Row> {
+    let flat = flat::polled(rig, MANY, Duration::from_secs(1800));
     assert_eq!(flat.polls / MANY, 1, "too slow: {flat:?}");
     let grown = |after: u64, before: u64| vec![count(after) - count(before)];
     let (before, after) = (flat.before, flat.after);
     let row = |what: &str, unit, after, before| {
         Row::new(&format!("{what} more after {MANY} polls"), unit, grown(after, before))
     };
-    rows.push(row("RssAnon", "KiB", after.anon, before.anon).target(256.0));
-    rows.push(row("VmRSS", "KiB", after.rss, before.rss).target(256.0));
-    rows.push(row("threads", "", after.threads, before.threads).target(2.0));
-    rows.push(row("open files", "", after.files, before.files).target(2.0));
-    rows
+    vec![
+        row("RssAnon", "KiB", after.anon, before.anon).target(256.0),
+        row("VmRSS", "KiB", after.rss, before.rss).target(256.0),
+        row("threads", "", after.threads, before.threads).target(2.0),
+        row("open files", "", after.files, before.files).target(2.0),
+    ]
 }
 
 /// Polls for a while, and what each of them took. comin's: kB, and ms.

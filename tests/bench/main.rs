@@ -1,9 +1,7 @@
 //! `make bench`: what the agent costs a host, in one table from one run. The
 //! agent that is measured is the one that `FORT_AGENT_BENCH` or the argument
 //! names. Nothing is asserted here; the bounds that must hold are tests.
-//! `BENCH_ONLY=deploy` measures deployments and starts alone, `BENCH_ONLY=push`
-//! what publishing costs, `BENCH_ONLY=face` how long it takes to say how things
-//! stand.
+//! `BENCH_ONLY=` one of [`PARTS`] measures that alone.
 #![allow(unreachable_pub, dead_code, missing_docs, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::wildcard_enum_match_arm)]
 
@@ -24,6 +22,11 @@ use support::grown::grow;
 use support::rig::agent;
 use table::{Row, print};
 
+/// What can be measured alone, in the order of the table: deployments and
+/// starts; a first clone; polls; many polls, about ten minutes of them; what
+/// publishing costs; how long it takes to say how things stand.
+const PARTS: [&str; 6] = ["deploy", "clone", "idle", "flat", "push", "face"];
+
 fn main() {
     let named: Option<PathBuf> = std::env::args_os().nth(1).map(PathBuf::from);
     if let Some(named) = named {
@@ -37,20 +40,35 @@ fn main() {
     eprintln!("measuring {}", agent().display());
     let only = std::env::var("BENCH_ONLY").ok();
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if let Some(only) = only.as_deref().filter(|only| !PARTS.contains(only)) {
+        eprintln!("BENCH_ONLY={only} is none of {}", PARTS.join(", "));
+        std::process::exit(2);
+    }
     let mut rows = Vec::new();
+    // The polls are those of an agent that has deployed.
+    let mut rig = None;
     if wanted("deploy") {
         eprintln!("deployments");
-        let (rig, deployments) = deploy::rows();
+        let (deployed, deployments) = deploy::rows();
         rows.extend(deployments);
+        rig = Some(deployed);
+    }
+    if wanted("clone") {
+        eprintln!("clones");
+        let forge = Forge::start();
+        let repo = forge.repo("infra");
+        grow(&repo.bare);
+        rows.extend(clone::rows(&forge, &repo));
+    }
+    if wanted("idle") || wanted("flat") {
+        let mut rig = rig.unwrap_or_else(deploy::deployed);
         if wanted("idle") {
-            eprintln!("clones");
-            let forge = Forge::start();
-            let repo = forge.repo("infra");
-            grow(&repo.bare);
-            rows.extend(clone::rows(&forge, &repo));
-            drop(forge);
             eprintln!("polls");
-            rows.extend(idle::rows(rig));
+            rows.extend(idle::rows(&mut rig));
+        }
+        if wanted("flat") {
+            eprintln!("many polls");
+            rows.extend(idle::flat_rows(&mut rig));
         }
     }
     if wanted("push") {

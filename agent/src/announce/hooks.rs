@@ -31,7 +31,8 @@ pub(super) async fn run(config: Config, mut mark: Mark, mut shows: Shows, notes:
                 Err(_) => return,
             }
         };
-        if mark.begin(&entry) > MOST_TRIES {
+        let tries = mark.begin(&entry);
+        if tries > MOST_TRIES {
             let said = format!(
                 "the hooks for {} ended the agent {MOST_TRIES} times: not run again",
                 entry.id
@@ -39,15 +40,21 @@ pub(super) async fn run(config: Config, mut mark: Mark, mut shows: Shows, notes:
             tracing::error!(deployment = %entry.id, "{said}");
             notes.set("hooks", Some(said));
         } else {
-            notes.set("hooks", tell(&config, &entry).await);
+            if tries > 1 {
+                // They may have done all of it; only they can know.
+                tracing::warn!(deployment = %entry.id, tries,
+                    "the hooks are run once more: the agent ended while they ran");
+            }
+            notes.set("hooks", tell(&config, &entry, tries).await);
         }
         mark.told(&entry);
     }
 }
 
 /// Runs all of them: what is wrong with the last that failed.
-async fn tell(config: &Config, entry: &Entry) -> Option<String> {
-    let environment = environment(entry, &config.hostname);
+async fn tell(config: &Config, entry: &Entry, tries: u32) -> Option<String> {
+    let mut environment = environment(entry, &config.hostname);
+    environment.push(("FORT_AGENT_TRY", tries.to_string().into()));
     let mut failed = None;
     for words in &config.hooks.on_verdict {
         let Some((program, arguments)) = words.split_first() else { continue };

@@ -53,37 +53,66 @@ pub struct Client {
     destination: Option<&'static str>,
 }
 
+/// The agent, as it is seen on the system bus.
+enum OnTheBus {
+    There(Client),
+    Absent,
+    NoBus,
+}
+
+/// Why nobody was heard on the agent's own socket.
+enum Unheard {
+    /// It is behind a door that only root opens, if it is there at all.
+    Hidden(PathBuf),
+    Because(Trouble),
+}
+
 impl Client {
     /// Connects to the agent whose `run_dir` this is; where its socket cannot
     /// be reached, to the one on the system bus.
     pub async fn connect(run_dir: &Path) -> Result<Self, Trouble> {
         match Self::on_socket(run_dir).await {
             Ok(client) => Ok(client),
-            Err(trouble) => Self::on_system_bus(run_dir).await.ok_or(trouble),
+            Err(unheard) => match (Self::on_system_bus(run_dir).await, unheard) {
+                (OnTheBus::There(client), _) => Ok(client),
+                (OnTheBus::Absent, Unheard::Hidden(socket)) => {
+                    let why = "only root can see whether it runs, and it is not on the system bus";
+                    Err(Trouble::Silent { socket, why: why.into() })
+                }
+                (OnTheBus::NoBus, Unheard::Hidden(socket)) => Err(only_root(&socket)),
+                (OnTheBus::Absent | OnTheBus::NoBus, Unheard::Because(trouble)) => Err(trouble),
+            },
         }
     }
 
-    async fn on_system_bus(run_dir: &Path) -> Option<Self> {
+    async fn on_system_bus(run_dir: &Path) -> OnTheBus {
         let connected = async {
             let builder = zbus::connection::Builder::system().method_timeout(ANSWER);
             let connection = builder.build().await.ok()?;
             let bus = zbus::fdo::DBusProxy::new(&connection).await.ok()?;
             let there = bus.name_has_owner(NAME.try_into().ok()?).await.ok()?;
-            there.then_some(connection)
+            Some((connection, there))
         };
-        let connection = timeout(CONNECT, connected).await.ok()??;
-        Some(Self { connection, socket: run_dir.join(SOCKET), destination: Some(NAME) })
+        match timeout(CONNECT, connected).await {
+            Ok(Some((connection, true))) => {
+                let (socket, destination) = (run_dir.join(SOCKET), Some(NAME));
+                OnTheBus::There(Self { connection, socket, destination })
+            }
+            Ok(Some((_, false))) => OnTheBus::Absent,
+            Ok(None) | Err(_) => OnTheBus::NoBus,
+        }
     }
 
-    async fn on_socket(run_dir: &Path) -> Result<Self, Trouble> {
+    async fn on_socket(run_dir: &Path) -> Result<Self, Unheard> {
         let socket = run_dir.join(SOCKET);
-        let silent = |why: String| Trouble::Silent { socket: socket.clone(), why };
+        let silent =
+            |why: String| Unheard::Because(Trouble::Silent { socket: socket.clone(), why });
         let late = |_| silent(format!("no answer within {} s", CONNECT.as_secs()));
         let stream = timeout(CONNECT, UnixStream::connect(&socket)).await.map_err(late)?;
         let stream = stream.and_then(UnixStream::into_std).map_err(|error| {
             let kind = error.kind();
             if kind == io::ErrorKind::PermissionDenied {
-                only_root(&socket)
+                Unheard::Hidden(socket.clone())
             } else if kind == io::ErrorKind::NotFound {
                 silent("it is not running".into())
             } else if kind == io::ErrorKind::ConnectionRefused {
@@ -96,7 +125,7 @@ impl Client {
             zbus::connection::Builder::unix_stream(stream).p2p().method_timeout(ANSWER).build();
         let connection = timeout(CONNECT, built).await.map_err(late)?.map_err(|error| {
             if matches!(&error, zbus::Error::Handshake(why) if why.contains("rejected")) {
-                only_root(&socket)
+                Unheard::Because(only_root(&socket))
             } else {
                 silent(error.to_string())
             }
@@ -227,5 +256,8 @@ impl Client {
 }
 
 fn only_root(socket: &Path) -> Trouble {
-    Trouble::Refused(format!("only root may talk to the agent ({})", socket.display()))
+    Trouble::Refused(format!(
+        "only root may talk to the agent ({}): run this as root",
+        socket.display()
+    ))
 }

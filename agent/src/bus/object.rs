@@ -80,15 +80,23 @@ async fn by_polkit(uid: u32, header: &Header<'_>, connection: &Connection) -> Re
             tracing::info!(uid, called, "polkit lets the caller");
             return Ok(());
         }
-        Answer::No => format!("polkit does not let user {uid} do this ({ACTION})"),
-        Answer::Challenge => {
-            format!("polkit lets user {uid} do this ({ACTION}) only after authentication")
-        }
+        Answer::No => format!(
+            "polkit does not let user {uid} do this ({ACTION}): run it as root, or allow that \
+             action in a rule of polkit's"
+        ),
+        Answer::Challenge => format!(
+            "polkit lets user {uid} do this ({ACTION}) only after authentication, for which \
+             nobody could be asked: run it as root"
+        ),
         Answer::Absent => {
-            format!("only root may do this, not user {uid}: there is no polkit to ask")
+            format!(
+                "only root may do this, not user {uid}: there is no polkit to ask; run it as root"
+            )
         }
         Answer::Unknown(why) => {
-            format!("only root may do this, not user {uid}: polkit cannot tell ({why})")
+            format!(
+                "only root may do this, not user {uid}: polkit cannot tell ({why}); run it as root"
+            )
         }
     };
     Err(Failure::NotAuthorised(why))

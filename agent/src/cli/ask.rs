@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::bus::{Client, Trouble};
-use crate::config::Config;
+use crate::config::Places;
 use crate::core::explain::Explanation;
 use crate::core::memory::Entry;
 use crate::core::request::Prefix;
@@ -32,8 +32,8 @@ const FEW: u32 = 20;
 const POLL_WAIT: Duration = Duration::from_secs(30);
 const POLL_LOOK: Duration = Duration::from_millis(100);
 
-pub(super) fn status(config: &Config, json: bool) -> Said {
-    let answer = block_on(async { Client::connect(&config.run_dir).await?.status().await });
+pub(super) fn status(places: &Places, json: bool) -> Said {
+    let answer = block_on(async { Client::connect(&places.run_dir).await?.status().await });
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Status>(&text) {
@@ -42,14 +42,14 @@ pub(super) fn status(config: &Config, json: bool) -> Said {
                 gist(&text).unwrap_or_else(|| Said::not(Exit::Failed, unreadable(&error)))
             }
         },
-        Err(trouble @ Trouble::Silent { .. }) => recorded(&config.state_dir, json, &trouble),
+        Err(trouble @ Trouble::Silent { .. }) => recorded(&places.state_dir, json, &trouble),
         Err(trouble) => failed(&trouble),
     }
 }
 
-pub(super) fn history(config: &Config, most: Option<u32>, json: bool) -> Said {
+pub(super) fn history(places: &Places, most: Option<u32>, json: bool) -> Said {
     let most = most.unwrap_or(if json { u32::MAX } else { FEW });
-    let answer = block_on(async { Client::connect(&config.run_dir).await?.history(most).await });
+    let answer = block_on(async { Client::connect(&places.run_dir).await?.history(most).await });
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Vec<Entry>>(&text) {
@@ -60,11 +60,11 @@ pub(super) fn history(config: &Config, most: Option<u32>, json: bool) -> Said {
     }
 }
 
-pub(super) fn explain(config: &Config, commit: Option<&str>, json: bool) -> Said {
+pub(super) fn explain(places: &Places, commit: Option<&str>, json: bool) -> Said {
     if let Some(Err(problem)) = commit.map(Prefix::parse) {
         return Said::not(Exit::Usage, problem);
     }
-    let answer = block_on(async { Client::connect(&config.run_dir).await?.explain(commit).await });
+    let answer = block_on(async { Client::connect(&places.run_dir).await?.explain(commit).await });
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Explanation>(&text) {
@@ -75,28 +75,28 @@ pub(super) fn explain(config: &Config, commit: Option<&str>, json: bool) -> Said
     }
 }
 
-pub(super) fn confirm(config: &Config, commit: &str, json: bool) -> Said {
+pub(super) fn confirm(places: &Places, commit: &str, json: bool) -> Said {
     if let Err(problem) = Prefix::parse(commit) {
         return Said::not(Exit::Usage, problem);
     }
     answered(
-        block_on(async { Client::connect(&config.run_dir).await?.confirm(commit).await }),
+        block_on(async { Client::connect(&places.run_dir).await?.confirm(commit).await }),
         json,
     )
 }
 
 /// `seconds`: after which it ends by itself.
-pub(super) fn suspend(config: &Config, reason: &str, seconds: Option<u64>, json: bool) -> Said {
-    let ask = async { Client::connect(&config.run_dir).await?.suspend(reason, seconds).await };
+pub(super) fn suspend(places: &Places, reason: &str, seconds: Option<u64>, json: bool) -> Said {
+    let ask = async { Client::connect(&places.run_dir).await?.suspend(reason, seconds).await };
     answered(block_on(ask), json)
 }
 
-pub(super) fn resume(config: &Config, json: bool) -> Said {
-    answered(block_on(async { Client::connect(&config.run_dir).await?.resume().await }), json)
+pub(super) fn resume(places: &Places, json: bool) -> Said {
+    answered(block_on(async { Client::connect(&places.run_dir).await?.resume().await }), json)
 }
 
-pub(super) fn rollback(config: &Config, reason: &str, json: bool) -> Said {
-    let ask = async { Client::connect(&config.run_dir).await?.rollback(reason).await };
+pub(super) fn rollback(places: &Places, reason: &str, json: bool) -> Said {
+    let ask = async { Client::connect(&places.run_dir).await?.rollback(reason).await };
     answered(block_on(ask), json)
 }
 
@@ -110,23 +110,23 @@ pub(super) fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
-pub(super) fn accept(config: &Config, commit: &str, json: bool) -> Said {
+pub(super) fn accept(places: &Places, commit: &str, json: bool) -> Said {
     if let Err(problem) = Prefix::parse(commit) {
         return Said::not(Exit::Usage, problem);
     }
-    answered(block_on(async { Client::connect(&config.run_dir).await?.accept(commit).await }), json)
+    answered(block_on(async { Client::connect(&places.run_dir).await?.accept(commit).await }), json)
 }
 
-pub(super) fn retry(config: &Config, commit: Option<&str>, json: bool) -> Said {
+pub(super) fn retry(places: &Places, commit: Option<&str>, json: bool) -> Said {
     if let Some(Err(problem)) = commit.map(Prefix::parse) {
         return Said::not(Exit::Usage, problem);
     }
-    answered(block_on(async { Client::connect(&config.run_dir).await?.retry(commit).await }), json)
+    answered(block_on(async { Client::connect(&places.run_dir).await?.retry(commit).await }), json)
 }
 
 /// Waits for the first answer. Exit 1 when no remote that was asked gave one.
-pub(super) fn poll(config: &Config, json: bool) -> Said {
-    let remotes = match block_on(watch_poll(&config.run_dir)) {
+pub(super) fn poll(places: &Places, json: bool) -> Said {
+    let remotes = match block_on(watch_poll(&places.run_dir)) {
         Ok(Ok(remotes)) => remotes,
         Ok(Err(error)) => return Said::not(Exit::Failed, unreadable(&error)),
         Err(trouble) => return failed(&trouble),

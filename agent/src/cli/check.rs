@@ -1,57 +1,28 @@
 //! `check-config`: every mistake at once, or in a few lines what was understood.
+//! With `--json` it is a list of mistakes, or an object of what was understood.
 
 use std::path::Path;
 
-use crate::config::{self, Config, Operation};
+use serde::Serialize;
 
-use super::{Exit, Said};
+use crate::config;
+
+use super::{Exit, Said, summary};
 
 pub(super) fn check(path: &Path, json: bool) -> Said {
     match config::load(path) {
-        Ok(_) if json => Said::done("[]\n".into()),
-        Ok(config) => Said::done(summary(path, &config)),
-        Err(problems) if json => match serde_json::to_string_pretty(&problems) {
-            Ok(list) => Said { out: format!("{list}\n"), err: String::new(), exit: Exit::Usage },
-            Err(error) => Said::not(Exit::Failed, error.to_string()),
-        },
+        Ok(config) if json => written(&summary::json(path, &config), Exit::Done),
+        Ok(config) => Said::done(summary::text(path, &config)),
+        Err(problems) if json => written(&problems, Exit::Usage),
         Err(problems) => Said::not(Exit::Usage, problems.to_string()),
     }
 }
 
-/// What somebody who mistook one thing for another would notice.
-fn summary(path: &Path, config: &Config) -> String {
-    let how = match config.branch.operation {
-        Operation::Switch => "switched to",
-        Operation::Boot => "made the default of the next boot",
-    };
-    let testing = match &config.branch.testing {
-        Some(branch) => format!("; {branch} is tried until the next reboot"),
-        None => String::new(),
-    };
-    let checks: Vec<_> = config.health.checks.iter().map(|check| check.name.as_str()).collect();
-    let checks =
-        if checks.is_empty() { String::new() } else { format!(", checks {}", checks.join(" ")) };
-    let remotes: Vec<_> =
-        config.remotes.iter().map(|remote| format!("{} {}", remote.name, remote.url)).collect();
-    let metrics = match config.metrics.listen {
-        Some(listen) => format!("http://{listen}/metrics"),
-        None => "not listened for".into(),
-    };
-    format!(
-        "OK: {}\n  host     {}\n  remotes  {}\n  branch   {} is {how}{testing}\n  \
-         system   {}#{}\n  health   within {}{checks}\n  metrics  {metrics}\n",
-        path.display(),
-        config.hostname,
-        remotes.join(", "),
-        config.branch.release,
-        config.system.flake_dir.display(),
-        config.system.attribute.replace("{hostname}", &config.hostname),
-        seconds(config.health.timeout),
-    )
-}
-
-fn seconds(duration: std::time::Duration) -> String {
-    super::text::took(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+fn written(value: &impl Serialize, exit: Exit) -> Said {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => Said { out: format!("{text}\n"), err: String::new(), exit },
+        Err(error) => Said::not(Exit::Failed, error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +45,37 @@ mod tests {
         let said = check(file.path(), false);
         assert_eq!(said.exit, Exit::Done, "{}", said.err);
         insta::assert_snapshot!(said.out.replace(&file.path().display().to_string(), "FILE"));
-        assert_eq!(check(file.path(), true).out, "[]\n");
+    }
+
+    #[test]
+    fn all_that_a_person_may_be_surprised_by_is_in_it_and_no_secret() {
+        let token = file("a secret");
+        let file = file(&format!(
+            "hostname = \"joker\"\nmachine_id = \"0123456789abcdef0123456789abcdef\"\n\
+             [branch]\ntesting = \"\"\nforce_push = \"accept\"\n\
+             [[remote]]\nname = \"origin\"\nurl = \"https://git.example.org/x.git\"\n\
+             token_file = \"{token}\"\n\
+             [activation]\nconfirm = \"10m\"\nwindows = [\"Mon,Wed 02:00-05:00\", \"Sat 22:00-04:00\"]\n\
+             time_zone = \"Europe/Berlin\"\ndrift = \"revert\"\n\
+             [reboot]\nallow = true\nwindows = [\"Sun 03:00-04:00\"]\n\
+             [health]\non_failure = \"report\"\n\
+             [cache]\nendpoint = \"https://cache.example.org/\"\nname = \"fort\"\n\
+             token_file = \"{token}\"\n\
+             public_key = \"fort:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\n\
+             [hooks]\non_verdict = [[\"/bin/notify\", \"--password\", \"a secret\"], [\"/bin/log\"]]\n\
+             [report]\nforgejo = \"https://git.example.org\"\nrepository = \"infra/nixos\"\n\
+             token_file = \"{token}\"\n[metrics]\nlisten = \"100.64.0.7:9101\"\n",
+            token = token.path().display()
+        ));
+        let shown = |json| {
+            let said = check(file.path(), json);
+            assert_eq!((said.exit, said.err.as_str()), (Exit::Done, ""));
+            assert!(!said.out.contains("a secret"), "{}", said.out);
+            let named = said.out.replace(&file.path().display().to_string(), "FILE");
+            named.replace(&token.path().display().to_string(), "TOKEN")
+        };
+        insta::assert_snapshot!(shown(false));
+        insta::assert_snapshot!(shown(true));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::process::{Command as ProcessCommand, ExitCode};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
-use crate::config::{self, Config, Problems};
+use crate::config::{self, Config, Places, Problems};
 use crate::host::Ended;
 
 mod ask;
@@ -24,6 +24,7 @@ mod pages;
 pub(crate) mod past;
 mod push;
 pub(crate) mod standing;
+mod summary;
 pub(crate) mod text;
 mod watch;
 mod why;
@@ -214,6 +215,12 @@ fn perform(line: Line) -> ExitCode {
         Ok(config) => tell(&ask(&config)),
         Err(problems) => tell(&misconfigured(&path, &problems)),
     };
+    let with_agent =
+        |ask: &dyn Fn(&Places) -> Said| match config::places(&path, path == Path::new(CONFIG)) {
+            Ok((places, None)) => tell(&ask(&places)),
+            Ok((places, Some(problems))) => tell(&despite(&path, &problems, ask(&places))),
+            Err(problems) => tell(&misconfigured(&path, &problems)),
+        };
     match line.command {
         Command::Run => run(&path),
         Command::Job { args } => {
@@ -221,40 +228,40 @@ fn perform(line: Line) -> ExitCode {
             crate::jobs::main(&args)
         }
         Command::Status { watch: true, format } => {
-            with_config(&|config| watch::watch(config, format.json))
+            with_agent(&|places| watch::watch(places, format.json))
         }
         Command::Status { watch: false, format } => {
-            with_config(&|config| ask::status(config, format.json))
+            with_agent(&|places| ask::status(places, format.json))
         }
         Command::Explain { commit, format } => {
-            with_config(&|config| ask::explain(config, commit.as_deref(), format.json))
+            with_agent(&|places| ask::explain(places, commit.as_deref(), format.json))
         }
         Command::Diff { commit, format } => {
             with_config(&|config| difference::diff(config, commit.as_deref(), format.json))
         }
         Command::Confirm { commit, format } => {
-            with_config(&|config| ask::confirm(config, &commit, format.json))
+            with_agent(&|places| ask::confirm(places, &commit, format.json))
         }
         Command::Suspend { seconds, reason, format } => {
             let reason = reason.unwrap_or_default();
-            with_config(&|config| ask::suspend(config, &reason, seconds, format.json))
+            with_agent(&|places| ask::suspend(places, &reason, seconds, format.json))
         }
-        Command::Resume(format) => with_config(&|config| ask::resume(config, format.json)),
+        Command::Resume(format) => with_agent(&|places| ask::resume(places, format.json)),
         Command::Rollback { reason, format } => {
             let reason = reason.unwrap_or_default();
-            with_config(&|config| ask::rollback(config, &reason, format.json))
+            with_agent(&|places| ask::rollback(places, &reason, format.json))
         }
         Command::Completions { shell } => tell(&pages::completions(shell)),
         Command::Man { out } => tell(&pages::man(out.as_deref())),
         Command::History { most, format } => {
-            with_config(&|config| ask::history(config, most, format.json))
+            with_agent(&|places| ask::history(places, most, format.json))
         }
-        Command::Poll(format) => with_config(&|config| ask::poll(config, format.json)),
+        Command::Poll(format) => with_agent(&|places| ask::poll(places, format.json)),
         Command::Accept { commit, format } => {
-            with_config(&|config| ask::accept(config, &commit, format.json))
+            with_agent(&|places| ask::accept(places, &commit, format.json))
         }
         Command::Retry { commit, format } => {
-            with_config(&|config| ask::retry(config, commit.as_deref(), format.json))
+            with_agent(&|places| ask::retry(places, commit.as_deref(), format.json))
         }
         Command::Push { paths, format } => {
             with_config(&|config| push::push(config, &paths, format.json))
@@ -299,9 +306,41 @@ fn config_path(told: Option<PathBuf>) -> PathBuf {
     told.or_else(|| variable().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(CONFIG))
 }
 
+/// What an agent said whose file has mistakes by now: it goes on with what it
+/// read before. One that is silent may be so because of them.
+fn despite(path: &Path, problems: &Problems, mut said: Said) -> Said {
+    let err = match said.exit {
+        Exit::Silent => {
+            said.exit = Exit::Usage;
+            misconfigured(path, problems).err
+        }
+        Exit::Done | Exit::Failed | Exit::Usage | Exit::Refused => stale(path, problems),
+    };
+    said.err = if said.err.is_empty() { err } else { format!("{}\n{err}", said.err) };
+    said
+}
+
+fn stale(path: &Path, problems: &Problems) -> String {
+    if let Some(unreadable) = problems.iter().find(|problem| problem.line.is_none()) {
+        return format!("fort-agent: {unreadable}; this is what the agent of this host says");
+    }
+    format!(
+        "fort-agent: {} in {}: the agent goes on with what it read before; run \
+         `fort-agent check-config`",
+        mistakes(problems),
+        path.display()
+    )
+}
+
+fn mistakes(problems: &Problems) -> String {
+    match problems.iter().count() {
+        1 => "a mistake".into(),
+        many => format!("{many} mistakes"),
+    }
+}
+
 fn misconfigured(path: &Path, problems: &Problems) -> Said {
-    let many = problems.iter().count();
-    let mistakes = if many == 1 { "a mistake".into() } else { format!("{many} mistakes") };
+    let mistakes = mistakes(problems);
     let named = std::env::var_os(CONFIG_VARIABLE).is_some() || path != Path::new(CONFIG);
     let hint = if named { "" } else { "\n(--config PATH or FORT_AGENT_CONFIG name another file)" };
     Said::not(Exit::Usage, format!("{problems}\nfort-agent: {mistakes} in the configuration{hint}"))

@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::bus::{Client, Trouble};
-use crate::config::Config;
+use crate::config::Places;
 use crate::core::status::Status;
 
 use super::text::{Clock, Look, Tone, clean, wrap};
@@ -31,7 +31,7 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// Of a terminal that does not say.
 const ROWS: u16 = 24;
 
-pub(super) fn watch(config: &Config, json: bool) -> Said {
+pub(super) fn watch(places: &Places, json: bool) -> Said {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     let screen = match (json, io::stdout().is_terminal() && !dumb) {
         (true, _) => Screen::Json,
@@ -39,7 +39,7 @@ pub(super) fn watch(config: &Config, json: bool) -> Said {
         (false, false) => Screen::Lines,
     };
     let mut watcher = Watcher { screen, heard: Heard::Nothing, printed: String::new() };
-    match ask::block_on(watcher.watch(config)) {
+    match ask::block_on(watcher.watch(places)) {
         Ok(()) => Said::done(String::new()),
         Err(trouble) => ask::failed(&trouble),
     }
@@ -86,18 +86,18 @@ impl From<io::Error> for End {
 }
 
 impl Watcher {
-    async fn watch(&mut self, config: &Config) -> Result<(), Trouble> {
+    async fn watch(&mut self, places: &Places) -> Result<(), Trouble> {
         let signals = Signals::new();
         let mut signals = signals.map_err(|error| Trouble::Failed(error.to_string()))?;
         // Whoever may not look is told so, on a screen that stays.
-        let first = Client::connect(&config.run_dir).await;
+        let first = Client::connect(&places.run_dir).await;
         if let Err(refused @ (Trouble::Refused(_) | Trouble::Invalid(_))) = first {
             return Err(refused);
         }
         if self.screen == Screen::Terminal {
             let _ = write(ENTER);
         }
-        let end = self.go_on(config, first, &mut signals).await;
+        let end = self.go_on(places, first, &mut signals).await;
         if self.screen == Screen::Terminal {
             let _ = write(&format!("{LEAVE}{}", self.frame(usize::MAX)));
         }
@@ -109,7 +109,7 @@ impl Watcher {
 
     async fn go_on(
         &mut self,
-        config: &Config,
+        places: &Places,
         first: Result<Client, Trouble>,
         signals: &mut Signals,
     ) -> End {
@@ -127,7 +127,7 @@ impl Watcher {
             }
             let again = async {
                 sleep(AGAIN).await;
-                Client::connect(&config.run_dir).await
+                Client::connect(&places.run_dir).await
             };
             tokio::pin!(again);
             client = loop {

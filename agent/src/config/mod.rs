@@ -26,6 +26,7 @@ mod cache;
 mod document;
 pub mod duration;
 mod nix_options;
+mod places;
 mod problem;
 mod section;
 mod sections;
@@ -35,6 +36,7 @@ mod wording;
 
 pub use announce::{Hooks, Report};
 pub use cache::Cache;
+pub use places::{Places, places};
 pub use problem::{Problem, Problems};
 
 /// Larger is not a configuration, and would only cost memory.
@@ -329,6 +331,17 @@ pub struct Metrics {
 
 /// Reads the configuration of this host from a file of at most 1 MiB.
 pub fn load(path: &Path) -> Result<Config, Problems> {
+    let kernel = rustix::system::uname();
+    parse(&read(path)?, path, &kernel.nodename().to_string_lossy())
+}
+
+/// Checks the text of a configuration. `file` is only named in problems.
+pub fn parse(text: &str, file: &Path, kernel_hostname: &str) -> Result<Config, Problems> {
+    let Understood { config, problems, .. } = understand(text, file, kernel_hostname);
+    problems.map_or(Ok(config), Err)
+}
+
+fn read(path: &Path) -> Result<String, Problems> {
     let unusable = |message: String| Problems::of_file(path, message);
     let unreadable = |e: std::io::Error| unusable(format!("cannot be read: {e}"));
     let mut bytes = Vec::new();
@@ -337,17 +350,23 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     if bytes.len() > MOST_BYTES {
         return Err(unusable("is larger than 1 MiB".to_owned()));
     }
-    let text = String::from_utf8(bytes).map_err(|e| {
+    String::from_utf8(bytes).map_err(|e| {
         let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
         unusable(format!("line {line} is not UTF-8"))
-    })?;
-    let kernel = rustix::system::uname();
-    parse(&text, path, &kernel.nodename().to_string_lossy())
+    })
 }
 
-/// Checks the text of a configuration. `file` is only named in problems.
-pub fn parse(text: &str, file: &Path, kernel_hostname: &str) -> Result<Config, Problems> {
+/// What could be understood of a text.
+struct Understood {
+    /// Where there are problems, what stands in for them is in it.
+    config: Config,
+    problems: Option<Problems>,
+    /// Only what begins before this was read as it was written.
+    intact: usize,
+}
+
+fn understand(text: &str, file: &Path, kernel_hostname: &str) -> Understood {
     let schema = document::Document::schema(|root| {
         let _ = sections::config(&root, kernel_hostname);
     });
@@ -361,7 +380,8 @@ pub fn parse(text: &str, file: &Path, kernel_hostname: &str) -> Result<Config, P
     let config = sections::config(&document.root(Some(tree.get_ref())), kernel_hostname);
     let mut found = document.into_problems();
     found.extend(errors.iter().take(document::MOST_PROBLEMS).map(|e| syntax_problem(e, text)));
-    if found.is_empty() { Ok(config) } else { Err(Problems::located(found, text, file)) }
+    let problems = (!found.is_empty()).then(|| Problems::located(found, text, file));
+    Understood { config, problems, intact }
 }
 
 fn syntax_problem(error: &toml::de::Error, text: &str) -> problem::Found {

@@ -6,7 +6,8 @@
 //! followed, after a reset, by one that does. Whatever of this cannot be done
 //! leaves the candidate the default.
 
-use super::{Act, Default, Done, Guardian, Phase};
+use super::commit::Default;
+use super::{Act, Done, Guardian, Phase};
 use crate::core::job::{Ending, SwitchOutcome};
 use crate::core::types::StorePath;
 
