@@ -391,4 +391,6 @@ fn syntax_problem(error: &toml::de::Error, text: &str) -> problem::Found {
 }
 
 #[cfg(test)]
+mod module_tests;
+#[cfg(test)]
 mod tests;
