@@ -55,7 +55,7 @@ soak:
 	  $(CARGO) test --locked --lib every_story; do :; done
 
 lint:
-	@$(SETUP) build nix deny
+	@$(SETUP) build nix unit deny
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets --test vm -- -D warnings
 	$(CARGO) deny --offline check licenses bans sources

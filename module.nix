@@ -23,9 +23,9 @@ let
   written = format.generate "fort-agent.toml" (set cfg.settings);
   configFile =
     if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
-      pkgs.runCommand "fort-agent-config.toml" { } ''
-        ${lib.getExe cfg.package} --config ${written} check-config
-        cp ${written} $out
+      pkgs.runCommand "fort-agent-config.toml" { inherit written; } ''
+        ${lib.getExe cfg.package} --config $written check-config
+        cp $written $out
       ''
     else
       # Nobody here can run the agent: it says on the host what is wrong.
@@ -55,7 +55,26 @@ let
 
   listen = cfg.settings.metrics.listen;
   port = lib.toInt (lib.last (lib.splitString ":" listen));
-  stateDirectory = lib.removePrefix "/var/lib/" cfg.settings.state_dir;
+
+  # Where the agent writes. systemd makes what is where it makes such things, at
+  # each start; elsewhere that is left to tmpfiles, and the unit is let in.
+  inherit (cfg.settings) state_dir run_dir;
+  systemdMakes = parent: path: lib.hasPrefix "${parent}/" path;
+  elsewhere =
+    lib.optional (!systemdMakes "/var/lib" state_dir) state_dir
+    ++ lib.optional (!systemdMakes "/run" run_dir) run_dir;
+  unseen = lib.filter (path: lib.any (parent: systemdMakes parent path) hidden) [
+    state_dir
+    run_dir
+  ];
+  # By ProtectHome and PrivateTmp.
+  hidden = [
+    "/home"
+    "/root"
+    "/run/user"
+    "/tmp"
+    "/var/tmp"
+  ];
 in
 {
   options.services.fort-agent = {
@@ -162,10 +181,12 @@ in
         message = "services.fort-agent: ${names (below builtins.storeDir)} is in the Nix store, where everybody can read it. Name a file outside as a string, and put the secret there by other means.";
       }
       {
-        assertion = below "/home" ++ below "/root" ++ below "/run/user" == [ ];
-        message = "services.fort-agent: ${
-          names (below "/home" ++ below "/root" ++ below "/run/user")
-        } is in a home directory, which the agent's unit does not see (ProtectHome).";
+        assertion = lib.concatMap below hidden == [ ];
+        message = "services.fort-agent: ${names (lib.concatMap below hidden)} is where the agent's unit does not see it (ProtectHome, PrivateTmp).";
+      }
+      {
+        assertion = unseen == [ ];
+        message = "services.fort-agent: settings.state_dir or run_dir is ${toString unseen}, which the agent's unit does not see (ProtectHome, PrivateTmp).";
       }
       {
         assertion = cfg.metrics.openFirewall -> listen != null;
@@ -214,22 +235,20 @@ in
         };
         serviceConfig.ExecStart = "${lib.getExe cfg.package} run";
       }
-      (
-        if lib.hasPrefix "/var/lib/" cfg.settings.state_dir then
-          { serviceConfig.StateDirectory = stateDirectory; }
-        else
-          {
-            # systemd makes it before the agent is shut in.
-            unitConfig.RequiresMountsFor = [ cfg.settings.state_dir ];
-            serviceConfig.ReadWritePaths = [ cfg.settings.state_dir ];
-          }
-      )
+      (lib.mkIf (systemdMakes "/var/lib" state_dir) {
+        serviceConfig.StateDirectory = [ (lib.removePrefix "/var/lib/" state_dir) ];
+      })
+      (lib.mkIf (systemdMakes "/run" run_dir) {
+        serviceConfig.RuntimeDirectory = [ (lib.removePrefix "/run/" run_dir) ];
+      })
+      (lib.mkIf (elsewhere != [ ]) {
+        unitConfig.RequiresMountsFor = elsewhere;
+        serviceConfig.ReadWritePaths = elsewhere;
+      })
     ];
-    systemd.tmpfiles.settings.fort-agent =
-      lib.mkIf (!lib.hasPrefix "/var/lib/" cfg.settings.state_dir)
-        {
-          ${cfg.settings.state_dir}.d.mode = "0700";
-        };
+    systemd.tmpfiles.settings.fort-agent = lib.genAttrs elsewhere (_: {
+      d.mode = "0700";
+    });
     systemd.timers.fort-agent-revive = import ./nix/revive.nix;
   };
 }

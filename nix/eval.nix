@@ -1,28 +1,31 @@
-# Evaluates the module with a real nixpkgs tree; `nix/check` says what of it.
+# Evaluates the module, the flake and the tests with a real nixpkgs tree; `nix/check`
+# says what of it. `snippets` is a directory of those in the documentation.
 {
   nixpkgs,
   system ? "x86_64-linux",
+  snippets ? null,
 }:
 let
   lib = import (nixpkgs + "/lib");
+  # The least that makes a system.
+  machine = {
+    fileSystems."/" = {
+      device = "/dev/disk/by-label/nixos";
+      fsType = "ext4";
+    };
+    boot.loader.systemd-boot.enable = true;
+    networking.hostName = "joker";
+    system.stateVersion = lib.trivial.release;
+  };
   host =
     configuration:
     import (nixpkgs + "/nixos") {
       inherit system;
-      configuration = {
-        imports = [
-          ../module.nix
-          configuration
-        ];
-        # The least that makes a system.
-        fileSystems."/" = {
-          device = "/dev/disk/by-label/nixos";
-          fsType = "ext4";
-        };
-        boot.loader.systemd-boot.enable = true;
-        networking.hostName = "joker";
-        system.stateVersion = lib.trivial.release;
-      };
+      configuration.imports = [
+        ../module.nix
+        machine
+        configuration
+      ];
     };
   agent = settings: more: {
     imports = [ more ];
@@ -38,101 +41,236 @@ let
       token_file = "/var/lib/fort-git/deploy-token";
     }
   ];
-  plain = host (agent { inherit remote; } { });
-  # Every option, at its example.
-  full = host (agent (lib.recursiveUpdate { inherit remote; } (examples plain)) {
+  with' = settings: agent ({ inherit remote; } // settings) { };
+  plain = host (with' { });
+
+  # Every option.
+  every = import ./every.nix { inherit lib; } (
+    plain.options.services.fort-agent.settings.type.getSubOptions [ ]
+  );
+  full = host (agent every.settings {
     services.fort-agent = {
       hostPublicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJokersHostKey";
       cache.nixInclude = "/var/lib/fort/nix.conf";
       metrics.openFirewall = true;
     };
   });
-
-  settingsOptions =
-    system:
-    (lib.filterAttrs (_: o: lib.isOption o)) (
-      system.options.services.fort-agent.settings.type.getSubOptions [ ]
-    );
-  # Sections at the examples of their keys.
-  examples =
-    system:
-    let
-      value =
-        option:
-        let
-          sub = lib.filterAttrs (_: lib.isOption) (option.type.getSubOptions [ ]);
-        in
-        if option.example ? _type then
-          null
-        else if lib.elem option.type.name [ "submodule" ] then
-          lib.mapAttrs (_: value) sub
-        else
-          option.example;
-    in
-    lib.filterAttrs (_: v: v != null) (lib.mapAttrs (_: value) (settingsOptions system));
-
-  failed = system: map (a: a.message) (lib.filter (a: !a.assertion) system.config.assertions);
-  # What it is refused for, in words.
-  refused = configuration: failed (host configuration);
-  # Whether it has a wrong type.
-  broken =
-    configuration:
-    !(builtins.tryEval (builtins.deepSeq (host configuration).config.services.fort-agent.settings true))
-    .success;
-  refusals = lib.mapAttrs (_: refused) {
-    nothing = agent { inherit remote; } { };
-    noRemote = agent { } { };
-    noSwitch = agent { inherit remote; } { system.switch.enable = false; };
-    forge = agent { inherit remote; } { services.fort-agent.forge = true; };
-    inStore = agent { remote = map (r: r // { token_file = "${../nix}/x"; }) remote; } { };
-    atHome = agent { remote = map (r: r // { token_file = "/root/token"; }) remote; } { };
-    firewall = agent { inherit remote; } { services.fort-agent.metrics.openFirewall = true; };
-  };
-  breaks = lib.mapAttrs (_: configuration: broken configuration) {
-    nothing = agent { inherit remote; } { };
-    duration = agent {
-      inherit remote;
-      poll.interval = "soon";
-    } { };
-    number = agent {
-      inherit remote;
-      retry.activations = "3";
-    } { };
-    choice = agent {
-      inherit remote;
-      branch.force_push = "yes";
-    } { };
-    path = agent { remote = map (r: r // { token_file = ./eval.nix; }) remote; } { };
-  };
-  vmTests = import ../vm-tests/nixos { inherit (plain) pkgs; };
-in
-{
-  unit = plain.config.systemd.units."fort-agent.service".text;
-  timer = plain.config.systemd.units."fort-agent-revive.timer".text;
-  moved =
-    (host (agent {
+  # A host that forgets its root.
+  forgetful = host (agent
+    {
       inherit remote;
       state_dir = "/persist/fort-agent";
-    } { })).config.systemd.units."fort-agent.service".text;
-
-  nixConf = full.config.nix.settings;
-  toplevel = {
-    plain = plain.config.system.build.toplevel.drvPath;
-    full = full.config.system.build.toplevel.drvPath;
-    initrdOfSystemd =
-      (host (agent { inherit remote; } { boot.initrd.systemd.enable = true; }))
-      .config.system.build.toplevel.drvPath;
-    initrdOfScripts =
-      (host (agent { inherit remote; } { boot.initrd.systemd.enable = false; }))
-      .config.system.build.toplevel.drvPath;
+      run_dir = "/persist/run";
+    }
+    {
+      fileSystems = lib.mkForce {
+        "/" = {
+          device = "none";
+          fsType = "tmpfs";
+        };
+        "/boot" = {
+          device = "/dev/disk/by-label/ESP";
+          fsType = "vfat";
+        };
+        "/nix" = {
+          device = "/dev/disk/by-label/nix";
+          fsType = "ext4";
+        };
+        "/persist" = {
+          device = "/dev/disk/by-label/persist";
+          fsType = "ext4";
+          neededForBoot = true;
+        };
+      };
+    }
+  );
+  # One that shares a cache with others.
+  sharing = host (agent
+    {
+      inherit remote;
+      cache = {
+        endpoint = "https://cache.example.org/";
+        name = "fort";
+        token_file = "/var/lib/fort/attic-push-token";
+        public_key = "fort:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+      };
+    }
+    {
+      services.fort-agent.cache.nixInclude = "/var/lib/fort/nix.conf";
+    }
+  );
+  nixConf = {
+    inherit (sharing.config.nix) extraOptions;
+    inherit (sharing.config.nix.settings)
+      substituters
+      trusted-public-keys
+      connect-timeout
+      fallback
+      ;
   };
-  warnings = plain.config.warnings ++ full.config.warnings;
-  inherit refusals breaks;
+  unitOf = system: system.config.systemd.units."fort-agent.service".text;
+  # What its unit must say, so that the agent can write there.
+  lines =
+    system: expected:
+    lib.filter (line: !lib.elem line (lib.splitString "\n" (unitOf system))) expected;
+
+  warnings = lib.concatMap (system: system.config.warnings) [
+    plain
+    full
+    forgetful
+    sharing
+  ];
+  failed = system: map (a: a.message) (lib.filter (a: !a.assertion) system.config.assertions);
+  # What it is refused for, in words.
+  refusals = lib.mapAttrs (_: configuration: failed (host configuration)) {
+    nothing = with' { };
+    noRemote = with' { remote = [ ]; };
+    noSwitch = agent { inherit remote; } { system.switch.enable = false; };
+    forge = agent { inherit remote; } { services.fort-agent.forge = true; };
+    inStore = with' { remote = map (r: r // { token_file = "${../nix}/x"; }) remote; };
+    atHome = with' { remote = map (r: r // { token_file = "/root/token"; }) remote; };
+    stateAtHome = with' { state_dir = "/home/fort"; };
+    firewall = agent { inherit remote; } { services.fort-agent.metrics.openFirewall = true; };
+  };
+
+  wrongly =
+    configuration:
+    builtins.deepSeq (host configuration).config.services.fort-agent.settings "is accepted";
+
+  configOf = system: system.config.environment.etc."fort-agent/config.toml".source;
+  # As TOML, all tables inline. The derivation writes it with a program that would
+  # have to be built; the values are those that it is given.
+  toml =
+    value:
+    let
+      inline =
+        v:
+        if lib.isAttrs v then
+          "{ ${lib.concatStringsSep ", " (lib.mapAttrsToList (key: x: "${key} = ${inline x}") v)} }"
+        else if lib.isList v then
+          "[${lib.concatMapStringsSep ", " inline v}]"
+        else
+          builtins.toJSON v;
+      table =
+        v:
+        lib.concatStrings (lib.mapAttrsToList (key: x: "${key} = ${inline x}\n") v);
+      isTables = v: lib.isList v && v != [ ] && lib.all lib.isAttrs v;
+      top = lib.filterAttrs (_: v: !lib.isAttrs v && !isTables v) value;
+      tables = lib.filterAttrs (_: lib.isAttrs) value;
+      arrays = lib.filterAttrs (_: isTables) value;
+    in
+    table top
+    + lib.concatStrings (
+      lib.mapAttrsToList (key: v: lib.concatMapStrings (x: "\n[[${key}]]\n${table x}") v) arrays
+      ++ lib.mapAttrsToList (key: v: "\n[${key}]\n${table v}") tables
+    );
+  # Older trees have it as JSON.
+  rendered =
+    system:
+    let
+      inherit ((configOf system).written) value;
+    in
+    toml (if lib.isString value then builtins.fromJSON value else value);
+
+  # The flake's outputs, with that tree as its only input.
+  treeAsFlake =
+    (import (nixpkgs + "/flake.nix")).outputs { self = treeAsFlake // { outPath = nixpkgs; }; };
+  flake = (import ../flake.nix).outputs {
+    nixpkgs = treeAsFlake;
+    self = flake // {
+      outPath = ../.;
+    };
+  };
+  drvs = lib.mapAttrs (_: x: x.drvPath);
+  perSystem = system: {
+    packages = drvs flake.packages.${system};
+    checks = drvs flake.checks.${system};
+    devShells = drvs flake.devShells.${system};
+    apps = lib.mapAttrs (_: app: app.type + " " + app.program) flake.apps.${system};
+    overlay = (treeAsFlake.legacyPackages.${system}.extend flake.overlays.default).fort-agent.drvPath;
+  };
+in
+{
+  unit = unitOf plain;
+  timer = plain.config.systemd.units."fort-agent-revive.timer".text;
+
+  # The agent's file: what is given to it, and the command by which it is checked
+  # when a system is built.
+  config = {
+    least = rendered plain;
+    every = rendered full;
+    # Keys that the module does not know are left to that check.
+    unknown = rendered (host (with' { poll.intervall = "30s"; }));
+    unbuilt = rendered (host (with' { secrets.preflight = "warn"; }));
+    command = (configOf plain).buildCommand;
+    agent = lib.getExe plain.config.services.fort-agent.package;
+  };
+
+  inherit nixConf;
+  toplevel = lib.mapAttrs (_: system: system.config.system.build.toplevel.drvPath) {
+    inherit
+      plain
+      full
+      forgetful
+      sharing
+      ;
+    initrdOfSystemd = host (agent { inherit remote; } { boot.initrd.systemd.enable = true; });
+    initrdOfScripts = host (agent { inherit remote; } { boot.initrd.systemd.enable = false; });
+  };
+  image = plain.config.system.build.images.qemu.drvPath;
+  inherit warnings;
+  inherit refusals;
+  # Wrong types, which nix/check expects to fail with the place and the option named.
+  types = lib.mapAttrs (_: wrongly) {
+    duration = with' { poll.interval = "soon"; };
+    number = with' { retry.activations = "3"; };
+    choice = with' { branch.force_push = "yes"; };
+    path = with' { state_dir = "fort"; };
+    list = with' { health.check = "nginx"; };
+    fileInStore = with' {
+      remote = map (r: r // { token_file = ./eval.nix; }) remote;
+    };
+  };
   # What is not as it should be, by name.
   wrong =
     lib.attrNames (lib.filterAttrs (name: said: (said == [ ]) != (name == "nothing")) refusals)
-    ++ lib.attrNames (lib.filterAttrs (name: broke: broke == (name == "nothing")) breaks)
-    ++ lib.optional (plain.config.warnings ++ full.config.warnings != [ ]) "warnings";
+    ++ map (key: "nix/every.nix lacks ${key}") every.missing
+    ++ lines plain [
+      "StateDirectory=fort-agent"
+      "RuntimeDirectory=fort-agent"
+    ]
+    ++ lines forgetful [
+      "RequiresMountsFor=/persist/fort-agent"
+      "RequiresMountsFor=/persist/run"
+      "ReadWritePaths=/persist/fort-agent"
+      "ReadWritePaths=/persist/run"
+    ]
+    ++
+      lines (host (with' {
+        state_dir = "/var/lib/deep/fort";
+        run_dir = "/run/deep/fort";
+      }))
+        [
+          "StateDirectory=deep/fort"
+          "RuntimeDirectory=deep/fort"
+        ]
+    ++ warnings
+    ++ lib.optional (
+      nixConf.substituters != [
+        "https://cache.example.org/fort"
+        "https://cache.nixos.org/"
+      ]
+      || !lib.elem "fort:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" nixConf.trusted-public-keys
+      || nixConf.connect-timeout != 5
+      || !nixConf.fallback
+      || nixConf.extraOptions != "!include /var/lib/fort/nix.conf\n"
+    ) "nixConf"
+    ++ lib.optional (
+      lib.attrNames forgetful.config.systemd.tmpfiles.settings.fort-agent != [
+        "/persist/fort-agent"
+        "/persist/run"
+      ]
+    ) "tmpfiles";
 
   # docs/options.md.
   pages =
@@ -156,7 +294,33 @@ in
     "# Options of services.fort-agent\n\nGenerated from module.nix by nix/check.\n\n"
     + lib.concatMapStringsSep "\n" entry ours;
 
-  # Each test of a NixOS machine, as a derivation; and what it runs, in Python.
-  vmTests = lib.mapAttrs (_: test: test.drvPath) vmTests;
-  vmScripts = lib.mapAttrs (_: test: test.driver.testScript) vmTests;
+  # What `nix flake check --no-build` looks at.
+  flakeHere = perSystem "x86_64-linux";
+  flakeElsewhere = perSystem "aarch64-linux";
+  # Written in Haskell, whose packages a reduced tree may lack.
+  formatter = lib.mapAttrs (_: formatter: formatter.drvPath) flake.formatter;
+  # What each test of a NixOS machine runs, in Python.
+  vmScripts = lib.mapAttrs (_: test: test.driver.testScript) (
+    removeAttrs flake.checks.x86_64-linux [ "package" ]
+  );
+
+  # What the documentation shows, as it stands: a flake, or a module.
+  snippets = lib.mapAttrs (
+    name: _:
+    let
+      snippet = import (snippets + "/${name}/snippet.nix");
+    in
+    if snippet ? outputs then
+      lib.mapAttrs (_: system: system.config.system.build.toplevel.drvPath)
+        (snippet.outputs {
+          nixpkgs = treeAsFlake;
+          fort-agent = flake;
+        }).nixosConfigurations
+    else
+      (host {
+        imports = [ snippet ];
+        # Of comin, as far as the page about leaving it goes.
+        options.services.comin.enable = lib.mkEnableOption "comin";
+      }).config.system.build.toplevel.drvPath
+  ) (lib.optionalAttrs (snippets != null) (builtins.readDir snippets));
 }

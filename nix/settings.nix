@@ -97,7 +97,7 @@ in
   freeformType = format.type;
   options = {
     hostname =
-      key types.str "`networking.hostName`" "joker"
+      key types.str "networking.hostName" "joker"
         "This host's name in the repository.";
     state_dir = mkOption {
       type = types.strMatching "/.*[^/]";
@@ -108,6 +108,12 @@ in
         persist this directory or name one that is persisted: without it the agent
         adopts what runs at each boot as if it came for the first time.
       '';
+    };
+    run_dir = mkOption {
+      type = types.strMatching "/.*[^/]";
+      default = "/run/fort-agent";
+      example = "/run/elsewhere/fort-agent";
+      description = "Where the agent's socket is.";
     };
     machine_id =
       key (types.strMatching "[0-9a-f]{32}") none "0123456789abcdef0123456789abcdef"
@@ -161,7 +167,6 @@ in
       evaluate = key (types.enum [
         "if-needed"
         "always"
-        "never"
       ]) ''"if-needed"'' "always" "When a commit is evaluated.";
       timeout = key duration ''"2h"'' "30m" "For evaluating and building.";
       limits = key (types.attrsOf (types.either types.str types.ints.positive)) none {

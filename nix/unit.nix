@@ -37,12 +37,9 @@
     # The agent's own, read by nobody else.
     StateDirectoryMode = "0700";
     RuntimeDirectoryMode = "0700";
-    # The agent and the guardian of a deployment meet in the second one. Both stay
-    # while the agent is restarted or gone.
-    RuntimeDirectory = [
-      "fort-agent"
-      "fort-agent-handover"
-    ];
+    # The agent and the guardian of a deployment meet here, whatever is configured;
+    # module.nix adds `run_dir`. Both stay while the agent is restarted or gone.
+    RuntimeDirectory = [ "fort-agent-handover" ];
     RuntimeDirectoryPreserve = true;
     # For health commands and hooks, which else have no place to write to. The
     # agent's own cache is below its state.

@@ -150,19 +150,18 @@ fn a_kernel_that_panics_never_boots() {
 fn a_switch_does_to_units_what_their_change_asks_for() {
     on_each(|cluster| {
         let steady = service("", "sleep infinity");
-        let reloads = "[Unit]\nX-ReloadIfChanged=true\n#@version@\n[Service]\n\
-                       ExecStart=sleep infinity\nExecReload=touch /run/reloaded\n\
-                       [Install]\nWantedBy=multi-user.target\n";
+        // NixOS's switch reads these keys in one section each, and nowhere else.
+        let changed =
+            |keys: &str| service(&format!("#@version@\n[Service]\n{keys}"), "sleep infinity");
+        let reloads = changed("X-ReloadIfChanged=true\nExecReload=touch /run/reloaded");
         let host = Host::new("joker", "one")
             .unit("steady.service", &steady)
             .unit("goes.service", &steady)
-            .unit("reloads.service", reloads)
+            .unit("reloads.service", &reloads)
+            .unit("restarts.service", &changed("X-StopIfChanged=false"))
+            .unit("stays.service", &changed("X-RestartIfChanged=false"))
             .unit(
-                "restarts.service",
-                &service("X-StopIfChanged=false\n#@version@", "sleep infinity"),
-            )
-            .unit(
-                "stays.service",
+                "misread.service",
                 &service("X-RestartIfChanged=false\n#@version@", "sleep infinity"),
             )
             .unit("keeps.service", &service("X-StopOnRemoval=false", "sleep infinity"))
@@ -170,7 +169,7 @@ fn a_switch_does_to_units_what_their_change_asks_for() {
             .file("motd-of-mine", "@version@\n");
         let joker = cluster.booted(&host);
         joker.must(&["systemctl", "start", "many@1.service"]);
-        let units = ["web", "steady", "reloads", "restarts", "stays", "keeps", "many@1"];
+        let units = ["web", "steady", "reloads", "restarts", "stays", "misread", "keeps", "many@1"];
         let pids =
             |joker: &Machine| units.map(|unit| joker.unit(&format!("{unit}.service"), "MainPID"));
         let before = pids(&joker);
@@ -187,7 +186,8 @@ fn a_switch_does_to_units_what_their_change_asks_for() {
         let (code, said) = joker.switch(&two, "dry-activate");
         assert_eq!((code, joker.version().as_str()), (Some(0), "one"));
         for would in [
-            "would stop the following units: goes.service, many@1.service, web.service\n",
+            "would stop the following units: goes.service, many@1.service, misread.service, \
+             web.service\n",
             "would NOT stop the following changed units: stays.service\n",
             "would reload the following units: reloads.service\n",
             "would restart the following units: restarts.service\n",
@@ -206,11 +206,13 @@ fn a_switch_does_to_units_what_their_change_asks_for() {
         };
         assert_eq!(
             units.map(moved),
-            [true, false, false, true, false, false, true],
+            [true, false, false, true, false, true, false, true],
             "{units:?}: {said}"
         );
         assert!(
-            said.contains("stopping the following units: goes.service many@1.service web.service"),
+            said.contains(
+                "stopping the following units: goes.service many@1.service misread.service web.service"
+            ),
             "{said}"
         );
         assert!(said.contains("restarting the following units: restarts.service"), "{said}");

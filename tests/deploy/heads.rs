@@ -14,6 +14,18 @@ fn never_evaluated(rig: &Rig, commit: Commit) {
 }
 
 #[test]
+fn a_new_head_is_not_said_to_run_before_it_does() {
+    let (rig, _) = Rig::deployed();
+    let two = rig.push("release", &Host::new("two"));
+    rig.wait_in_sync(two);
+    let log = rig.log();
+    let followed = log.rfind("following a new head").unwrap();
+    let before = &log[..followed];
+    assert!(!before.contains(&format!("{} ", two.short())), "{before}");
+    assert!(log[followed..].contains(&format!("{} runs and was verified", two.short())), "{log}");
+}
+
+#[test]
 fn a_force_push_is_held_until_it_is_accepted() {
     let (rig, one) = Rig::deployed();
     let two = rig.push("release", &Host::new("two"));

@@ -24,7 +24,7 @@ in
     create()
     before = running()
     commit = push("${system "two"}")
-    joker.wait_until_succeeds("fort-agent status --json | grep -q \"\\\"confirm\\\"\"")
+    wait_status(joker, f'.state == "waiting" and .desired.commit == "{commit}"')
     assert running() == before
     joker.succeed("fort-agent suspend --reason test")
     joker.succeed(f"fort-agent confirm {commit}")

@@ -22,6 +22,6 @@ in
     joker.succeed("test $(stat -c %a /var/lib/fort-agent) = 700")
     # Whoever stopped it: it comes back.
     joker.systemctl("stop fort-agent.service")
-    joker.wait_for_unit("fort-agent.service", timeout=90)
+    joker.wait_until_succeeds("systemctl is-active fort-agent.service", timeout=90)
   '';
 }

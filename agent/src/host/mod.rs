@@ -343,7 +343,11 @@ impl Agent {
             say::published(&ended);
             self.metrics.published(ended.outcome);
         }
-        self.show(status(&self.policy, &self.memory, &seen, &decision, &self.view, now));
+        // What was decided was so before there was another head: with that it would
+        // be said of what does not run yet. The next turn comes at once.
+        if !matches!(decision.step, Step::Follow { .. }) {
+            self.show(status(&self.policy, &self.memory, &seen, &decision, &self.view, now));
+        }
         self.seen = Some(seen);
         say::step(&decision.step);
         let _passing = crash::step(&decision.step);

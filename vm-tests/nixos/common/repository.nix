@@ -33,6 +33,9 @@
         ];
         # There is no network: nobody is to wait for its caches.
         nix.settings.substituters = lib.mkForce [ ];
+        # QEMU boots it: there is no disk on which GRUB would find a place. Where the
+        # boot loader matters, there is ./boot-loader.nix.
+        boot.loader.grub.enable = false;
         virtualisation.memorySize = 2048;
         services.fort-agent = {
           enable = true;
