@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::support::standing::AGENT;
 use crate::support::systems::UNIT;
 use crate::support::{Cluster, Host, Image, Machine, Pace, on};
 
@@ -69,6 +70,36 @@ fn an_agent_that_hangs_brings_the_old_system_back() {
         let commit = cluster.push("release", &[&idle]);
         let cause = joker.assert_put_back(commit, "one", 1, WITHIN);
         assert!(cause.contains("no verdict in time"), "{cause}");
+    });
+}
+
+/// So whoever leaves for another tool does it by hand.
+#[test]
+fn an_agent_that_is_taken_away_comes_back_unless_a_person_did_it() {
+    on(Image::Trixie, |cluster| {
+        let (one, joker) = in_sync(cluster, &pace(1));
+        let units = ["fort-agent.service", "fort-agent-revive.timer"];
+        let without = units.iter().fold(one.at("without"), |host, unit| host.without_unit(unit));
+        let commit = cluster.push("release", &[&without]);
+        joker.wait_status("it to be held", |status| status["held"]["cause"] == "no-agent");
+        joker.assert_stands("one");
+        // Accepted, there is nobody who could find it good.
+        joker.must(&[AGENT, "accept", &commit.to_string()]);
+        let cause = joker.assert_put_back(commit, "one", 1, WITHIN);
+        assert!(cause.contains("no verdict in time"), "{cause}");
+
+        joker.must(&[AGENT, "suspend", "--reason", "leaving"]);
+        // It outlives switches, and would fail for want of what it starts.
+        joker.must(&["systemctl", "stop", "fort-agent-revive.timer"]);
+        without.write(cluster.tree());
+        let system = joker.build(cluster.tree());
+        let (code, said) = joker.switch(&system, "switch");
+        assert_eq!((code, joker.failed_units().as_str()), (Some(0), ""), "{said}");
+        assert!(!joker.is_active("fort-agent.service"), "{said}");
+        assert_eq!(
+            (joker.version().as_str(), joker.default_version().as_str()),
+            ("without", "without")
+        );
     });
 }
 
