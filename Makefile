@@ -57,7 +57,8 @@ soak:
 lint:
 	@$(SETUP) build nix unit deny
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --all-targets --test vm -- -D warnings
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test vm -- -D warnings
 	$(CARGO) deny --offline check licenses bans sources
 	@NIXPKGS=$(NIXPKGS) nix/check
 
