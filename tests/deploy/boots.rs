@@ -85,3 +85,28 @@ fn a_changed_kernel_is_switched_to_and_needs_a_reboot() {
     assert_eq!(status["boot"]["reboot_required"], false);
     assert_eq!(rig.version(), "three");
 }
+
+/// As with nixpkgs, what only one of the two names is no reason.
+#[test]
+fn a_system_that_inhibits_the_switch_awaits_the_boot() {
+    let (mut rig, _) = Rig::deployed();
+    let with = |version: &str, inhibitors: &str| {
+        let mut host = Host::new(version);
+        host.inhibitors = format!("{{\n{inhibitors}\n}}");
+        host
+    };
+    let two = rig.push("release", &with("two", "\"dbus\": \"1\""));
+    rig.wait_in_sync(two);
+    let three = rig.push("release", &with("three", "\"dbus\": \"1\",\n\"init\": \"old\""));
+    rig.wait_in_sync(three);
+    let four = rig.push("release", &with("four", "\"dbus\": \"1\",\n\"init\": \"new\""));
+    let status = rig.wait_state("reboot-required");
+    assert_eq!(status["desired"]["commit"], four.to_string());
+    let why = status["boot"]["why"].as_str().unwrap();
+    assert!(why.contains("init (old -> new)") && !why.contains("dbus"), "{why}");
+    assert_eq!(rig.version(), "three");
+    assert_eq!(rig.switched().last().map(String::as_str), Some("boot four"));
+    next_boot(&mut rig, "boot-2");
+    rig.wait_in_sync(four);
+    assert_eq!(rig.verdicts(four), ["good"]);
+}

@@ -286,11 +286,19 @@ pub(super) fn lock_stuck() -> Stall {
 
 pub(super) fn inhibited() -> Stall {
     Stall {
-        cause: |stage| push(stage, &Host::exits("two", "test", 100)),
+        cause: |stage| {
+            let with = |version, dbus| Host {
+                inhibitors: format!("{{\n\"dbus\": \"{dbus}\"\n}}"),
+                ..Host::new(version)
+            };
+            push(stage, &with("two", "dbus"));
+            stage.rig.wait_in_sync(stage.head);
+            push(stage, &with("three", "broker"));
+        },
         in_effect: switched,
         every: SELDOM,
         state: "reboot-required",
-        words: &["{head} is the default, but", "exit code 100"],
+        words: &["{head} is the default, but", "switch inhibitors", "dbus (dbus -> broker)"],
         lift: &["reboot the host"],
         metrics: &["fort_agent_reboot_required 1"],
         undo: |stage| {

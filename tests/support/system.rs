@@ -34,6 +34,9 @@ pub struct Host {
     pub version: String,
     /// The contents of its kernel and initrd.
     pub kernel: String,
+    /// What it does not want to be switched across: nothing, or a JSON object with
+    /// a line for each.
+    pub inhibitors: String,
     /// As in `x86_64-linux`.
     pub platform: String,
     /// In the environment of its builders (`FIXTURE_MARK`).
@@ -94,6 +97,7 @@ impl Host {
         Self {
             version: version.into(),
             kernel: "kernel 1".into(),
+            inhibitors: String::new(),
             platform: format!("{}-linux", std::env::consts::ARCH),
             mark: "none".into(),
             evaluation_error: None,

@@ -107,7 +107,8 @@ fn accept(prefix: &Prefix, policy: &Policy, memory: &Memory, seen: &Seen, now: N
     if let Some(commit) = refused_without_agent(memory, seen).filter(|c| prefix.matches(*c)) {
         let mut memory = memory.clone();
         memory.without_agent = Some(commit);
-        return Ok((memory, format!("{} is accepted without an agent", commit.short())));
+        let then = "it is put back unless something in it judges it good in time";
+        return Ok((memory, format!("{} is accepted without an agent; {then}", commit.short())));
     }
     if memory.accepted.as_ref().is_some_and(|accepted| prefix.matches(accepted.commit)) {
         return Err(format!("{prefix} is the accepted head already"));

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reboots::inhibited;
+use super::inhibitors::inhibited;
 use crate::core::job::Refusal;
 use crate::core::seen::{Look, Preflight};
 use crate::core::types::{Mono, StorePath};

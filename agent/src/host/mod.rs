@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 mod before;
 mod beside;
 mod configuration;
+mod inhibitors;
 mod policy;
 mod publishing;
 mod reboots;

@@ -1,7 +1,7 @@
 //! What concerns reboots on this host: who is against one, and
 //! whether the boot loader has given a system up.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Event;
@@ -118,19 +118,4 @@ impl Reboots {
             Event::Against(against)
         });
     }
-}
-
-/// Why a system can only be left to the next boot: what it inhibits a switch
-/// with differs from what the running one does (nixpkgs, `switch-inhibitors`).
-pub(super) fn inhibited(
-    store: &crate::nix::StoreRoot,
-    running: Option<&StorePath>,
-    candidate: &StorePath,
-) -> Option<String> {
-    let inhibitors = |system: &StorePath| {
-        let file = store.resolve(&Path::new(system.as_str()).join("switch-inhibitors")).ok()?;
-        crate::files::read_bounded(&file).ok()?
-    };
-    let (now, then) = (inhibitors(running?)?, inhibitors(candidate)?);
-    (now != then).then(|| "its switch inhibitors differ from those of the running system".into())
 }

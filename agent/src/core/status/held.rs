@@ -84,7 +84,8 @@ impl Viewer<'_> {
                     "nix-store --verify --check-contents --repair, or run fort-agent retry".into()
                 }
                 RefusalCause::NoAgent => format!(
-                    "push a commit whose system has the agent, or run fort-agent accept {}",
+                    "push a commit whose system has the agent; if it comes in another unit, run \
+                     fort-agent accept {}",
                     commit.unwrap_or_default()
                 ),
             },

@@ -1,0 +1,79 @@
+//! What a system does not want to be switched across: the file
+//! `switch-inhibitors` of nixpkgs (26.05 and later), a JSON object of strings.
+//!
+//! As nixpkgs' pre-switch check has it, only what both systems name and value
+//! differently counts; one that comes new, or goes, inhibits nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::core::types::StorePath;
+use crate::files;
+use crate::nix::StoreRoot;
+
+/// Named at most; the rest is counted.
+const NAMED: usize = 3;
+
+/// Why a system can only be left to the next boot. Files that cannot be read are
+/// left to the check itself, which says more about them.
+pub(super) fn inhibited(
+    store: &StoreRoot,
+    running: Option<&StorePath>,
+    candidate: &StorePath,
+) -> Option<String> {
+    differing(&inhibitors(store, running?)?, &inhibitors(store, candidate)?)
+}
+
+fn inhibitors(store: &StoreRoot, system: &StorePath) -> Option<BTreeMap<String, String>> {
+    let file = store.resolve(&Path::new(system.as_str()).join("switch-inhibitors")).ok()?;
+    match files::read_bounded(&file).ok()? {
+        Some(bytes) => serde_json::from_slice(&bytes).ok(),
+        None => Some(BTreeMap::new()),
+    }
+}
+
+fn differing(now: &BTreeMap<String, String>, then: &BTreeMap<String, String>) -> Option<String> {
+    let changed: Vec<_> = now
+        .iter()
+        .filter_map(|(name, old)| Some((name, old, then.get(name)?)))
+        .filter(|(_, old, new)| old != new)
+        .map(|(name, old, new)| format!("{name} ({old} -> {new})"))
+        .collect();
+    let named = changed.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match changed.len() {
+        0 => None,
+        1..=NAMED => Some(format!("its switch inhibitors differ from what runs: {named}")),
+        many => {
+            let more = many - NAMED;
+            Some(format!("its switch inhibitors differ from what runs: {named} and {more} more"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn only_what_both_name_and_value_differently_inhibits() {
+        let now = map(&[("dbus", "1"), ("init", "systemd"), ("gone", "x")]);
+        assert_eq!(differing(&now, &now), None);
+        assert_eq!(differing(&now, &map(&[("dbus", "1"), ("new", "y")])), None);
+        assert_eq!(differing(&BTreeMap::new(), &now), None);
+        assert_eq!(
+            differing(&now, &map(&[("dbus", "2"), ("init", "systemd")])).as_deref(),
+            Some("its switch inhibitors differ from what runs: dbus (1 -> 2)")
+        );
+    }
+
+    #[test]
+    fn a_great_many_are_counted() {
+        let all = |value| (0..5).map(|n| (format!("n{n}"), String::from(value))).collect();
+        let why = differing(&all("a"), &all("b")).unwrap();
+        assert!(why.ends_with("n2 (a -> b) and 2 more"), "{why}");
+    }
+}
