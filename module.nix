@@ -80,13 +80,13 @@ in
   options.services.fort-agent = {
     enable = lib.mkEnableOption "fort-agent, which keeps this host at what a git branch says";
 
-    package = mkOption {
-      type = types.package;
-      default = pkgs.fort-agent or (pkgs.callPackage ./package.nix { });
-      defaultText = lib.literalExpression "pkgs.fort-agent, or else this checkout's package.nix";
-      example = lib.literalExpression "inputs.fort-agent.packages.\${pkgs.system}.default";
-      description = "The agent.";
-    };
+    # Of this checkout, where the overlay is not used.
+    package =
+      lib.mkPackageOption ({ fort-agent = pkgs.callPackage ./package.nix { }; } // pkgs) "fort-agent"
+        {
+          example = "inputs.fort-agent.packages.\${pkgs.system}.default";
+          extraDescription = "Without the overlay: that of this checkout.";
+        };
 
     settings = mkOption {
       type = types.submodule (import ./nix/settings.nix { inherit lib format; });
@@ -206,6 +206,10 @@ in
 
     environment.systemPackages = [ cfg.package ];
     environment.etc."fort-agent/config.toml".source = configFile;
+    # So that `status` can say what a system is of that somebody switched to by hand.
+    environment.etc."fort-agent/revision" = lib.mkIf (config.system.configurationRevision != null) {
+      text = "${config.system.configurationRevision}\n";
+    };
     services.dbus.packages = [ cfg.package ];
 
     networking.firewall.allowedTCPPorts = lib.mkIf cfg.metrics.openFirewall [ port ];

@@ -54,6 +54,7 @@ let
       cache.nixInclude = "/var/lib/fort/nix.conf";
       metrics.openFirewall = true;
     };
+    system.configurationRevision = "1a2b3c4";
   });
   # A host that forgets its root.
   forgetful = host (agent

@@ -24,6 +24,21 @@ fn a_system_switched_by_hand_is_drift_and_left_alone_until_the_next_commit() {
 }
 
 #[test]
+fn a_system_is_asked_what_revision_it_is_of() {
+    let (rig, _) = Rig::deployed();
+    assert!(rig.status().unwrap()["running"]["revision"].is_null());
+    let knowing = |version| Host { knows_commit: true, ..Host::new(version) };
+    let two = rig.push("release", &knowing("two"));
+    assert_eq!(rig.wait_in_sync(two)["running"]["revision"], two.to_string());
+    // Not committed: the fixture's word for that.
+    rig.switch_by_hand(&rig.build_by_hand(&knowing("hand")));
+    rig.wait("drift", |status| status["running"]["drift"] == true);
+    assert_eq!(rig.status().unwrap()["running"]["revision"], "none");
+    let said = rig.tell(&["status"]).1;
+    assert!(said.contains("by its own account of none"), "{said}");
+}
+
+#[test]
 fn a_system_switched_by_hand_before_the_first_start_is_the_last_good_one() {
     let mut rig = Rig::new();
     let hand = rig.build_by_hand(&Host::new("hand"));

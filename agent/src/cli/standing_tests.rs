@@ -56,6 +56,7 @@ pub(crate) fn well() -> Status {
         running: RunningView {
             commit: Some(commit(1)),
             system: Some(system(1)),
+            revision: Some(commit(1).to_string()),
             since: Some(before(200)),
             drift: false,
         },
@@ -202,8 +203,13 @@ fn situations() -> Vec<(&'static str, Status)> {
         State::Waiting,
         &format!("{} was put there by another hand; left alone until the next commit", system(4)),
     );
-    drifted.running =
-        RunningView { commit: None, system: Some(system(4)), since: Some(before(20)), drift: true };
+    drifted.running = RunningView {
+        commit: None,
+        system: Some(system(4)),
+        revision: Some("4f00d5e-dirty".into()),
+        since: Some(before(20)),
+        drift: true,
+    };
 
     let mut reboot = well();
     reboot.state = State::RebootRequired;

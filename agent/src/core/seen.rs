@@ -22,6 +22,8 @@ pub struct Seen {
     pub machine_id: Option<String>,
     /// What `/run/current-system` names.
     pub running: Option<StorePath>,
+    /// What that says of the revision it was made from.
+    pub revision: Option<String>,
     /// What `/run/booted-system` names.
     pub booted: Option<StorePath>,
     /// What the system profile names.

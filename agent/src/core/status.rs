@@ -167,6 +167,10 @@ pub struct RunningView {
     pub commit: Option<Commit>,
     /// The system.
     pub system: Option<StorePath>,
+    /// What the system says of the revision it was made from, if it does: NixOS's
+    /// `system.configurationRevision`.
+    #[serde(default)]
+    pub revision: Option<String>,
     /// Since when.
     pub since: Option<Wall>,
     /// Whether another hand put it there.

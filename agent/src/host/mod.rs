@@ -22,6 +22,7 @@ mod policy;
 mod publishing;
 mod reboots;
 mod remotes;
+mod revision;
 mod say;
 mod service;
 mod timetable;

@@ -12,6 +12,7 @@ use super::before::{self, Before, Found};
 use super::beside::{Beside, Work as Doing};
 use super::reboots::Reboots;
 use super::remotes::{Remotes, git_remote};
+use super::revision::Revision;
 use super::timetable::Timetable;
 use crate::chance::luck;
 use crate::clock;
@@ -53,6 +54,7 @@ pub(super) struct Host {
     store: StoreRoot,
     boot_id: BootId,
     reboot: RebootCheck,
+    revision: Revision,
     watch: Watch,
     pub(super) jobs: HashMap<JobId, Known>,
     /// Publish jobs that cannot even be removed.
@@ -103,6 +105,7 @@ impl Host {
             agent,
             nix,
             reboot: RebootCheck::default(),
+            revision: Revision::default(),
             watch,
             jobs: HashMap::new(),
             passed_by: HashSet::new(),
@@ -151,6 +154,7 @@ impl Host {
             boot_id: self.boot_id.clone(),
             machine_id: self.machine.id(),
             present: self.present(memory, &jobs, running.as_ref()),
+            revision: self.revision.of(&self.store, running.as_ref()),
             running,
             booted,
             profile,

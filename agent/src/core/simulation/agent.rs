@@ -223,6 +223,7 @@ impl World {
             boot_id: self.boot_id(),
             machine_id: None,
             running: host.running.clone(),
+            revision: None,
             booted: host.booted.clone(),
             profile: host.profile(),
             reboot_why: reboot.then(|| "another kernel".into()),

@@ -110,6 +110,7 @@ impl Scene {
                 boot_id: boot(1),
                 machine_id: None,
                 running: Some(system(1)),
+                revision: None,
                 booted: Some(system(1)),
                 profile: Some(Generation { number: 1, system: system(1) }),
                 reboot_why: None,

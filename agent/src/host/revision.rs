@@ -1,0 +1,40 @@
+//! What a system says of the revision that it was made from: the file
+//! `etc/fort-agent/revision`, which module.nix writes where NixOS's
+//! `system.configurationRevision` is set. For people; nothing is decided by it.
+
+use std::path::Path;
+
+use crate::core::types::StorePath;
+use crate::files;
+use crate::nix::StoreRoot;
+
+const FILE: &str = "etc/fort-agent/revision";
+/// A commit with `-dirty` behind it, or what somebody else numbers by.
+const LONGEST: usize = 80;
+
+/// Remembered for as long as the same system runs.
+#[derive(Default)]
+pub(super) struct Revision(Option<(StorePath, Option<String>)>);
+
+impl Revision {
+    pub(super) fn of(&mut self, store: &StoreRoot, system: Option<&StorePath>) -> Option<String> {
+        let system = system?;
+        match &self.0 {
+            Some((known, says)) if known == system => says.clone(),
+            Some(_) | None => {
+                let says = read(store, system);
+                self.0 = Some((system.clone(), says.clone()));
+                says
+            }
+        }
+    }
+}
+
+fn read(store: &StoreRoot, system: &StorePath) -> Option<String> {
+    let file = store.resolve(&Path::new(system.as_str()).join(FILE)).ok()?;
+    let text = String::from_utf8(files::read_bounded(&file).ok()??).ok()?;
+    let plain = |c: char| c.is_ascii_graphic();
+    let revision = text.trim();
+    let sound = !revision.is_empty() && revision.len() <= LONGEST && revision.chars().all(plain);
+    sound.then(|| revision.to_owned())
+}
