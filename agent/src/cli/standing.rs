@@ -236,8 +236,7 @@ fn running(status: &Status, clock: &Clock) -> String {
     let running = &status.running;
     let system = commit_and_system(running.commit, running.system.as_ref());
     let drift = if running.drift { ", put there by another hand" } else { "" };
-    let of = running.revision.as_ref().filter(|_| running.commit.is_none());
-    let of = of.map(|revision| format!(", by its own account of {revision}"));
+    let of = running.said_revision().map(|of| format!(", by its own account of {of}"));
     let since = running.since.map(|since| format!(", {}", lasting(since, clock)));
     format!("{system}{drift}{}{}", of.unwrap_or_default(), since.unwrap_or_default())
 }

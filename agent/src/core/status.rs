@@ -177,6 +177,15 @@ pub struct RunningView {
     pub drift: bool,
 }
 
+impl RunningView {
+    /// What a person is told of a system that is of no known commit.
+    pub fn said_revision(&self) -> Option<String> {
+        let revision = self.revision.as_ref().filter(|_| self.commit.is_none())?;
+        let commit = revision.parse::<Commit>();
+        Some(commit.map_or_else(|_| revision.clone(), |commit| commit.short()))
+    }
+}
+
 /// What boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootView {

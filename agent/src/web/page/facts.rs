@@ -33,7 +33,7 @@ pub(super) fn host(status: &Status, clock: &Clock) -> Markup {
                 dd {
                     (what(running.commit, running.system.as_ref()))
                     @if running.drift { br; span.bad { span.mark { "put there by another hand" } } }
-                    @if let (None, Some(revision)) = (running.commit, &running.revision) {
+                    @if let Some(revision) = running.said_revision() {
                         br; "by its own account of " code { (revision) }
                     }
                     @if let Some(at) = running.since { br; (time(at, &lasting(at, clock))) }
