@@ -281,9 +281,10 @@ impl Machine {
     /// Takes the power away: every process ends at once, the disk stays.
     pub(crate) fn power_cut(&self) {
         let Some(mut power) = self.power.borrow_mut().take() else { return };
-        // A kernel that goes on would still answer, and send what was written:
-        // its link outlives the processes. One that is not there yet is none.
-        let _ = Command::new("ip").args(["link", "set", &self.wire(), "down"]).output().unwrap();
+        // A kernel that goes on would still answer, and send what was written: its
+        // link outlives the processes, while connections wait for an answer for
+        // half a minute. One that is not there yet is none.
+        let _ = Command::new("ip").args(["link", "delete", &self.wire()]).output().unwrap();
         fs::write(self.cgroup.join("cgroup.kill"), "1").unwrap();
         power.wait().unwrap();
         let events = self.cgroup.join("cgroup.events");
