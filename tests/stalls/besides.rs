@@ -2,6 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fort_agent::core::types::Commit;
 
@@ -155,6 +156,11 @@ pub(super) fn journal_newer() -> Stall {
             stage.rig.stop();
             let journal = stage.rig.state().join("journal.json");
             std::fs::write(journal, r#"{"version":2,"everything":"else"}"#).unwrap();
+            // Deployments are named by the second, and who has lost the journal does
+            // not know which names were given.
+            let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let then = second();
+            stage.rig.wait_for("another second", || second() > then);
             stage.rig.start();
             // What runs is verified anew.
             stage.rig.wait_in_sync(stage.one);
