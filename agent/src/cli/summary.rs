@@ -130,9 +130,9 @@ fn reboot(config: &Config) -> String {
 }
 
 fn cache(cache: &Cache) -> String {
-    let substitute = match (cache.substitute, key_names(cache).join(" ")) {
-        (true, keys) => format!("fetched from, if signed by {keys}"),
-        (false, _) => "not fetched from".into(),
+    let substitute = match cache.substitute {
+        true => format!("fetched from, if signed by {}", key_names(cache).join(" ")),
+        false => "not fetched from".into(),
     };
     let publish = if cache.publish { "given what is good" } else { "given nothing" };
     let token = cache.token_file.as_ref();

@@ -52,8 +52,9 @@ pub fn places(file: &Path, the_hosts: bool) -> Result<(Places, Option<Problems>)
         return Err(problems);
     }
     // A value that is wrong was read as nothing.
+    let usual = usual();
     for (place, usual) in
-        [(&mut places.run_dir, usual().run_dir), (&mut places.state_dir, usual().state_dir)]
+        [(&mut places.run_dir, usual.run_dir), (&mut places.state_dir, usual.state_dir)]
     {
         if place.as_os_str().is_empty() {
             *place = usual;

@@ -40,14 +40,12 @@ fn differing(now: &BTreeMap<String, String>, then: &BTreeMap<String, String>) ->
         .map(|(name, old, new)| format!("{name} ({old} -> {new})"))
         .collect();
     let named = changed.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match changed.len() {
-        0 => None,
-        1..=NAMED => Some(format!("its switch inhibitors differ from what runs: {named}")),
-        many => {
-            let more = many - NAMED;
-            Some(format!("its switch inhibitors differ from what runs: {named} and {more} more"))
-        }
-    }
+    let rest = match changed.len() {
+        0 => return None,
+        1..=NAMED => String::new(),
+        many => format!(" and {} more", many - NAMED),
+    };
+    Some(format!("its switch inhibitors differ from what runs: {named}{rest}"))
 }
 
 #[cfg(test)]
