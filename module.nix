@@ -250,9 +250,19 @@ in
         serviceConfig.ReadWritePaths = elsewhere;
       })
     ];
-    systemd.tmpfiles.settings.fort-agent = lib.genAttrs elsewhere (_: {
-      d.mode = "0700";
-    });
+    systemd.tmpfiles.settings.fort-agent =
+      lib.genAttrs elsewhere (_: {
+        d.mode = "0700";
+      })
+      // {
+        # switch-to-configuration makes it readable by everybody, and whoever can read it
+        # can lock it.
+        "/run/nixos/switch-to-configuration.lock".f = {
+          mode = "0600";
+          user = "root";
+          group = "root";
+        };
+      };
     systemd.timers.fort-agent-revive = import ./nix/revive.nix;
   };
 }

@@ -270,7 +270,11 @@ in
       lib.attrNames forgetful.config.systemd.tmpfiles.settings.fort-agent != [
         "/persist/fort-agent"
         "/persist/run"
+        "/run/nixos/switch-to-configuration.lock"
       ]
+      ||
+        forgetful.config.systemd.tmpfiles.settings.fort-agent."/run/nixos/switch-to-configuration.lock".f.mode
+        != "0600"
     ) "tmpfiles";
 
   # docs/options.md.

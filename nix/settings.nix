@@ -185,7 +185,7 @@ in
       ]) duration) ''"no"'' "10m" "Whether a commit waits for `fort-agent confirm`, and how long.";
       windows = key windows "always" [ "Mon..Fri 02:00-05:00" ] "When systems may be activated.";
       time_zone = key types.str "the host's" "Europe/Berlin" "Whose clock the windows are on.";
-      timeout = key duration ''"15m"'' "30m" "How long activating may take.";
+      timeout = key duration ''"15m"'' "30m" "How long activating may take; also each try on the way back, which has 20 s at least.";
       drift = key (types.enum [
         "report"
         "revert"

@@ -123,6 +123,22 @@ fn a_signal_strikes_before_or_after_the_move() {
 }
 
 #[test]
+fn a_switch_may_break_off_with_any_code_and_leaves_what_it_had_still_to_start() {
+    let machine = Machine::new();
+    let list = machine.root().join("run/nixos/start-list");
+    let mut host = Host::new("before");
+    host.switch.die.insert("test", 11);
+    assert_eq!(machine.switch(&machine.system(&host), "test"), Some(11));
+    assert_eq!((machine.running(), list.exists()), (None, false));
+    host.switch.die_after = std::mem::take(&mut host.switch.die);
+    let system = machine.system(&host);
+    assert_eq!(machine.switch(&system, "test"), Some(11));
+    assert_eq!((machine.running(), list.exists()), (runs(&system), true));
+    assert_eq!(machine.switch(&machine.system(&Host::new("whole")), "test"), Some(0));
+    assert!(!list.exists());
+}
+
+#[test]
 fn one_switch_at_a_time_and_a_killed_one_frees_the_lock() {
     let machine = Machine::new();
     let mut host = Host::new("slow");

@@ -85,11 +85,12 @@ fn a_system_that_breaks_logind_is_put_back() {
         joker.assert_put_back(commit, "one", 1, WITHIN);
         assert_bus_works(&joker);
 
-        // There, and answering nobody.
-        let bad =
-            one.at("three").activation("systemctl kill --signal=STOP systemd-logind.service\n");
-        let commit = cluster.push("release", &[&bad]);
-        joker.assert_put_back(commit, "one", 1, WITHIN);
+        // There, and answering nobody, by no fault of the commit's: services were stopped by
+        // then, and the switch ends with the code of the lock, that nobody holds.
+        joker.must(&["systemctl", "kill", "--signal=STOP", "systemd-logind.service"]);
+        let commit = cluster.push("release", &[&one.at("three")]);
+        let cause = joker.assert_put_back(commit, "one", 1, WITHIN);
+        assert!(cause.contains("exit code 11"), "{cause}");
         assert_bus_works(&joker);
     });
 }

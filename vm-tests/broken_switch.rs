@@ -53,6 +53,17 @@ fn a_switch_that_goes_wrong_brings_the_old_system_back() {
         let commit = cluster.push("release", &[&stays]);
         joker.assert_put_back(commit, "one", 1, WITHIN);
 
+        // One of its units cannot be stopped by what comes after it.
+        let stuck = "[Service]\nExecStart=sleep infinity\nExecStop=sleep infinity\n\
+                     TimeoutStopSec=infinity\n[Install]\nWantedBy=multi-user.target\n";
+        let fails =
+            "[Service]\nType=oneshot\nExecStart=false\n[Install]\nWantedBy=multi-user.target\n";
+        let stuck = one.at("stuck").unit("stuck.service", stuck).unit("fails.service", fails);
+        let commit = cluster.push("release", &[&stuck]);
+        let cause = joker.assert_put_back(commit, "one", 1, WITHIN * 3);
+        assert!(cause.contains("stopping stuck.service, which was killed"), "{cause}");
+        assert!(!joker.is_active("stuck.service"));
+
         let commit = cluster.push("release", &[&one.at("two")]);
         joker.wait_in_sync(commit);
         joker.assert_stands("two");

@@ -1,9 +1,13 @@
-//! Hazard: what a person says to a whole host. Going back leaves units of the
-//! system that is left behind; an orphan keeps the lock of a switch that systemd
-//! thinks is over, and nobody knows why nothing is deployed.
+//! Hazard: what a person says to a whole host, or does to it without a say. Going
+//! back leaves units of the system that is left behind; an orphan keeps the lock of
+//! a switch that systemd thinks is over, and nobody knows why nothing is deployed;
+//! any user may take that lock, and a broken system stays.
 
-use crate::support::{Cluster, Host, Image, Machine, on, on_each};
+use std::time::Duration;
 
+use crate::support::{Cluster, Host, Image, Machine, Pace, on, on_each};
+
+const LOCK: &str = "/run/nixos/switch-to-configuration.lock";
 const AGENT: &str = "/run/current-system/sw/bin/fort-agent";
 const LATER: &str = "[Unit]\nDescription=Came later\n[Service]\nExecStart=sleep infinity\n";
 
@@ -70,5 +74,54 @@ fn an_orphan_that_holds_the_lock_is_named_with_its_unit() {
         joker.must(&["sh", "-c", &format!("kill {pid}")]);
         joker.wait_in_sync(commit);
         assert_eq!(joker.verdicts(commit), ["good"]);
+    });
+}
+
+#[test]
+fn who_may_not_switch_the_host_delays_no_system_by_its_lock_neither_forward_nor_back() {
+    on(Image::Trixie, |cluster| {
+        let pace = Pace { activations: 1, first: "100ms", health: "5s", ..Pace::default() };
+        let one = Host::new("joker", "one").agent(&cluster.agent_config_at(&pace, ""));
+        cluster.forge();
+        let joker = cluster.booted(&one);
+        let first = cluster.push("release", &[&one]);
+        joker.wait_in_sync(first);
+        let mode = || joker.tell(&["stat", "--format=%a %u", LOCK]);
+        assert_eq!(mode(), "600 0");
+
+        // As a switch by hand makes it where there is none: everybody can open it.
+        joker.must(&["sh", "-c", &format!("rm {LOCK}; touch {LOCK}; chmod 644 {LOCK}")]);
+        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        let holds = [&nobody[..], &["flock", LOCK, "sleep", "600"]].concat();
+        let mut holds = joker.spawn(&holds);
+        joker.wait_for(&["sh", "-c", &format!("! flock --nonblock {LOCK} true")]);
+        let commit = cluster.push("release", &[&one.at("two")]);
+        joker.wait_in_sync(commit);
+        assert_eq!(joker.verdicts(commit), ["good"]);
+        assert_eq!(mode(), "600 0");
+        assert!(holds.try_wait().unwrap().is_none(), "the hold is of no account, and stays");
+
+        // Once it runs: one that has given up root's rights holds the lock, and after that one
+        // whose unit is over.
+        let takes = format!(
+            "systemd-run --unit=keeps sh -c 'exec 9> {LOCK}; flock 9; exec setpriv --reuid=65534 \
+             --regid=65534 --clear-groups sleep 601'\n\
+             systemd-run --unit=leaves --property=Type=oneshot --property=KillMode=none sh -c \
+             'exec 9> {LOCK}; sh -c \"sleep 0.2; flock 9; exec sleep 602\" &'\n"
+        );
+        let fails =
+            "[Service]\nType=oneshot\nExecStart=false\n[Install]\nWantedBy=multi-user.target\n";
+        let bad = one.at("bad").activation(&takes).unit("fails.service", fails);
+        let commit = cluster.push("release", &[&bad]);
+        let cause = joker.assert_put_back(commit, "two", 1, Duration::from_secs(30));
+        for (who, unit) in [("(sleep) of user 65534", "keeps"), ("(sleep)", "leaves")] {
+            let told = cause.split("; ").find(|told| told.contains(&format!("{unit}.service")));
+            let told = told.unwrap_or_else(|| panic!("{unit} is not named: {cause}"));
+            assert!(told.contains(who) && told.ends_with("held the lock and was killed"), "{told}");
+        }
+        let journal = joker.journal(&["-t", "fort-agent"]);
+        assert!(journal.contains("of keeps.service holds the lock"), "{journal}");
+        holds.kill().unwrap();
+        holds.wait().unwrap();
     });
 }

@@ -40,8 +40,8 @@ names!(STEPS, step_name: Step {
 });
 
 names!(ACTS, act_name: Act {
-    Note Activate AwaitVerdict Pause SetProfile WriteBoot ActivateOld RestartBus ReviveOld
-    StartUnits Reboot RestoreProfile WriteOldBoot SetOneshot ReturnProfile Finish
+    Note FreeLock Activate AwaitVerdict Pause SetProfile WriteBoot ActivateOld RestartBus
+    ReviveOld StartUnits EndUnits Reboot RestoreProfile WriteOldBoot SetOneshot ReturnProfile Finish
 });
 
 names!(PHASES, phase_name: Phase { Evaluating Fetching Building });

@@ -17,6 +17,7 @@ pub mod control;
 pub mod core;
 pub mod crash;
 pub mod files;
+pub mod flock;
 pub mod git;
 pub mod health;
 pub mod host;

@@ -1,191 +1,151 @@
-//! Who holds the lock of `switch-to-configuration`, so that nobody has to guess
-//! why a deployment waits.
+//! The lock that keeps two `switch-to-configuration` from running at once.
 //!
-//! The lock is an flock(2) of a file that stays (nixpkgs,
-//! `switch-to-configuration-ng`). Who dies gives it up, but for what he has
-//! started: that keeps it by the file descriptor it inherited, and is what a
-//! switch that was broken off usually leaves.
+//! An flock(2) of a file that stays (nixpkgs, `switch-to-configuration-ng`), which that program
+//! makes readable by everybody: and whoever can read a file can lock it. So the file is replaced
+//! by one that only root can open. A descriptor that was opened before then belongs to a file
+//! that nobody asks any more.
 
-use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::core::types::Wall;
-
-/// A process that has the lock's file open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// Its number.
-    pub pid: u32,
-    /// What it is called, as proc_pid_comm(5) has it.
-    pub name: String,
-    /// When it began; none if that cannot be told.
-    pub since: Option<Wall>,
-    /// The unit that it belongs to.
-    pub unit: Option<String>,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} ({})", self.pid, self.name)?;
-        if let Some(since) = self.since {
-            write!(f, " since {since}")?;
-        }
-        match &self.unit {
-            Some(unit) => write!(f, " of {unit}"),
-            None => Ok(()),
-        }
-    }
-}
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
 
 /// Where the lock is, below a host's root.
 pub fn path(root: &Path) -> PathBuf {
     root.join("run/nixos/switch-to-configuration.lock")
 }
 
-/// The process that holds the lock; none if nobody does, or he cannot be found.
-pub fn holder(root: &Path) -> Option<Holder> {
-    let path = path(root);
-    let lock = fs::metadata(&path).ok()?;
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let took_it = locks.lines().find_map(|line| taken(line, &lock));
-    // Who took it may be dead, and his child alive.
-    let pid = took_it.filter(|pid| has_open(*pid, &lock)).or_else(|| anyone(&lock))?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let name = name.trim().chars().filter(|c| !c.is_control()).collect();
-    Some(Holder { pid, name, since: began(pid), unit: unit(&cgroup) })
-}
-
-/// Who took a lock on this file, from a line of proc_locks(5):
-/// `1: FLOCK  ADVISORY  WRITE 708 08:03:1234 0 EOF`. What waits for it has an
-/// arrow in front of its kind.
-fn taken(line: &str, lock: &fs::Metadata) -> Option<u32> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    if words.next() != Some("FLOCK") {
-        return None;
+/// Puts a file that only root can open in the lock's place, unless it is one.
+///
+/// Returns the one of before, locked: a switch that opened it before it was replaced must not
+/// begin on it, for as long as that is kept. Fails with `WouldBlock`, and replaces nothing, if
+/// somebody holds its lock.
+pub fn renew(root: &Path) -> io::Result<Option<File>> {
+    let before = match File::open(path(root)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened?),
+    };
+    if let Some(before) = &before {
+        if is_private(before)? {
+            return Ok(None);
+        }
+        flock(before.as_fd(), FlockOperation::NonBlockingLockExclusive)?;
     }
-    let (pid, file) = (words.nth(2)?, words.next()?);
-    let inode = file.rsplit(':').next()?.parse::<u64>().ok()?;
-    // The device is written in a way of its own, and some file systems have
-    // another one there: who has the file open is looked at afterwards.
-    (inode == lock.ino()).then(|| pid.parse().ok()).flatten()
+    replace(root)?;
+    Ok(before)
 }
 
-fn anyone(lock: &fs::Metadata) -> Option<u32> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let own = std::process::id();
-    pids.filter(|pid| *pid != own).find(|pid| has_open(*pid, lock))
+/// The same, whoever holds its lock: these hold one that nobody asks any more.
+pub fn pass_by(root: &Path) -> io::Result<()> {
+    replace(root)
 }
 
-fn has_open(pid: u32, lock: &fs::Metadata) -> bool {
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let mut open = open.filter_map(|entry| fs::metadata(entry.path()).ok());
-    open.any(|file| (file.dev(), file.ino()) == (lock.dev(), lock.ino()))
+/// Takes the lock, until the file is dropped; none if somebody else holds it.
+pub fn take(root: &Path) -> io::Result<Option<File>> {
+    let lock = OpenOptions::new().append(true).create(true).mode(0o600).open(path(root))?;
+    match flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        taken => taken.map(|()| Some(lock)).map_err(io::Error::from),
+    }
 }
 
-/// When a process began: the 22nd field of proc_pid_stat(5), in ticks since the
-/// boot. The second, the name, may have spaces and parentheses in it.
-fn began(pid: u32) -> Option<Wall> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let ticks = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse::<u64>().ok()?;
-    let system = fs::read_to_string("/proc/stat").ok()?;
-    let booted = system.lines().find_map(|line| line.strip_prefix("btime "))?;
-    let booted = booted.trim().parse::<u64>().ok()?;
-    let second = booted.checked_add(ticks / rustix::param::clock_ticks_per_second().max(1))?;
-    Some(Wall::from_millis(i64::try_from(second.checked_mul(1000)?).ok()?))
+fn is_private(lock: &File) -> io::Result<bool> {
+    let found = lock.metadata()?;
+    let owned = found.uid() == 0 || found.uid() == geteuid().as_raw();
+    Ok(found.is_file() && owned && found.mode() & 0o077 == 0)
 }
 
-/// The innermost unit of a control group.
-fn unit(cgroup: &str) -> Option<String> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");
-    path.rsplit('/').find(is_unit).map(str::to_owned)
+fn replace(root: &Path) -> io::Result<()> {
+    let path = path(root);
+    let new = path.with_extension("lock.new");
+    if let Some(directory) = path.parent() {
+        // As the program itself makes it.
+        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    fs::rename(&new, &path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use std::process::{Command, Stdio};
-    use std::time::{Duration, Instant};
+    use std::os::unix::fs::PermissionsExt as _;
 
-    fn locked() -> (tempfile::TempDir, PathBuf) {
+    fn with_lock(mode: u32) -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().unwrap();
         let lock = path(root.path());
         fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        fs::write(&lock, "").unwrap();
+        fs::set_permissions(&lock, fs::Permissions::from_mode(mode)).unwrap();
         (root, lock)
     }
 
-    fn wait_for(root: &Path, wanted: impl Fn(&Option<Holder>) -> bool) -> Option<Holder> {
-        let began = Instant::now();
-        loop {
-            let found = holder(root);
-            if wanted(&found) {
-                return found;
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "{found:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    fn inode_and_mode(lock: &Path) -> (u64, u32) {
+        let found = fs::metadata(lock).unwrap();
+        (found.ino(), found.mode() & 0o777)
+    }
+
+    fn holds(file: &File) -> bool {
+        flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
     }
 
     #[test]
-    fn nobody_holds_a_lock_that_is_not_there_or_not_taken() {
-        let (root, lock) = locked();
-        assert_eq!(holder(root.path()), None);
-        fs::write(lock, "").unwrap();
-        assert_eq!(holder(root.path()), None);
+    fn a_lock_that_others_can_open_is_replaced_and_who_opened_it_holds_nothing() {
+        let (root, lock) = with_lock(0o644);
+        // Before: by anybody.
+        let opened = File::open(&lock).unwrap();
+        let before = inode_and_mode(&lock);
+        let kept = renew(root.path()).unwrap().unwrap();
+        let after = inode_and_mode(&lock);
+        assert_eq!(after.1, 0o600);
+        assert_ne!(after.0, before.0);
+        assert!(!holds(&opened), "nor can a switch begin on the old one");
+        drop(kept);
+        assert!(holds(&opened));
+        assert!(take(root.path()).unwrap().is_some(), "it is another one");
+        assert_eq!(fs::read_dir(lock.parent().unwrap()).unwrap().count(), 1, "nothing is left");
     }
 
     #[test]
-    fn who_took_it_is_named() {
-        let (root, lock) = locked();
-        let mut holds = Command::new("flock").arg(&lock).args(["sleep", "60"]).spawn().unwrap();
-        let found = wait_for(root.path(), Option::is_some).unwrap();
-        assert_eq!((found.pid, found.name.as_str()), (holds.id(), "flock"));
-        let age = crate::clock::now().wall.as_millis() - found.since.unwrap().as_millis();
-        assert!((-2_000..60_000).contains(&age), "{age}");
-        assert!(found.to_string().starts_with(&format!("process {} (flock) since 2", holds.id())));
-        // It is killed; what it started still has the lock.
-        holds.kill().unwrap();
-        holds.wait().unwrap();
-        let left = wait_for(root.path(), |found| found.as_ref().is_some_and(|h| h.name == "sleep"));
-        let left = left.unwrap();
-        assert_ne!(left.pid, holds.id());
-        let pid = rustix::process::Pid::from_raw(left.pid.try_into().unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        wait_for(root.path(), Option::is_none);
+    fn a_private_lock_stays_the_file_that_it_is() {
+        let (root, lock) = with_lock(0o600);
+        let before = inode_and_mode(&lock);
+        let held = take(root.path()).unwrap().unwrap();
+        assert!(renew(root.path()).unwrap().is_none());
+        assert_eq!(inode_and_mode(&lock), before);
+        assert!(take(root.path()).unwrap().is_none(), "one holds it");
+        drop(held);
+        assert!(take(root.path()).unwrap().is_some());
     }
 
     #[test]
-    fn a_lock_of_another_kind_or_file_is_another_one() {
-        let (root, lock) = locked();
-        let mut reads = Command::new("tail")
-            .arg("-f")
-            .arg(root.path().join("other"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        fs::write(&lock, "").unwrap();
-        let (inode, own) = (fs::metadata(&lock).unwrap().ino(), std::process::id());
-        let metadata = fs::metadata(&lock).unwrap();
-        let line = |kind: &str| format!("1: {kind}  ADVISORY  WRITE {own} 08:03:{inode} 0 EOF");
-        assert_eq!(taken(&line("FLOCK"), &metadata), Some(own));
-        assert_eq!(taken(&line("POSIX"), &metadata), None);
-        assert_eq!(taken(&line("-> FLOCK"), &metadata), None);
-        assert_eq!(taken("garbage", &metadata), None);
-        reads.kill().unwrap();
-        reads.wait().unwrap();
+    fn a_lock_that_a_switch_holds_is_not_replaced() {
+        let (root, lock) = with_lock(0o644);
+        let switch = File::open(&lock).unwrap();
+        assert!(holds(&switch));
+        let before = inode_and_mode(&lock);
+        let refused = renew(root.path()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(inode_and_mode(&lock), before);
+        // Whoever is of no account keeps his hold on what counts no more.
+        pass_by(root.path()).unwrap();
+        assert_ne!(inode_and_mode(&lock).0, before.0);
+        assert!(take(root.path()).unwrap().is_some());
     }
 
     #[test]
-    fn the_innermost_unit_is_the_one() {
-        let cgroup = "0::/system.slice/nixos-rebuild.service/sub\n";
-        assert_eq!(unit(cgroup).as_deref(), Some("nixos-rebuild.service"));
-        assert_eq!(unit("0::/user.slice/x.scope\n").as_deref(), Some("x.scope"));
-        assert_eq!(unit("0::/\n"), None);
+    fn where_there_is_none_a_private_one_is_made() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(renew(root.path()).unwrap().is_none());
+        assert_eq!(inode_and_mode(&path(root.path())).1, 0o600);
     }
 }

@@ -126,6 +126,46 @@ fn exit_code_4_is_judged_by_the_checks() {
 }
 
 #[test]
+fn a_switch_that_breaks_off_is_put_back_whatever_its_code_would_mean() {
+    let (rig, _) = Rig::deployed_with(|rig| {
+        rig.settings.retry = "first = \"10m\"\nmax = \"10m\"\n".into();
+    });
+    // 1: refused. 4: done, with units that failed. 11: the lock. 100: needs a reboot.
+    for code in [1, 4, 11, 100, 110] {
+        let mut host = Host::new(&format!("after-{code}"));
+        host.switch.die_after.insert("test", code);
+        let bad = rig.push("release", &host);
+        let entry = rig.wait_verdict(bad, "rolled-back");
+        let cause = entry["cause"].as_str().unwrap();
+        assert!(cause.contains(&format!("exit code {code}")), "{cause}");
+        let status = rig.wait_state("backing-off");
+        one_is_back(&rig, &status);
+    }
+    // Nothing was touched by this one, nor is the lock held.
+    let mut host = Host::new("before");
+    host.switch.die.insert("test", 11);
+    let bad = rig.push("release", &host);
+    rig.wait_verdict(bad, "rolled-back");
+    one_is_back(&rig, &rig.wait_state("backing-off"));
+}
+
+#[test]
+fn the_lock_is_private_while_systems_are_activated() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let (rig, _) = Rig::deployed();
+    let path = rig.root().join("run/nixos/switch-to-configuration.lock");
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    // As a switch by hand makes it where there is none.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let before = std::fs::metadata(&path).unwrap().ino();
+    let two = rig.push("release", &Host::new("two"));
+    rig.wait_in_sync(two);
+    let after = std::fs::metadata(&path).unwrap();
+    assert_eq!(after.mode() & 0o777, 0o600);
+    assert_ne!(after.ino(), before, "who had it open holds nothing");
+}
+
+#[test]
 fn exit_code_11_waits_for_the_other_switch_and_counts_nothing() {
     let (rig, _) = Rig::deployed();
     let path = rig.root().join("run/nixos/switch-to-configuration.lock");
@@ -133,7 +173,7 @@ fn exit_code_11_waits_for_the_other_switch_and_counts_nothing() {
     flock(other.as_fd(), FlockOperation::LockExclusive).unwrap();
     let two = rig.push("release", &Host::new("two"));
     rig.wait_state("activating");
-    rig.wait_for("a refusal", || rig.log().contains("another switch holds the lock"));
+    rig.wait_for("a refusal", || rig.log().contains("Could not acquire lock"));
     assert_eq!(rig.version(), "one");
     drop(other);
     rig.wait_in_sync(two);

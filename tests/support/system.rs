@@ -85,6 +85,11 @@ pub struct Switch {
     pub signal: BTreeMap<&'static str, u8>,
     /// The same after it has.
     pub signal_after: BTreeMap<&'static str, u8>,
+    /// An action ends with this code before anything has moved.
+    pub die: BTreeMap<&'static str, u8>,
+    /// The same after it has, and after units were stopped that it does not start: so the real
+    /// one ends with whatever errno was the last.
+    pub die_after: BTreeMap<&'static str, u8>,
     /// Its `activate` fails; it goes on, as NixOS's does.
     pub activate_fails: bool,
     /// It refuses everything with 1, unless NIXOS_NO_CHECK=1.
@@ -134,6 +139,8 @@ fn as_shell<S: serde::Serializer>(switch: &Switch, serializer: S) -> Result<S::O
     write("exit", wide(&switch.exit));
     write("hang", all(&switch.hang));
     write("hang_after", all(&switch.hang_after));
+    write("die", wide(&switch.die));
+    write("die_after", wide(&switch.die_after));
     write("signal", wide(&switch.signal));
     write("signal_after", wide(&switch.signal_after));
     if switch.activate_fails {

@@ -8,14 +8,17 @@
 //! to be done. The profile and the boot loader are not touched before a good
 //! verdict: until then a power cut boots the last good system.
 
+mod activate;
 mod commit;
 mod defer;
+pub mod lock;
 mod put_back;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::lock::{Lock, Whom};
 use super::job::{Check, Ending, Generation, How, Stages, SwitchOrder, SwitchOutcome, Verdict};
 use super::types::{BootId, Mono, StorePath};
 
@@ -52,18 +55,38 @@ pub enum Phase {
         why: String,
     },
     /// The old system is being put back.
-    PuttingBack {
-        /// Why.
-        cause: String,
-        /// Whether the candidate is to blame, or whoever killed this job.
-        ending: Ending,
-        /// Whether the old system was activated since.
-        activated: bool,
-        /// How often that failed.
-        tries: u32,
-        /// Why, the last time.
-        error: Option<String>,
-    },
+    PuttingBack(WayBack),
+}
+
+/// How far the way back to the old system is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayBack {
+    /// Why it is gone, and who had to be ended for it.
+    pub cause: String,
+    /// Whether the candidate is to blame, or whoever killed this job.
+    pub ending: Ending,
+    /// Whether the old system was activated since.
+    pub activated: bool,
+    /// How often that failed.
+    pub tries: u32,
+    /// Why, the last time.
+    pub error: Option<String>,
+    /// Whether only the lock was in the way, the last time.
+    #[serde(default)]
+    pub locked: bool,
+    /// Whether this does not count against the candidate.
+    #[serde(default)]
+    pub blameless: bool,
+}
+
+impl WayBack {
+    /// A way back that begins: with the activation of the old system, or, where that was never
+    /// left, with the default of before.
+    pub fn begun(cause: impl Into<String>, ending: Ending, activated: bool) -> Self {
+        let cause = cause.into();
+        let (tries, error, locked, blameless) = (0, None, false, false);
+        Self { cause, ending, activated, tries, error, locked, blameless }
+    }
 }
 
 /// The job's `progress.json`.
@@ -119,8 +142,36 @@ pub struct Sight {
     pub own: bool,
     /// What came of this process's last action in this phase.
     pub last: Option<Done>,
-    /// Who holds the lock of `switch-to-configuration`, where that was refused.
-    pub lock: Option<String>,
+    /// What the last `switch-to-configuration` left besides an exit code.
+    pub traces: Traces,
+    /// Who held the lock of `switch-to-configuration` when the last one ended with 11.
+    pub lock: Lock,
+}
+
+/// The traces of a `switch-to-configuration`, besides its exit code.
+///
+/// The real program ends many errors with the last errno: its code alone tells neither why it
+/// ended nor how far it had come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// Whether it said that it could not acquire the lock.
+    pub locked_out: bool,
+    /// Whether it said that it stops units or activates: it had begun to change the host.
+    pub began: bool,
+    /// Whether its list of units that are still to be started was left behind: it did not come
+    /// to its end.
+    pub unfinished: bool,
+    /// The units that systemd was still stopping or starting when its time ran out.
+    pub hanging: Vec<Hanging>,
+}
+
+/// A unit whose job did not end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hanging {
+    /// Its name.
+    pub unit: String,
+    /// Whether it was being stopped, rather than started.
+    pub stopping: bool,
 }
 
 /// What came of an action.
@@ -140,6 +191,10 @@ pub enum Done {
     Bus,
     /// The units that ran before were started; these are newly failed.
     Units(Vec<String>),
+    /// The lock was looked after. Who held it and holds it no more, in words.
+    Lock(Vec<String>),
+    /// Units that could not be stopped were killed.
+    UnitsEnded(Vec<String>),
 }
 
 /// What to do next. All but `Note` and `Finish` report in [`Sight::last`].
@@ -147,6 +202,9 @@ pub enum Done {
 pub enum Act {
     /// Write this down; then look again.
     Note(Progress),
+    /// Look who holds the lock of `switch-to-configuration`, and take it from those who have no
+    /// claim to it. Comes before each of these programs.
+    FreeLock(Whom),
     /// Run `switch-to-configuration test` of the candidate.
     Activate,
     /// Wait for the verdict, until then.
@@ -166,6 +224,8 @@ pub enum Act {
     ReviveOld(StorePath),
     /// Start what ran before the candidate and does not now.
     StartUnits,
+    /// Kill units that could not be stopped: everything would wait for them.
+    EndUnits(Vec<String>),
     /// Reboot the host: the boot loader still has the last good system.
     Reboot,
     /// Let the profile name this system again, by its own generation, and
@@ -189,18 +249,12 @@ pub enum Act {
     Finish(SwitchOutcome),
 }
 
-/// `switch-to-configuration`: another one holds the lock.
+/// `switch-to-configuration`: another one holds the lock, or any other EAGAIN.
 pub const LOCKED: i32 = 11;
-/// `switch-to-configuration`: needs a reboot, nothing was activated.
-const NEEDS_REBOOT: i32 = 100;
 /// The rungs of the way back: `switch-to-configuration`; the same with D-Bus and
 /// logind started anew; the old system's `activate` and units by hand. After the
 /// last one it begins again, with a pause.
 pub const RUNGS: u32 = 3;
-/// Pause before asking for the lock again.
-const LOCK_PAUSE: Duration = Duration::from_secs(2);
-/// What is said of it.
-const HELD: &str = "another switch holds the lock";
 
 /// The guardian's next act.
 pub fn act(order: &SwitchOrder, progress: &Progress, sight: &Sight, now: Mono) -> Act {
@@ -212,9 +266,7 @@ pub fn act(order: &SwitchOrder, progress: &Progress, sight: &Sight, now: Mono) -
         Phase::Committing => g.committing(),
         Phase::Deferring { why, stays } => g.deferring(why, *stays),
         Phase::Returning { why } => g.returning(why),
-        Phase::PuttingBack { cause, ending, activated, tries, error: _ } => {
-            g.putting_back(cause, *ending, *activated, *tries)
-        }
+        Phase::PuttingBack(back) => g.putting_back(back),
     }
 }
 
@@ -250,9 +302,9 @@ impl Guardian<'_> {
                         "the boot loader gave it up, and has booted another system".into()
                     }
                 };
-                let ending = Ending::RolledBack;
-                let (activated, tries, error) = (self.order.asked.is_none(), 0, None);
-                let phase = Phase::PuttingBack { cause, ending, activated, tries, error };
+                let activated = self.order.asked.is_none();
+                let phase =
+                    Phase::PuttingBack(WayBack::begun(cause, Ending::RolledBack, activated));
                 let (since, stages) = (self.now, self.stages_until_now());
                 let (default_touched, deferred) = (true, false);
                 Act::Note(Progress { phase, since, default_touched, deferred, stages, lock: None })
@@ -260,73 +312,11 @@ impl Guardian<'_> {
         }
     }
 
-    fn activating(&self, since: Mono) -> Act {
-        if self.rebooted() {
-            return self.interrupted_by_reboot();
-        }
-        let Some(last) = &self.sight.last else {
-            return if self.sight.own {
-                Act::Activate
-            } else {
-                self.put_back("killed while activating", Ending::Interrupted)
-            };
-        };
-        match last {
-            Done::Exit(0 | 4) if self.sight.running.as_ref() == Some(&self.order.candidate) => {
-                self.note(Phase::Activated { at: self.now })
-            }
-            Done::Exit(0 | 4) => self.other_hand().unwrap_or_else(|| {
-                self.put_back("activated, but it is not the running system", Ending::RolledBack)
-            }),
-            Done::Exit(1) if self.sight.running == self.order.running => {
-                self.refused("switch-to-configuration refused (exit code 1)")
-            }
-            Done::Exit(LOCKED) if self.now.since(since) < self.order.activation_timeout => {
-                self.wait_for_the_lock()
-            }
-            Done::Exit(LOCKED) => {
-                let cause = match &self.sight.lock {
-                    Some(holder) => format!("{HELD} (exit code 11): {holder}"),
-                    None => format!("{HELD} (exit code 11)"),
-                };
-                self.finish(Ending::Failed, &cause, false)
-            }
-            // Whoever held the lock may have put something else there.
-            Done::Waited => self.other_hand().unwrap_or(Act::Activate),
-            Done::Exit(NEEDS_REBOOT) if self.order.target_sets_default() => {
-                self.defer("it cannot be activated without a reboot (exit code 100)")
-            }
-            Done::Exit(NEEDS_REBOOT) => self.refused(
-                "it cannot be activated without a reboot (exit code 100), \
-                 and a testing branch is undone by one",
-            ),
-            Done::Exit(code) => self.put_back(
-                &format!("switch-to-configuration test: exit code {code}"),
-                Ending::RolledBack,
-            ),
-            Done::Broke(why) => {
-                self.put_back(&format!("switch-to-configuration test: {why}"), Ending::RolledBack)
-            }
-            Done::Profile(_) | Done::Oneshot(_) | Done::Bus | Done::Units(_) => {
-                self.put_back("lost its way while activating", Ending::Interrupted)
-            }
-        }
-    }
-
-    /// Who holds it is written down, and after a pause it is asked for again.
-    fn wait_for_the_lock(&self) -> Act {
-        if self.sight.lock.is_some() && self.progress.lock != self.sight.lock {
-            let lock = self.sight.lock.clone();
-            return Act::Note(Progress { lock, ..self.progress.clone() });
-        }
-        Act::Pause(LOCK_PAUSE)
-    }
-
     fn activated(&self, at: Mono) -> Act {
         if self.rebooted() {
             return self.interrupted_by_reboot();
         }
-        if self.sight.running.as_ref() != Some(&self.order.candidate) {
+        if !self.candidate_runs() {
             return self.superseded();
         }
         match &self.sight.verdict {
@@ -411,6 +401,10 @@ impl Guardian<'_> {
         (self.sight.running != self.order.running).then(|| self.superseded())
     }
 
+    fn candidate_runs(&self) -> bool {
+        self.sight.running.as_ref() == Some(&self.order.candidate)
+    }
+
     fn rebooted(&self) -> bool {
         self.sight.boot_id != self.order.order.boot_id
     }
@@ -434,7 +428,7 @@ impl Guardian<'_> {
             Phase::Returning { .. } => {
                 stages.commit = took.map(|took| took + stages.commit.unwrap_or(0));
             }
-            Phase::PuttingBack { .. } => {
+            Phase::PuttingBack(_) => {
                 stages.rollback = took.map(|took| took + stages.rollback.unwrap_or(0));
             }
         }

@@ -362,8 +362,8 @@ impl Viewer<'_> {
         let outlook = &self.decision.outlook;
         if let Outlook::Switching { phase, .. } = outlook {
             return match phase {
-                Phase::PuttingBack { tries, .. } if *tries < RUNGS => State::RollingBack,
-                Phase::PuttingBack { .. } => State::RollbackFailed,
+                Phase::PuttingBack(back) if back.tries < RUNGS => State::RollingBack,
+                Phase::PuttingBack(_) => State::RollbackFailed,
                 Phase::Ready
                 | Phase::Activating { .. }
                 | Phase::Deferring { .. }

@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub mod dir;
+mod free_lock;
 pub mod handover;
 pub mod publish;
 pub mod realise;
 pub mod spec;
 pub mod start;
 pub mod switch;
+mod traces;
 pub mod way_back;
 
 /// `fort-agent job KIND ...`: for the agent itself, not for people.

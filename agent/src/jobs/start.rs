@@ -10,12 +10,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use zbus::Variant;
 
 use crate::config::Limits;
 use crate::core::job::{JobId, Kind};
 use crate::crash;
+use crate::flock;
 use crate::systemd::{self, Service, Systemd};
 
 /// What a job gets of the agent's own environment, besides what it makes for
@@ -144,31 +145,12 @@ const SCHED_IDLE: i32 = 5;
 /// From ioprio_set(2).
 const IOPRIO_CLASS_IDLE: i32 = 3;
 
-/// Signals a detached job: the holder of its lock, found anew each time.
+/// Signals a detached job: the holder of its lock, found anew each time, for a pid
+/// that was written down could be another process's by now.
 pub fn signal(directory: &Path, signal: Signal) -> io::Result<()> {
-    let Some(pid) = lock_holder(directory)? else { return Ok(()) };
-    match kill_process(pid, signal) {
-        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
-        Err(error) => Err(error.into()),
+    let lock = directory.join("lock");
+    for holder in flock::holders(&lock)? {
+        holder.signal(&lock, signal)?;
     }
-}
-
-/// Whose lock it is, from the kernel's table of locks: a pid that was written
-/// down could be another process's by now.
-fn lock_holder(directory: &Path) -> io::Result<Option<Pid>> {
-    use std::os::unix::fs::MetadataExt as _;
-    let wanted = std::fs::metadata(directory.join("lock"))?;
-    let (major, minor) = (rustix::fs::major(wanted.dev()), rustix::fs::minor(wanted.dev()));
-    let wanted = format!("{major:02x}:{minor:02x}:{}", wanted.ino());
-    let table = std::fs::read_to_string("/proc/locks")?;
-    Ok(table.lines().find_map(|line| {
-        // `1: FLOCK  ADVISORY  WRITE 707 00:1b:18 0 EOF` (proc_locks(5)).
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        match fields[..] {
-            [_, "FLOCK", _, "WRITE", pid, file, ..] if file == wanted => {
-                Pid::from_raw(pid.parse().ok()?)
-            }
-            _ => None,
-        }
-    }))
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! It is the old binary and outlives the agent; see `core::guardian` for what
 //! it decides. Every phase is made durable before it begins.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use anyhow::Context as _;
 use tracing::Instrument as _;
 
 use super::dir::JobDir;
-use super::handover;
 use super::spec::SwitchSpec;
+use super::traces::{Listener, remove_lists};
 use super::way_back::{self, BASELINE};
+use super::{free_lock, handover};
 use crate::command::{Command, End};
-use crate::core::guardian::{Act, Done, LOCKED, Phase, Progress, Sight, act};
+use crate::core::guardian::lock::{Lock, Whom};
+use crate::core::guardian::{Act, Done, LOCKED, Phase, Progress, Sight, Traces, act};
 use crate::core::job::{Generation, Verdict};
 use crate::core::types::{Mono, StorePath};
 use crate::crash::{self, Place};
@@ -24,9 +27,9 @@ use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
 use crate::{boot_loader, clock, switch_lock};
 
-/// Limit of one `switch-to-configuration` on the way back: it may have to wait
-/// for more than the way forward.
-const BACK_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Least limit of one `switch-to-configuration` on the way back, if that of an activation is
+/// shorter: it may have to wait for more than the way forward.
+const BACK_AT_LEAST: Duration = Duration::from_secs(20);
 /// Limit of one `switch-to-configuration boot`.
 const BOOT_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// `switch-to-configuration`: `activate` failed.
@@ -63,7 +66,7 @@ pub async fn run(directory: &Path) -> anyhow::Result<()> {
 /// nobody judges the candidate, or it was judged already.
 fn leads_back(phase: &Phase) -> bool {
     match phase {
-        Phase::Activated { .. } | Phase::PuttingBack { .. } => true,
+        Phase::Activated { .. } | Phase::PuttingBack(_) => true,
         Phase::Ready
         | Phase::Activating { .. }
         | Phase::Committing
@@ -72,22 +75,17 @@ fn leads_back(phase: &Phase) -> bool {
     }
 }
 
-/// Whether an activation has said that it did not get through: by
-/// `switch-to-configuration`, or of one of its snippets. It goes on all the same,
-/// and the code that says so is lost if there is a failed unit on the host, old
-/// or new.
-fn says_incomplete(line: &str) -> bool {
-    line == "Failed to run activate script"
-        || line.starts_with("Activation script snippet '") && line.contains("' failed (")
-}
-
 struct Guardian {
     dir: JobDir,
     spec: SwitchSpec,
     progress: Progress,
     own: bool,
     last: Option<Done>,
-    lock: Option<String>,
+    traces: Traces,
+    /// Who held the lock when the last program asked for it.
+    lock: Lock,
+    /// Files that were the lock's before: no switch may begin on them while this one works.
+    locks_before: Vec<std::fs::File>,
     watch: Option<Watch>,
 }
 
@@ -98,7 +96,9 @@ impl Guardian {
         let progress = dir.read("progress.json").context("cannot read the progress")?;
         let progress = progress.unwrap_or_else(|| Progress::ready(clock::mono()));
         let watch = Watch::new().and_then(|watch| watch.add(dir.path()).map(|()| watch)).ok();
-        Ok(Self { dir, spec, progress, own: false, last: None, lock: None, watch })
+        let (own, last, locks_before) = (false, None, Vec::new());
+        let (traces, lock) = (Traces::default(), Lock::Free);
+        Ok(Self { dir, spec, progress, own, last, traces, lock, locks_before, watch })
     }
 
     async fn work(&mut self) -> anyhow::Result<()> {
@@ -142,6 +142,7 @@ impl Guardian {
                     self.await_verdict(until).await;
                     None
                 }
+                Act::FreeLock(whom) => Some(self.free_lock(whom).await),
                 Act::Activate => Some(self.activate().await),
                 Act::ActivateOld(old) => Some(self.activate_old(&old).await),
                 Act::RestartBus => {
@@ -152,6 +153,10 @@ impl Guardian {
                 Act::StartUnits => {
                     let failed = way_back::start_units(self.baseline().as_ref()).await;
                     Some(Done::Units(failed))
+                }
+                Act::EndUnits(units) => {
+                    way_back::end_units(&units).await;
+                    Some(Done::UnitsEnded(units))
                 }
                 Act::Reboot => {
                     tracing::error!("the old system cannot be put back: rebooting into it");
@@ -175,10 +180,9 @@ impl Guardian {
                     Some(self.switch(&old, "boot", &unchecked, BOOT_LIMIT).await)
                 }
             };
-            self.lock = match self.last {
-                Some(Done::Exit(LOCKED)) => self.lock_holder().await,
-                _ => None,
-            };
+            if let Some(Done::Exit(LOCKED)) = self.last {
+                self.look_who_holds_the_lock().await;
+            }
         }
     }
 
@@ -195,18 +199,27 @@ impl Guardian {
             verdict,
             own: self.own,
             last: self.last.clone(),
+            traces: self.traces.clone(),
             lock: self.lock.clone(),
         })
     }
 
-    /// Who holds the lock, and whether his unit is one that is thought to be over.
-    async fn lock_holder(&self) -> Option<String> {
-        let holder = switch_lock::holder(&self.spec.host.machine.root)?;
-        let over = match &holder.unit {
-            Some(unit) if self.spec.order.units => way_back::is_over(unit).await,
-            Some(_) | None => false,
-        };
-        Some(if over { format!("{holder}, which is over") } else { holder.to_string() })
+    async fn free_lock(&mut self, whom: Whom) -> Done {
+        let root = &self.spec.host.machine.root;
+        let freed = free_lock::free(root, whom, self.spec.order.units).await;
+        self.lock = freed.left;
+        self.locks_before.extend(freed.before);
+        Done::Lock(freed.told)
+    }
+
+    /// It may have been let go since the program asked for it: then it was who held it just
+    /// before.
+    async fn look_who_holds_the_lock(&mut self) {
+        let root = &self.spec.host.machine.root;
+        match free_lock::look(root, self.spec.order.units).await {
+            Lock::Free => {}
+            found @ (Lock::Held(_) | Lock::Unknown) => self.lock = found,
+        }
     }
 
     async fn await_verdict(&mut self, until: Mono) {
@@ -219,32 +232,36 @@ impl Guardian {
         }
     }
 
-    async fn activate(&self) -> Done {
-        let order = &self.spec.order;
-        self.switch(&order.candidate, "test", &[], order.activation_timeout).await
+    async fn activate(&mut self) -> Done {
+        let (candidate, limit) =
+            (self.spec.order.candidate.clone(), self.spec.order.activation_timeout);
+        self.switch(&candidate, "test", &[], limit).await
     }
 
-    async fn activate_old(&self, old: &StorePath) -> Done {
+    async fn activate_old(&mut self, old: &StorePath) -> Done {
         self.clear_up();
         // Its own checks may refuse; it ran before, so it may run again.
-        self.switch(old, "test", &[("NIXOS_NO_CHECK", "1")], BACK_LIMIT).await
+        self.switch(old, "test", &[("NIXOS_NO_CHECK", "1")], self.back_limit()).await
+    }
+
+    fn back_limit(&self) -> Duration {
+        self.spec.order.activation_timeout.max(BACK_AT_LEAST)
     }
 
     /// What a killed candidate left would be started by the old system, or be in
     /// its way.
     fn clear_up(&self) {
-        for list in ["start-list", "restart-list", "reload-list"] {
-            let path = self.spec.host.machine.root.join("run/nixos").join(list);
-            let _ = std::fs::remove_file(path);
-        }
+        remove_lists(&self.spec.host.machine.root);
         way_back::end_leftovers();
     }
 
     /// Without `switch-to-configuration`, which may not be able to do anything.
-    async fn revive_old(&self, old: &StorePath) -> Done {
+    async fn revive_old(&mut self, old: &StorePath) -> Done {
         self.clear_up();
-        let done = self.execute(old, "activate", None, &[("NIXOS_ACTION", "test")], BACK_LIMIT);
-        let done = done.await;
+        // It needs no lock. Where that can be had nobody else begins meanwhile.
+        let _lock = switch_lock::take(&self.spec.host.machine.root);
+        let test = [("NIXOS_ACTION", "test")];
+        let done = self.execute(old, "activate", None, &test, self.back_limit()).await;
         if self.spec.order.units {
             way_back::revive(self.baseline().as_ref()).await;
         }
@@ -260,7 +277,7 @@ impl Guardian {
     }
 
     async fn switch(
-        &self,
+        &mut self,
         system: &StorePath,
         action: &str,
         more: &[(&str, &str)],
@@ -271,7 +288,7 @@ impl Guardian {
 
     /// Runs one of a system's own programs.
     async fn execute(
-        &self,
+        &mut self,
         system: &StorePath,
         program: &str,
         action: Option<&str>,
@@ -301,19 +318,28 @@ impl Guardian {
             .args(action)
             .environment(environment)
             .time_limit(limit);
-        let mut incomplete = false;
+        let units = self.spec.order.units && action != Some("boot");
+        let jobs_before = if units { way_back::jobs().await } else { BTreeSet::new() };
+        let mut listener = Listener::default();
         let lines = command.run_with_lines(pending(), |_, line| {
             let line = crate::command::plain(line);
-            incomplete |= says_incomplete(&line);
+            listener.hear(&line);
             tracing::info!("{line}");
         });
-        match lines.await {
+        let lines = lines.await;
+        let incomplete = listener.incomplete();
+        self.traces = listener.traces(root);
+        match lines {
             Ok(finished) => match finished.end {
                 End::Exit(UNITS_FAILED) if incomplete => Done::Exit(ACTIVATE_FAILED),
                 End::Exit(code) => Done::Exit(code),
-                End::Signal(_) | End::TimedOut | End::Cancelled => {
+                End::TimedOut => {
+                    if units {
+                        self.traces.hanging = way_back::hanging(&jobs_before).await;
+                    }
                     Done::Broke(finished.end.to_string())
                 }
+                End::Signal(_) | End::Cancelled => Done::Broke(finished.end.to_string()),
             },
             Err(error) => Done::Broke(format!("{:#}", anyhow::Error::from(error))),
         }
@@ -387,19 +413,5 @@ impl Guardian {
         if let Err(error) = handover::leave(&handover, &order.deployment, &self.dir) {
             tracing::warn!(%error, "cannot leave a link for the next agent");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::says_incomplete;
-
-    #[test]
-    fn an_activation_says_when_it_did_not_get_through() {
-        // As nixpkgs' switch-to-configuration and activation-script.nix print it.
-        assert!(says_incomplete("Failed to run activate script"));
-        assert!(says_incomplete("Activation script snippet 'agenixInstall' failed (1)"));
-        assert!(!says_incomplete("warning: the following units failed: web.service"));
-        assert!(!says_incomplete("setting up /etc..."));
     }
 }

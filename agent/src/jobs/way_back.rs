@@ -9,8 +9,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::core::guardian::Hanging;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::Baseline;
+use crate::systemd::jobs::Job;
 use crate::systemd::units::{State, Units};
 
 /// In a switch job's directory: how the units fared before it began.
@@ -21,6 +23,8 @@ const BUS: [&str; 3] = ["dbus.socket", "dbus.service", "systemd-logind.service"]
 const START: Duration = Duration::from_secs(30);
 /// For all units together.
 const ALL: Duration = Duration::from_secs(120);
+/// Units that hang, at most: each is named in a cause.
+const MOST_HANGING: usize = 8;
 /// A unit that has just been started may still fail.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -67,13 +71,54 @@ pub(super) async fn start_units(baseline: Option<&Baseline>) -> Vec<String> {
 }
 
 /// Whether a unit is not at work, as far as systemd knows: what is left of it
-/// was forgotten.
+/// was forgotten. Of any unit, people's sessions among them.
 pub(super) async fn is_over(unit: &str) -> bool {
     let Some(systemd) = connect().await else { return false };
-    match systemd.units().await {
-        // systemd forgets a unit that is not active.
-        Ok(units) => units.get(unit).is_none_or(|state| !state.active()),
-        Err(_) => false,
+    match systemd.unit(unit).await {
+        Ok(Some(state)) => matches!(state.active.as_str(), "inactive" | "failed"),
+        Ok(None) => true,
+        Err(error) => {
+            tracing::warn!(unit, "could not be looked at: {}", words(&error));
+            false
+        }
+    }
+}
+
+/// The numbers of the jobs that systemd has now.
+pub(super) async fn jobs() -> BTreeSet<u32> {
+    let Some(systemd) = connect().await else { return BTreeSet::new() };
+    systemd.jobs().await.unwrap_or_default().into_iter().map(|job| job.number).collect()
+}
+
+/// The units that systemd is stopping or starting, and was not `before`.
+pub(super) async fn hanging(before: &BTreeSet<u32>) -> Vec<Hanging> {
+    let Some(systemd) = connect().await else { return Vec::new() };
+    let jobs = systemd.jobs().await.unwrap_or_else(|error| {
+        tracing::warn!("systemd's jobs could not be looked at: {}", words(&error));
+        Vec::new()
+    });
+    hang(jobs, before)
+}
+
+fn hang(jobs: Vec<Job>, before: &BTreeSet<u32>) -> Vec<Hanging> {
+    let ours = jobs.into_iter().filter(|job| job.runs && !before.contains(&job.number));
+    let hanging = ours.filter_map(|job| match job.kind.as_str() {
+        // One that restarts is a start by the time that it has stopped.
+        "stop" | "restart" | "try-restart" => Some(Hanging { unit: job.unit, stopping: true }),
+        "start" => Some(Hanging { unit: job.unit, stopping: false }),
+        _ => None,
+    });
+    hanging.take(MOST_HANGING).collect()
+}
+
+/// Kills all processes of units that could not be stopped: they are stopped then.
+pub(super) async fn end_units(units: &[String]) {
+    let Some(systemd) = connect().await else { return };
+    for unit in units {
+        tracing::warn!(unit, "could not be stopped: killing it");
+        if let Err(error) = systemd.kill_unit(unit).await {
+            tracing::warn!(unit, "could not be killed: {}", words(&error));
+        }
     }
 }
 
@@ -197,5 +242,30 @@ mod tests {
         let missing: Vec<String> = missing(&baseline, &now).into_iter().collect();
         assert_eq!(missing, ["api.socket", "db.service", "web.service"]);
         assert_eq!(newly_failed(&baseline, &now), ["db.service"]);
+    }
+
+    #[test]
+    fn units_hang_whose_job_runs_and_did_not_before() {
+        let job = |number, unit: &str, kind: &str, runs| {
+            let (unit, kind) = (unit.to_owned(), kind.to_owned());
+            Job { number, unit, kind, runs }
+        };
+        let jobs = vec![
+            job(1, "backup.service", "start", true),
+            job(2, "stuck.service", "stop", true),
+            job(3, "web.service", "restart", true),
+            job(4, "slow.service", "start", true),
+            job(5, "multi-user.target", "start", false),
+            job(6, "db.service", "reload", true),
+        ];
+        let hanging = |unit: &str, stopping| Hanging { unit: unit.into(), stopping };
+        assert_eq!(
+            hang(jobs, &[1].into()),
+            [
+                hanging("stuck.service", true),
+                hanging("web.service", true),
+                hanging("slow.service", false)
+            ]
+        );
     }
 }

@@ -18,6 +18,7 @@ use zbus::{Connection, OwnedObjectPath, Variant};
 
 pub mod baseline;
 mod finished;
+pub mod jobs;
 pub mod logind;
 mod private;
 mod proxy;

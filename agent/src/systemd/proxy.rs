@@ -7,6 +7,9 @@ use zbus::{OwnedObjectPath, Variant, proxy};
 pub(super) type Listed =
     (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
+/// `ListJobs`: number, unit, type, state, its object, and the unit's.
+pub(super) type ListedJob = (u32, String, String, String, OwnedObjectPath, OwnedObjectPath);
+
 #[proxy(
     interface = "org.freedesktop.systemd1.Manager",
     default_service = "org.freedesktop.systemd1",
@@ -26,6 +29,8 @@ pub(super) trait Manager {
     fn reload(&self) -> zbus::Result<()>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
+    fn list_jobs(&self) -> zbus::Result<Vec<ListedJob>>;
     fn list_units(&self) -> zbus::Result<Vec<Listed>>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     #[zbus(signal)]

@@ -383,7 +383,7 @@ fn at_changes(point: &str) -> usize {
     match point {
         "agent wrote journal.json" | "switch wrote progress.json" => 6,
         "switch wrote outcome.json" | "agent wrote verdict.json" => 2,
-        "switch after act Note" | "switch after act Finish" => 0,
+        "switch after act Note" | "switch after act Finish" | "switch after act FreeLock" => 0,
         _ if point.starts_with("switch after act") => 2,
         "agent after step StartSwitch" | "agent after step RemoveJob" => 2,
         _ => 0,

@@ -413,12 +413,12 @@ impl Explainer<'_> {
             Phase::Deferring { why, .. } | Phase::Returning { why } => {
                 Stop::at(Place::Default, format!("is left to the next boot: {why}"))
             }
-            Phase::PuttingBack { cause, tries, .. } if *tries < RUNGS => Stop::failed(
+            Phase::PuttingBack(back) if back.tries < RUNGS => Stop::failed(
                 Place::Verification,
-                format!("{}; the old system is being put back", first_line(cause)),
+                format!("{}; the old system is being put back", first_line(&back.cause)),
                 None,
             ),
-            Phase::PuttingBack { .. } => {
+            Phase::PuttingBack(_) => {
                 Stop::failed(Place::Verification, self.status.reason.clone(), None)
             }
         }

@@ -1,6 +1,7 @@
 //! Making what was found good the default: profile, then boot loader.
 
-use super::{Act, Done, Guardian};
+use super::lock::{self, Whom};
+use super::{Act, Done, Guardian, LOCKED};
 use crate::core::job::Ending;
 
 /// How far the candidate is the default.
@@ -8,6 +9,8 @@ pub(super) enum Default {
     Act(Act),
     Set,
     Failed(String),
+    /// The lock was not let go: nobody's fault.
+    Locked(String),
 }
 
 impl Guardian<'_> {
@@ -25,6 +28,7 @@ impl Guardian<'_> {
             Default::Act(act) => act,
             Default::Set => self.finish_good(),
             Default::Failed(why) => self.put_back(&why, Ending::RolledBack),
+            Default::Locked(why) => self.put_back_blameless(&why, Ending::RolledBack),
         }
     }
 
@@ -48,23 +52,35 @@ impl Guardian<'_> {
                     | Done::Waited
                     | Done::Oneshot(_)
                     | Done::Bus
-                    | Done::Units(_),
+                    | Done::Units(_)
+                    | Done::Lock(_)
+                    | Done::UnitsEnded(_),
                 )
                 | None => Default::Act(Act::SetProfile),
             };
         }
         match &self.sight.last {
             Some(Done::Exit(0)) => Default::Set,
+            Some(Done::Exit(LOCKED)) if self.met_the_lock() => match self.waited_for_the_lock() {
+                false => Default::Act(self.wait_for_the_lock()),
+                true => Default::Locked(lock::words(&self.sight.lock)),
+            },
             Some(Done::Exit(code)) => {
                 Default::Failed(format!("switch-to-configuration boot: exit code {code}"))
             }
             Some(Done::Broke(why)) => {
                 Default::Failed(format!("switch-to-configuration boot: {why}"))
             }
+            Some(Done::Lock(_)) => Default::Act(Act::WriteBoot),
             Some(
-                Done::Profile(_) | Done::Oneshot(_) | Done::Waited | Done::Bus | Done::Units(_),
+                Done::Profile(_)
+                | Done::Oneshot(_)
+                | Done::Waited
+                | Done::Bus
+                | Done::Units(_)
+                | Done::UnitsEnded(_),
             )
-            | None => Default::Act(Act::WriteBoot),
+            | None => Default::Act(Act::FreeLock(Whom::Strangers)),
         }
     }
 }

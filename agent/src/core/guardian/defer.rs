@@ -7,7 +7,8 @@
 //! leaves the candidate the default.
 
 use super::commit::Default;
-use super::{Act, Done, Guardian, Phase};
+use super::lock::Whom;
+use super::{Act, Done, Guardian, LOCKED, Phase};
 use crate::core::job::{Ending, SwitchOutcome};
 use crate::core::types::StorePath;
 
@@ -35,6 +36,7 @@ impl Guardian<'_> {
                 Some(_) | None => self.awaits_boot(why, None),
             },
             Default::Failed(why) => self.put_default_back(why, Ending::RolledBack),
+            Default::Locked(why) => self.put_default_back_blameless(why, Ending::Failed),
         }
     }
 
@@ -66,7 +68,9 @@ impl Guardian<'_> {
                     | Done::Waited
                     | Done::Oneshot(_)
                     | Done::Bus
-                    | Done::Units(_),
+                    | Done::Units(_)
+                    | Done::Lock(_)
+                    | Done::UnitsEnded(_),
                 )
                 | None => Act::ReturnProfile(before.clone()),
             };
@@ -76,14 +80,23 @@ impl Guardian<'_> {
         }
         match &self.sight.last {
             Some(Done::Exit(0)) => self.awaits_boot(why, Some(&before.system)),
+            Some(Done::Exit(LOCKED)) if self.met_the_lock() && !self.waited_for_the_lock() => {
+                self.wait_for_the_lock()
+            }
             // What it boots now is not known.
             Some(Done::Exit(_) | Done::Broke(_)) => {
                 self.note(Phase::Deferring { why: why.to_owned(), stays: true })
             }
+            Some(Done::Lock(_)) => Act::WriteOldBoot(before.system.clone()),
             Some(
-                Done::Profile(_) | Done::Oneshot(_) | Done::Waited | Done::Bus | Done::Units(_),
+                Done::Profile(_)
+                | Done::Oneshot(_)
+                | Done::Waited
+                | Done::Bus
+                | Done::Units(_)
+                | Done::UnitsEnded(_),
             )
-            | None => Act::WriteOldBoot(before.system.clone()),
+            | None => Act::FreeLock(Whom::Strangers),
         }
     }
 
@@ -108,10 +121,6 @@ impl Guardian<'_> {
         // is booted once.
         let before = self.order.profile.as_ref().filter(|_| !self.names_candidate());
         self.awaits_boot(why, before.map(|generation| &generation.system))
-    }
-
-    fn candidate_runs(&self) -> bool {
-        self.sight.running.as_ref() == Some(&self.order.candidate)
     }
 
     fn names_candidate(&self) -> bool {

@@ -1,10 +1,12 @@
 //! Plays a story, and says what it must have come to once the faults stop.
 
 use super::forge::{Activation, Build, Health, commit, commit_index};
+use super::host::Task;
 use super::story::Story;
 use super::world::{World, Wrong};
 use crate::core::decide::{Outlook, Step};
 use crate::core::gates::Gate;
+use crate::core::guardian::Phase;
 use crate::core::job::RefusalCause;
 use crate::core::memory::Stuck;
 use crate::core::policy::{ForcePush, OnFailure, OnKernelChange, Operation};
@@ -68,13 +70,14 @@ impl World {
         for mirror in &mut self.forge.mirrors {
             *mirror = Default::default();
         }
-        self.host.locked_until = 0;
         self.host.full_until = 0;
         self.host.against_until = 0;
         self.host.old_failures = 0;
         self.host.profile_failures = 0;
         let incarnation = self.incarnation;
         self.schedule(3_000, super::world::Tick::AgentStarts(incarnation));
+        self.way_back_ends()?;
+        self.host.lock = None;
         self.tell(|| "       the faults stop".into());
         let mut helped = 0;
         let mut since = self.mono();
@@ -116,6 +119,29 @@ impl World {
         }
         self.check_endings()?;
         self.check_idle()
+    }
+
+    /// P4: whoever holds the lock, and if it were for ever, what is on its way back gets there.
+    fn way_back_ends(&mut self) -> Result<(), Wrong> {
+        let Some(held) = &mut self.host.lock else { return Ok(()) };
+        held.until = u64::MAX;
+        let deadline = self.t + 15 * 60_000;
+        while self.host.lock.is_some() && self.puts_back() {
+            if self.t > deadline {
+                return Err("P4: the way back waits for the lock for ever".into());
+            }
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    fn puts_back(&self) -> bool {
+        self.host.jobs.values().any(|dir| match &dir.task {
+            Task::Switch { progress: Some(progress), outcome: None, .. } => {
+                matches!(progress.phase, Phase::PuttingBack(_))
+            }
+            Task::Switch { .. } | Task::Realise { .. } | Task::Publish { .. } => false,
+        })
     }
 
     fn patience(&self) -> u64 {

@@ -1,9 +1,10 @@
 //! What the guardian's acts do to the host.
 
-use super::forge::{Activation, Health, system_index};
-use super::host::Task;
+use super::forge::{Activation, ERRNOS, Health, system_index};
+use super::host::{Task, Who};
 use super::world::{Tick, World, Wrong};
-use crate::core::guardian::{Act, Done, Phase};
+use crate::core::guardian::lock::{About, Whom};
+use crate::core::guardian::{Act, Done, Hanging, Phase, RUNGS};
 use crate::core::job::{JobId, SwitchOrder};
 use crate::core::types::StorePath;
 
@@ -17,6 +18,7 @@ impl World {
         half_before: bool,
     ) -> Result<Done, Wrong> {
         Ok(match done {
+            Act::FreeLock(whom) => self.free_lock(id, *whom)?,
             Act::Activate => self.activate(id, &order.candidate, half_before)?,
             Act::ActivateOld(old) => {
                 if !self.host.store.contains(old) {
@@ -24,25 +26,11 @@ impl World {
                 }
                 if self.host.old_failures > 0 {
                     self.host.old_failures -= 1;
-                    let moved = self.chance.one_in(2);
-                    let how = self.chance.below(5);
-                    if matches!(how, 0..=1) {
-                        self.host.half_done = half_before;
-                        return Ok(Done::Exit([1, 100][how as usize]));
-                    }
-                    if moved {
-                        self.host.running = Some(old.clone());
-                    }
-                    // With 2 it has carried on, wherever it was.
-                    let back = self.host.running.as_ref() == Some(old);
-                    self.host.half_done = !(back && how == 2);
-                    return Ok([Done::Exit(2), Done::Broke("signal 9".into()), Done::Exit(5)]
-                        [how as usize - 2]
-                        .clone());
+                    return Ok(self.old_fails(old, half_before));
                 }
-                if self.t < self.host.locked_until {
+                if let Some(locked_out) = self.locked_out() {
                     self.host.half_done = half_before;
-                    return Ok(Done::Exit(11));
+                    return Ok(locked_out);
                 }
                 self.host.running = Some(old.clone());
                 self.host.half_done = false;
@@ -72,13 +60,16 @@ impl World {
                     Done::Profile(Ok(()))
                 }
             },
+            Act::WriteBoot | Act::WriteOldBoot(_) if !self.host.claims(self.t).is_empty() => {
+                self.locked_out().ok_or("nobody holds it")?
+            }
             Act::WriteBoot if !self.forge.system(&order.candidate).boots => {
                 self.blame(id, &order.candidate);
                 // It may have failed at the very end.
                 if self.chance.one_in(2) {
                     self.host.boot_loader = Some(order.candidate.clone());
                 }
-                Done::Exit(1)
+                Done::Exit(self.chance.pick(&ERRNOS))
             }
             Act::WriteBoot => {
                 // A new entry has all its tries.
@@ -91,7 +82,7 @@ impl World {
                 if self.chance.one_in(2) {
                     self.host.boot_loader.clone_from(&order.old);
                 }
-                Done::Exit(1)
+                Done::Exit(self.chance.pick(&ERRNOS))
             }
             Act::WriteOldBoot(old) => {
                 self.host.gave_up = None;
@@ -130,6 +121,7 @@ impl World {
                 let failed = self.chance.one_in(12).then(|| "web.service".to_owned());
                 Done::Units(failed.into_iter().collect())
             }
+            Act::EndUnits(units) => Done::UnitsEnded(units.clone()),
             Act::ReviveOld(old) => {
                 if !self.host.store.contains(old) {
                     return Err(format!("P4: {old:?} is to be put back and is gone"));
@@ -162,14 +154,14 @@ impl World {
         if !self.host.store.contains(candidate) {
             return Err(format!("P4: {candidate:?} is to be activated and is gone"));
         }
-        if self.t < self.host.locked_until {
+        if let Some(locked_out) = self.locked_out() {
             self.host.half_done = half_before;
-            return Ok(Done::Exit(11));
+            return Ok(locked_out);
         }
         let system = &mut self.forge.systems[system_index(candidate)];
         let activation = if system.flaky > 0 {
             system.flaky -= 1;
-            Activation::Half(2, system.flaky.is_multiple_of(2))
+            Activation::Half(self.chance.pick(&ERRNOS), system.flaky.is_multiple_of(2))
         } else {
             system.activation
         };
@@ -196,12 +188,78 @@ impl World {
             }
             Activation::Half(code, _) => {
                 self.blame(id, candidate);
+                (self.traces.began, self.traces.unfinished) = (true, true);
                 Ok(Done::Exit(code))
             }
             Activation::Broke(_) => {
                 self.blame(id, candidate);
+                self.hangs();
                 Ok(Done::Broke("killed by signal 11".into()))
             }
+        }
+    }
+
+    /// The program ends at once, if somebody holds the lock, and says so.
+    fn locked_out(&mut self) -> Option<Done> {
+        let held = !self.host.claims(self.t).is_empty();
+        self.traces.locked_out = held;
+        held.then_some(Done::Exit(11))
+    }
+
+    /// Who may lose the lock loses it.
+    fn free_lock(&mut self, id: &JobId, whom: Whom) -> Result<Done, Wrong> {
+        let held = self.host.lock;
+        match whom.about(&self.host.claims(self.t)) {
+            About::Leave | About::Renew => return Ok(Done::Lock(Vec::new())),
+            About::PassBy | About::End => self.host.lock = None,
+        }
+        let who = held.map(|held| held.who);
+        if who == Some(Who::Root) {
+            let Task::Switch { progress: Some(progress), .. } = &self.host.jobs[id].task else {
+                return Err("P2: nobody knows why the lock is taken".into());
+            };
+            let last = matches!(&progress.phase,
+                Phase::PuttingBack(back) if back.locked && back.tries > RUNGS);
+            if !last {
+                return Err(format!("P2: the lock is taken from a switch in {:?}", progress.phase));
+            }
+        }
+        Ok(Done::Lock(vec![format!("{who:?} held the lock")]))
+    }
+
+    /// The old system does not come back: with any code, having moved or not.
+    fn old_fails(&mut self, old: &StorePath, half_before: bool) -> Done {
+        let moved = self.chance.one_in(2);
+        let how = self.chance.below(5);
+        if how == 0 {
+            // Refused, or it has found something amiss before it did anything.
+            self.host.half_done = half_before;
+            return Done::Exit(self.chance.pick(&[1, 11, 100]));
+        }
+        if moved {
+            self.host.running = Some(old.clone());
+        }
+        // With 2 it may have carried on, wherever it was.
+        let whole = how == 1 && self.host.running.as_ref() == Some(old);
+        self.host.half_done = !whole;
+        match how {
+            1 => Done::Exit(2),
+            2 => {
+                self.hangs();
+                Done::Broke("timed out".into())
+            }
+            _ => {
+                (self.traces.began, self.traces.unfinished) = (true, true);
+                Done::Exit(self.chance.pick(&ERRNOS))
+            }
+        }
+    }
+
+    /// Its time may have run out for a unit.
+    fn hangs(&mut self) {
+        if self.policy.units && self.chance.one_in(2) {
+            let stopping = self.chance.one_in(2);
+            self.traces.hanging.push(Hanging { unit: "stuck.service".into(), stopping });
         }
     }
 

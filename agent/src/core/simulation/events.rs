@@ -1,7 +1,7 @@
 //! What an event does to the world.
 
 use super::forge::{Change, Health, commit, commit_index};
-use super::host::{Directory, Task};
+use super::host::{Directory, Held, Task};
 use super::story::{Event, Hand};
 use super::world::{Tick, World, Wrong};
 use crate::core::job::Kind;
@@ -69,7 +69,9 @@ impl World {
             Event::StartsFail(times) => self.faults.starts = times,
             Event::Stillborn(times) => self.faults.stillborn = times,
             Event::RootsFail(times) => self.faults.roots = times,
-            Event::Locked(for_) => self.host.locked_until = self.t + for_,
+            Event::Locked(who, for_) => {
+                self.host.lock = Some(Held { who, until: self.t + for_ });
+            }
             Event::OldFails(times) => self.host.old_failures = times,
             Event::ProfileFails(times) => self.host.profile_failures = times,
             Event::Publishing(how, times) => self.faults.publishing = Some((how, times)),

@@ -17,6 +17,10 @@ pub(super) enum Build {
     Damaged,
 }
 
+/// Codes that a `switch-to-configuration` ends with half-way, and thereby means nothing: the real
+/// one ends with whatever errno was the last. 4 is EINTR, 11 EAGAIN, 100 ENETDOWN.
+pub(super) const ERRNOS: [i32; 9] = [1, 2, 4, 5, 11, 11, 32, 100, 127];
+
 /// What `switch-to-configuration test` of a system does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activation {
@@ -26,7 +30,7 @@ pub(super) enum Activation {
     Refused,
     /// Exit code 100: needs a reboot, nothing has changed.
     NeedsReboot,
-    /// Another code: half of it is done, and perhaps it is what runs.
+    /// Any code: half of it is done, and perhaps it is what runs.
     Half(i32, bool),
     /// A signal or a timeout.
     Broke(bool),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::story::Publishes;
 
-use crate::core::guardian::{Act, Done, Progress};
+use crate::core::guardian::lock::{Claim, Lock};
+use crate::core::guardian::{Act, Done, Progress, Traces};
 use crate::core::job::{
     DeploymentId, Generation, JobId, Order, PublishOrder, PublishOutcome, PublishProgress,
     RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Verdict,
@@ -31,8 +32,8 @@ pub(super) struct Host {
     pub(super) half_done: bool,
     /// The job that is changing the system right now.
     pub(super) changing: Option<JobId>,
-    /// Another process holds the lock of `switch-to-configuration` until then.
-    pub(super) locked_until: u64,
+    /// Another process holds the lock of `switch-to-configuration`.
+    pub(super) lock: Option<Held>,
     /// There is no room until then.
     pub(super) full_until: u64,
     /// The generation that the boot loader has given up.
@@ -52,6 +53,24 @@ pub(super) struct Host {
     pub(super) old_failures: u32,
     /// So many writes of a profile will fail.
     pub(super) profile_failures: u32,
+}
+
+/// Who holds the lock of `switch-to-configuration`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// A root process of a unit that is at work: it may be a person's switch.
+    Root,
+    /// One without root's rights.
+    Stranger,
+    /// One that was left behind.
+    LeftBehind,
+}
+
+/// That process, and for how long it holds the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) who: Who,
+    pub(super) until: u64,
 }
 
 /// What really went wrong with a system since it last went well.
@@ -110,6 +129,8 @@ pub(super) struct Process {
     /// See [`crate::core::guardian::Sight`].
     pub(super) own: bool,
     pub(super) last: Option<Done>,
+    pub(super) traces: Traces,
+    pub(super) lock: Lock,
     pub(super) doing: Option<Act>,
     pub(super) acts: u32,
     /// When what it is doing is done.
@@ -119,6 +140,17 @@ pub(super) struct Process {
 }
 
 impl Host {
+    /// What those who hold the lock have to show for it.
+    pub(super) fn claims(&self, t: u64) -> Vec<Claim> {
+        let held = self.lock.filter(|held| t < held.until);
+        let claim = |held: Held| match held.who {
+            Who::Root => Claim { root: true, over: false },
+            Who::Stranger => Claim { root: false, over: false },
+            Who::LeftBehind => Claim { root: true, over: true },
+        };
+        held.map(claim).into_iter().collect()
+    }
+
     pub(super) fn profile(&self) -> Option<Generation> {
         let number = self.generation?;
         Some(Generation { number, system: self.generations[&number].clone() })

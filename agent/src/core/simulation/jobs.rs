@@ -4,12 +4,13 @@
 use super::forge::{Build, Health, commit_index};
 use super::host::{Process, Task};
 use super::world::{JobPoint, Tick, World, Wrong};
-use crate::core::guardian::{Act, Phase, Progress, Sight, act};
+use crate::core::guardian::lock::Lock;
+use crate::core::guardian::{Act, Phase, Progress, Sight, Traces, act};
 use crate::core::job::{JobId, RealiseOutcome, Realised, SwitchOrder};
 use crate::core::types::StorePath;
 
 /// More acts than this, and it spins.
-const ACTS: u32 = 2_000;
+const ACTS: u32 = 4_000;
 
 impl World {
     pub(super) fn job_tick(&mut self, id: &JobId, incarnation: u32) -> Result<(), Wrong> {
@@ -111,6 +112,7 @@ impl World {
                 return Ok(());
             }
             let half_before = self.host.jobs[id].process.as_ref().expect("it ticks").half_before;
+            self.traces = Traces::default();
             let result = self.effect(id, &order, &done, half_before)?;
             self.host.changing = None;
             if kill || self.guardian_dies(JobPoint::AfterEffect) {
@@ -118,10 +120,17 @@ impl World {
                 self.kill_job(id);
                 return Ok(());
             }
+            let lock = match self.host.claims(self.t).is_empty() {
+                _ if self.chance.one_in(8) => Lock::Unknown,
+                true => Lock::Free,
+                false => Lock::Held("process 7 (sleep)".into()),
+            };
             let dir = self.host.jobs.get_mut(id).expect("it ticks");
             // Whoever waits for a verdict need not report that it has waited.
             let silent = matches!(done, Act::AwaitVerdict(_));
-            dir.process.as_mut().expect("it ticks").last = (!silent).then_some(result);
+            let process = dir.process.as_mut().expect("it ticks");
+            process.last = (!silent).then_some(result);
+            (process.traces, process.lock) = (std::mem::take(&mut self.traces), lock);
         }
         self.next_act(id, &order)
     }
@@ -148,7 +157,8 @@ impl World {
         };
         let (own, last, verdict) = (process.own, process.last.clone(), verdict.clone());
         let booted = self.host.booted.clone();
-        let sight = Sight { boot_id, running, booted, profile, verdict, own, last, lock: None };
+        let (traces, lock) = (process.traces.clone(), process.lock.clone());
+        let sight = Sight { boot_id, running, booted, profile, verdict, own, last, traces, lock };
         let progress = progress.clone();
         let next = act(order, &progress, &sight, mono);
         if let Some((_, after)) = &mut self.faults.guardian {
@@ -207,7 +217,10 @@ impl World {
             }
             Act::AwaitVerdict(until) => super::agent::millis(until.since(mono)).max(1),
             Act::Pause(pause) => super::agent::millis(*pause).max(1),
-            Act::RestartBus | Act::StartUnits | Act::Reboot => self.chance.between(20, 2_000),
+            Act::FreeLock(_) => self.chance.between(5, 50),
+            Act::RestartBus | Act::StartUnits | Act::EndUnits(_) | Act::Reboot => {
+                self.chance.between(20, 2_000)
+            }
             Act::Activate | Act::ActivateOld(_) | Act::ReviveOld(_) => {
                 if self.chance.one_in(4) && self.agent.is_some() {
                     // The agent's own unit is restarted by it.

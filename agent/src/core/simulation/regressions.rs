@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::course::play;
-use super::forge::{Activation, Build, Change, Health};
-use super::story::{Event, Hand, Story};
+use super::forge::{Activation, Build, Change, ERRNOS, Health};
+use super::host::Who;
+use super::story::{Event, FOR_EVER, Hand, Story};
 use super::world::JobPoint;
 use crate::core::policy::{
     Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
@@ -238,6 +239,37 @@ fn a_guardian_killed_anywhere_finishes() {
                 (0, Event::Push(new(WORKS, GOOD))),
             ];
             holds(&policy(), false, &story);
+        }
+    }
+}
+
+/// Its code was that of the lock, and nobody held that: it waited, and then took the
+/// candidate that ran for another hand. What had been stopped stayed stopped.
+#[test]
+fn a_switch_that_breaks_off_with_any_code_is_put_back() {
+    for code in ERRNOS {
+        for moved in [true, false] {
+            let half = new(Activation::Half(code, moved), GOOD);
+            holds(&policy(), false, &[(0, Event::Rest), (0, Event::Push(half))]);
+        }
+    }
+}
+
+/// The way back asked for the lock again and again, for as long as somebody held it.
+#[test]
+fn a_lock_that_is_never_let_go_ends_in_the_old_system() {
+    let unbootable =
+        Change::New { activation: WORKS, flaky: 0, health: GOOD, boots: false, kernel: false };
+    for who in [Who::Root, Who::Stranger, Who::LeftBehind] {
+        for (bad, after) in [(new(WORKS, Health::Bad), 20), (unbootable, 3)] {
+            // Longer than two rungs: by then the old system runs, and only then it is let go.
+            let story = [
+                (0, Event::Rest),
+                (0, Event::Push(bad)),
+                (after * SECOND, Event::Locked(who, FOR_EVER)),
+                (15 * MINUTE, Event::Gc),
+            ];
+            holds(&Policy { units: true, ..policy() }, false, &story);
         }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chance::Chance;
-use super::forge::{Activation, Build, Change, Health};
+use super::forge::{Activation, Build, Change, ERRNOS, Health};
+use super::host::Who;
 use super::world::{AgentPoint, JobPoint};
 use crate::core::policy::{
     Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
@@ -58,7 +59,8 @@ pub(super) enum Event {
     StartsFail(u32),
     Stillborn(u32),
     RootsFail(u32),
-    Locked(u64),
+    /// Somebody holds the lock of `switch-to-configuration` for so long.
+    Locked(Who, u64),
     OldFails(u32),
     ProfileFails(u32),
     Publishing(Publishes, u32),
@@ -97,6 +99,8 @@ pub(super) enum Hand {
 
 const YEAR: i64 = 365 * 24 * 3600 * 1000;
 const HOUR: i64 = 3600 * 1000;
+/// Until the faults stop.
+pub(super) const FOR_EVER: u64 = 10 * 365 * 24 * 3600 * 1000;
 
 impl Story {
     /// A story by chance.
@@ -206,9 +210,7 @@ fn change(chance: &mut Chance, policy: &Policy) -> Change {
         20 => Change::Built(Build::NoHost),
         21 => Change::Built(Build::Damaged),
         22 => new(Activation::Refused, 0, good, true, false),
-        23 => {
-            new(Activation::Half(chance.pick(&[2, 5, 127]), chance.one_in(2)), 0, good, true, false)
-        }
+        23 => new(Activation::Half(chance.pick(&ERRNOS), chance.one_in(2)), 0, good, true, false),
         24 => new(Activation::Broke(chance.one_in(2)), 0, good, true, false),
         25 => new(works, chance.between(1, 3) as u32, good, true, false),
         26..=27 => new(Activation::NeedsReboot, 0, good, true, true),
@@ -280,7 +282,11 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         25 => Event::StartsFail(few),
         26 => Event::Stillborn(1),
         27 => Event::RootsFail(few),
-        28 => Event::Locked(chance.between(1_000, 120_000)),
+        28 => {
+            let who = chance.pick(&[Who::Root, Who::Root, Who::Stranger, Who::LeftBehind]);
+            let long = if chance.one_in(4) { FOR_EVER } else { chance.between(1_000, 300_000) };
+            Event::Locked(who, long)
+        }
         29 => Event::Full(chance.between(1_000, 300_000)),
         30 => Event::ForeignJournal,
         31 => Event::Against(chance.between(1_000, 600_000)),

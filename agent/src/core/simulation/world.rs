@@ -10,6 +10,7 @@ use super::chance::Chance;
 use super::forge::Forge;
 use super::host::{Failures, Host};
 use super::story::{Event, Publishes, Story};
+use crate::core::guardian::Traces;
 use crate::core::job::{DeploymentId, Ending, JobId};
 use crate::core::memory::Accepted;
 use crate::core::policy::Policy;
@@ -104,6 +105,8 @@ pub(super) struct World {
     /// How often the agent was started.
     pub(super) incarnation: u32,
     pub(super) faults: Faults,
+    /// What the program that a guardian runs leaves besides its exit code.
+    pub(super) traces: Traces,
     /// Whether the boot loader counts boots; if not no kernel panics, for then
     /// nothing is promised.
     counts_boots: bool,
@@ -173,6 +176,7 @@ impl World {
             agent: None,
             incarnation: 0,
             faults: Faults::default(),
+            traces: Traces::default(),
             counts_boots: story.seed.is_multiple_of(3),
             boots_once: story.seed.is_multiple_of(2),
             truth: Truth::default(),
@@ -380,7 +384,7 @@ impl World {
         }
         self.host.changing = None;
         self.host.half_done = false;
-        self.host.locked_until = 0;
+        self.host.lock = None;
         self.boot += 1;
         self.boot_id = BootId(format!("boot-{}", self.boot).into());
         self.t += 20_000;

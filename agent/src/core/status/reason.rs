@@ -237,15 +237,15 @@ fn switching_reason(target: &Target, phase: &Phase) -> String {
             format!("{commit} is becoming the default of the next boot: {why}")
         }
         Phase::Returning { why } => format!("{commit} is booted once, next: {why}"),
-        Phase::PuttingBack { cause, tries, .. } if *tries < RUNGS => {
-            format!("the system before {commit} is being put back: {}", first_line(cause))
+        Phase::PuttingBack(back) if back.tries < RUNGS => {
+            format!("the system before {commit} is being put back: {}", first_line(&back.cause))
         }
-        Phase::PuttingBack { cause, error, tries, .. } => format!(
+        Phase::PuttingBack(back) => format!(
             "the system before {commit} could not be put back ({} so far): {}; {commit} had \
              failed: {}",
-            times(*tries),
-            first_line(error.as_deref().unwrap_or("the last try was cut off")),
-            first_line(cause)
+            times(back.tries),
+            first_line(back.error.as_deref().unwrap_or("the last try was cut off")),
+            first_line(&back.cause)
         ),
     }
 }

@@ -160,7 +160,7 @@ impl Viewer<'_> {
                 Phase::Ready | Phase::Activating { .. } => "activate",
                 Phase::Activated { .. } => "verify",
                 Phase::Committing | Phase::Deferring { .. } | Phase::Returning { .. } => "commit",
-                Phase::PuttingBack { .. } => "rollback",
+                Phase::PuttingBack(_) => "rollback",
             };
             let checks =
                 self.seen.checks.as_ref().filter(|round| round.job.deployment == order.deployment);

@@ -2,7 +2,8 @@
 
 use super::fixture::{Scene, boot, commit, system, target};
 use crate::core::decide::{Outlook, Step};
-use crate::core::guardian::{Act, Phase, Progress, Sight, act};
+use crate::core::guardian::lock::Lock;
+use crate::core::guardian::{Act, Phase, Progress, Sight, Traces, act};
 use crate::core::job::{Ending, Generation, How};
 use crate::core::memory::{Rebooted, Stuck, Subject};
 use crate::core::policy::{OnKernelChange, Operation};
@@ -81,11 +82,13 @@ fn a_default_that_the_boot_loader_gave_up_is_put_back_and_quarantined() {
         verdict: None,
         own: true,
         last: None,
-        lock: None,
+        traces: Traces::default(),
+        lock: Lock::Free,
     };
     let Act::Note(noted) = act(&order, &progress, &sight, scene.now.mono) else { panic!() };
     assert!(noted.default_touched);
-    assert!(matches!(noted.phase, Phase::PuttingBack { activated: true, .. }));
+    let Phase::PuttingBack(back) = &noted.phase else { panic!() };
+    assert!(back.activated);
     progress = noted;
     let next = act(&order, &progress, &sight, scene.now.mono);
     assert_eq!(next, Act::RestoreProfile(system(1)));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::fixture::{Scene, boot, commit, system, target};
 use super::switching::job;
 use crate::core::decide::{Outlook, Step};
-use crate::core::guardian::{Phase, Progress};
+use crate::core::guardian::{Phase, Progress, WayBack};
 use crate::core::job::{DeploymentId, Ending, How, JobId, Kind};
 use crate::core::memory::{Awaiting, Deployment, Stuck, Subject, Trouble};
 use crate::core::policy::{ForcePush, Operation};
@@ -168,9 +168,8 @@ fn scene(stage: Stage) -> Scene {
             switching(&mut scene, Phase::Activated { at: Mono::from_millis(80_000) });
         }
         Stage::PuttingBack => {
-            let cause = "check web: no answer".into();
-            let (ending, activated, tries, error) = (Ending::RolledBack, false, 0, None);
-            switching(&mut scene, Phase::PuttingBack { cause, ending, activated, tries, error });
+            let back = WayBack::begun("check web: no answer", Ending::RolledBack, false);
+            switching(&mut scene, Phase::PuttingBack(back));
         }
     }
     scene

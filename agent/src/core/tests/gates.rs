@@ -329,8 +329,8 @@ fn the_guardian_activates_what_a_person_wants_back() {
     switch.order.asked = Some("too slow".into());
     switch.sight.running = Some(system(2));
     assert_eq!(switch.next(), Act::ActivateOld(system(1)));
-    let Phase::PuttingBack { cause, .. } = &switch.progress.phase else { panic!() };
-    assert_eq!(cause, "rolled back by a person: too slow");
+    let Phase::PuttingBack(back) = &switch.progress.phase else { panic!() };
+    assert_eq!(back.cause, "rolled back by a person: too slow");
 }
 
 #[test]

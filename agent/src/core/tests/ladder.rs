@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::switching::Switch;
-use crate::core::guardian::{Act, Done, Phase, RUNGS};
+use crate::core::guardian::{Act, Done, RUNGS};
 use crate::core::job::{Ending, Generation};
 
 use super::fixture::{boot, system};
@@ -55,8 +55,7 @@ fn it_is_not_rebooted_into_what_was_never_verified() {
     for touched in [true, false] {
         let mut switch = Switch::putting_back();
         switch.order.reboot_if_stuck = true;
-        let Phase::PuttingBack { tries, .. } = &mut switch.progress.phase else { panic!() };
-        *tries = RUNGS;
+        switch.back().tries = RUNGS;
         switch.progress.default_touched = touched;
         let number = if touched { 1 } else { 2 };
         let default = if touched { system(1) } else { system(2) };
@@ -99,8 +98,7 @@ fn an_exit_code_is_not_believed_where_something_else_runs() {
     switch.sight.last = Some(Done::Exit(0));
     // It says that it is done, and the candidate runs.
     assert_eq!(switch.next(), Act::ActivateOld(system(1)));
-    let Phase::PuttingBack { tries, .. } = switch.progress.phase else { panic!() };
-    assert_eq!(tries, 1);
+    assert_eq!(switch.back().tries, 1);
 }
 
 #[test]
@@ -123,8 +121,7 @@ fn a_default_that_another_hand_has_set_meanwhile_stays() {
     switch.progress.default_touched = true;
     switch.sight.running = Some(system(1));
     switch.sight.profile = Some(Generation { number: 9, system: system(7) });
-    let Phase::PuttingBack { activated, .. } = &mut switch.progress.phase else { panic!() };
-    *activated = true;
+    switch.back().activated = true;
     let Act::Finish(outcome) = switch.next() else { panic!("it writes over it") };
     assert_eq!(outcome.ending, Some(Ending::Superseded));
 }

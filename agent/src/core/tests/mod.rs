@@ -3,11 +3,13 @@
 
 mod boots;
 mod decisions;
+mod exits;
 mod explanations;
 mod fixture;
 mod gates;
 mod hands;
 mod ladder;
+mod locks;
 mod looks;
 mod once;
 mod publishing;

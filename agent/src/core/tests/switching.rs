@@ -1,9 +1,8 @@
 //! From exit code to verdict, and what the guardian does with a system.
 
-use std::fmt::Write as _;
-
 use super::fixture::{Scene, boot, system};
-use crate::core::guardian::{Act, Done, Phase, Progress, Sight, act};
+use crate::core::guardian::lock::Lock;
+use crate::core::guardian::{Act, Done, Phase, Progress, Sight, Traces, WayBack, act};
 use crate::core::job::{
     Ending, Generation, How, JobId, Kind, Order, SwitchOrder, SwitchOutcome, Verdict,
 };
@@ -58,13 +57,22 @@ impl Switch {
             verdict: None,
             own: true,
             last: None,
-            lock: None,
+            traces: Traces::default(),
+            lock: Lock::Free,
         };
         Self { order, progress, sight }
     }
 
-    fn activating() -> Self {
+    pub(super) fn activating() -> Self {
         Self::new(Operation::Switch, Phase::Activating { since: at(0) })
+    }
+
+    /// How far its way back is.
+    pub(super) fn back(&mut self) -> &mut WayBack {
+        let Phase::PuttingBack(back) = &mut self.progress.phase else {
+            panic!("it is not on its way back")
+        };
+        back
     }
 
     fn activated() -> Self {
@@ -76,42 +84,62 @@ impl Switch {
     pub(super) fn putting_back() -> Self {
         let mut switch = Self::new(
             Operation::Switch,
-            Phase::PuttingBack {
-                cause: "check web: no answer".into(),
-                ending: Ending::RolledBack,
-                activated: false,
-                tries: 0,
-                error: None,
-            },
+            Phase::PuttingBack(WayBack::begun("check web: no answer", Ending::RolledBack, false)),
         );
         switch.sight.running = Some(system(2));
         switch
     }
 
-    fn act(&self) -> Act {
+    pub(super) fn act(&self) -> Act {
         act(&self.order, &self.progress, &self.sight, at(1))
     }
 
-    /// Goes through what is written down until something is done.
+    /// Goes through what is written down until something is done. Nobody holds the lock.
     pub(super) fn next(&mut self) -> Act {
+        self.next_at(at(1))
+    }
+
+    /// The same, at this time.
+    pub(super) fn next_at(&mut self, now: Mono) -> Act {
         for _ in 0..9 {
-            let act = self.act();
-            let Act::Note(progress) = act else { return act };
-            self.progress = progress;
-            self.sight.own = true;
-            self.sight.last = None;
+            match act(&self.order, &self.progress, &self.sight, now) {
+                Act::Note(progress) => {
+                    self.progress = progress;
+                    self.sight.own = true;
+                    self.sight.last = None;
+                }
+                Act::FreeLock(_) => self.sight.last = Some(Done::Lock(Vec::new())),
+                act => return act,
+            }
         }
         panic!("it only writes things down")
     }
 
-    fn last(mut self, done: Done) -> Self {
+    pub(super) fn last(mut self, done: Done) -> Self {
         self.sight.last = Some(done);
+        self
+    }
+
+    /// A program ended with 11, and said that it was for the lock. Who holds it was written down.
+    pub(super) fn locked_out(self, lock: Lock) -> Self {
+        let traces = Traces { locked_out: true, ..Traces::default() };
+        self.last(Done::Exit(11)).with(traces, lock)
+    }
+
+    /// What is seen besides.
+    pub(super) fn with(mut self, traces: Traces, lock: Lock) -> Self {
+        self.progress.lock = match &lock {
+            Lock::Held(holder) => Some(holder.clone()),
+            Lock::Free | Lock::Unknown => None,
+        };
+        (self.sight.traces, self.sight.lock) = (traces, lock);
         self
     }
 }
 
 pub(super) fn words(act: Act) -> String {
     match act {
+        Act::FreeLock(whom) => format!("free the lock of {whom:?}"),
         Act::Activate => "activate".into(),
         Act::AwaitVerdict(_) => "await the verdict".into(),
         Act::Pause(pause) => format!("again in {} s", pause.as_secs()),
@@ -121,6 +149,7 @@ pub(super) fn words(act: Act) -> String {
         Act::RestartBus => "restart the bus".into(),
         Act::ReviveOld(_) => "put back by hand".into(),
         Act::StartUnits => "start what ran before".into(),
+        Act::EndUnits(units) => format!("kill {}", units.join(", ")),
         Act::Reboot => "reboot".into(),
         Act::RestoreProfile(_) => "put the profile back".into(),
         Act::SetOneshot { .. } => "boot it once".into(),
@@ -133,31 +162,6 @@ pub(super) fn words(act: Act) -> String {
             if outcome.counts { "counted" } else { "not counted" }
         ),
     }
-}
-
-#[test]
-fn exit_codes_become_verdicts() {
-    let mut table = format!(
-        "{:<24}{:<22}{:<38}{}\n",
-        "test ended with", "and runs", "for a release", "for a testing branch"
-    );
-    let ends: Vec<(String, Done)> = [0, 1, 2, 4, 5, 11, 100, 127]
-        .map(|code| (format!("exit code {code}"), Done::Exit(code)))
-        .into_iter()
-        .chain([("a signal or a timeout".into(), Done::Broke("killed".into()))])
-        .collect();
-    for (name, done) in &ends {
-        for (runs, system) in [("the candidate", system(2)), ("the old one", system(1))] {
-            let ended = |operation| {
-                let mut switch = Switch::new(operation, Phase::Activating { since: at(0) });
-                switch.sight.running = Some(system.clone());
-                words(switch.last(done.clone()).next())
-            };
-            let (release, testing) = (ended(Operation::Switch), ended(Operation::Test));
-            writeln!(table, "{name:<24}{runs:<22}{release:<38}{testing}").unwrap();
-        }
-    }
-    insta::assert_snapshot!(table);
 }
 
 #[test]
@@ -190,39 +194,7 @@ fn no_verdict_in_time_puts_back() {
     let Act::Note(progress) = act(&switch.order, &switch.progress, &switch.sight, limit) else {
         panic!("it still waits")
     };
-    assert!(matches!(progress.phase, Phase::PuttingBack { .. }));
-}
-
-#[test]
-fn the_lock_of_another_switch_is_waited_for_no_longer_than_an_activation_may_take() {
-    let switch = Switch::activating().last(Done::Exit(11));
-    assert!(matches!(switch.act(), Act::Pause(_)));
-    let late = act(&switch.order, &switch.progress, &switch.sight, at(900));
-    let Act::Finish(outcome) = late else { panic!("it still waits") };
-    assert_eq!((outcome.ending, outcome.counts), (Some(Ending::Failed), false));
-}
-
-#[test]
-fn who_holds_the_lock_is_written_down_once_and_said_at_the_end() {
-    let mut switch = Switch::activating().last(Done::Exit(11));
-    switch.sight.lock = Some("process 7 (sleep) of x.service".into());
-    let Act::Note(progress) = switch.act() else { panic!("{:?}", switch.act()) };
-    assert_eq!((&progress.lock, &progress.phase), (&switch.sight.lock, &switch.progress.phase));
-    switch.progress = progress;
-    assert!(matches!(switch.act(), Act::Pause(_)));
-    let late = act(&switch.order, &switch.progress, &switch.sight, at(900));
-    let Act::Finish(outcome) = late else { panic!("it still waits") };
-    let cause = "another switch holds the lock (exit code 11): process 7 (sleep) of x.service";
-    assert_eq!(outcome.cause.as_deref(), Some(cause));
-}
-
-#[test]
-fn what_held_the_lock_may_have_switched_the_host() {
-    let mut switch = Switch::activating().last(Done::Waited);
-    assert_eq!(switch.act(), Act::Activate);
-    switch.sight.running = Some(system(7));
-    let Act::Finish(outcome) = switch.act() else { panic!("it switches all the same") };
-    assert_eq!((outcome.ending, outcome.counts), (Some(Ending::Superseded), false));
+    assert!(matches!(progress.phase, Phase::PuttingBack(_)));
 }
 
 #[test]
@@ -332,8 +304,7 @@ fn after_a_reboot_into_the_candidate_its_default_goes_as_well() {
 fn a_candidate_that_boots_while_its_default_is_put_back_goes_again() {
     let mut switch = Switch::putting_back();
     switch.progress.default_touched = true;
-    let Phase::PuttingBack { activated, .. } = &mut switch.progress.phase else { panic!("no") };
-    *activated = true;
+    switch.back().activated = true;
     switch.sight.boot_id = boot(2);
     (switch.sight.own, switch.sight.last) = (false, None);
     assert_eq!(switch.next(), Act::ActivateOld(system(1)));
