@@ -56,6 +56,16 @@ fn well() -> Status {
     .unwrap()
 }
 
+/// Of the same host, which cannot be looked at.
+fn blind() -> Status {
+    let mut status = serde_json::to_value(well()).unwrap();
+    status["state"] = json!("blind");
+    status["blind"] = json!({"part": "jobs", "path": "/var/lib/fort-agent/jobs", "errno": 5,
+        "error": "Input/output error (os error 5)", "since": "2026-01-01T00:00:10Z",
+        "lift": "mend that path", "more": []});
+    serde_json::from_value(status).unwrap()
+}
+
 fn entry(n: u32) -> Value {
     json!({"id": format!("20260101T00000{n}Z-1a2b3c4d-1"), "commit": COMMIT, "system": SYSTEM,
         "operation": "switch", "verdict": if n == 2 { "rolled-back" } else { "good" },
@@ -654,6 +664,9 @@ async fn the_pages_say_what_the_loop_shows() {
     assert!(refused.starts_with("HTTP/1.1 405 ") && refused.contains("allow: GET, HEAD\r\n"));
     assert!(web.ask("GET /etc/passwd").await.starts_with("HTTP/1.1 404 "));
     assert!(web.ask("GET /healthz").await.starts_with("HTTP/1.1 200 "));
+    web.shows.send_replace(shown(blind()));
+    let blind = web.ask("GET /healthz").await;
+    assert!(blind.starts_with("HTTP/1.1 503 ") && blind.contains("cannot be looked at"), "{blind}");
     web.turns.store(false, Ordering::Relaxed);
     assert!(web.ask("GET /healthz").await.starts_with("HTTP/1.1 503 "));
     web.shows.send_replace(None);

@@ -1,6 +1,7 @@
 //! The agent's way to run Nix, on the real one.
 
 use std::future::{Future, pending};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -512,6 +513,27 @@ fn the_profile_goes_forward_and_back() {
     let nowhere: StorePath = one.as_str().replace("-system", "-nothing").parse().unwrap();
     assert!(block(nix.set_profile(&profile, &nowhere)).is_err());
     assert_eq!(profile::current(&profile).unwrap().unwrap().system, one);
+
+    // One that it did not make becomes one: links to nothing and to something else,
+    // and what nix-env does nothing to.
+    let third = profile.with_file_name("system-3-link");
+    type Spoil = fn(&Path, &Path) -> std::io::Result<()>;
+    let spoils: [Spoil; 5] = [
+        |profile, _| symlink("system-99-link", profile),
+        |profile, _| symlink("/dev/null", profile),
+        |profile, _| std::fs::create_dir(profile),
+        |profile, _| std::fs::write(profile, ""),
+        |profile, third| {
+            symlink("system-3-link", profile).and_then(|()| std::fs::create_dir(third))
+        },
+    ];
+    for spoil in spoils {
+        std::fs::remove_file(&profile).unwrap();
+        spoil(&profile, &third).unwrap();
+        assert_eq!(profile::current(&profile).unwrap(), None);
+        let made = block(nix.set_profile(&profile, &one)).unwrap();
+        assert_eq!((made.number, &made.system), (1, &one));
+    }
 
     // What it is a profile of is kept in the store; the other is not.
     roots::release(&bench.store.dir().join("candidate")).unwrap();

@@ -12,6 +12,7 @@ use crate::support::sshd::free_port;
 use crate::support::told::ON_WHOLE_HOSTS;
 
 mod besides;
+mod blind;
 mod gates;
 mod heads;
 mod play;
@@ -45,6 +46,7 @@ stalls! {
     gates: confirmation window suspended;
     besides: publish_refused publish_unreachable hook_fails report_fails configuration_wrong
         journal_newer;
+    blind: jobs_unreadable descriptors profile_odd inotify;
 }
 
 /// Those that leave channels without an answer, and so have a test of their own.

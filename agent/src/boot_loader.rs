@@ -13,6 +13,7 @@
 
 use std::ffi::OsStr;
 use std::future::pending;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use crate::command::{CannotStart, Command, Finished};
 use crate::core::job::Generation;
 use crate::core::types::StorePath;
+use crate::sight::{Unreadable, at};
 
 /// Where the file systems that boot loaders read are mounted.
 const BOOT_DIRECTORIES: [&str; 3] = ["boot", "efi", "boot/efi"];
@@ -71,10 +73,12 @@ struct Entry {
 }
 
 /// Whether the boot loader has tried to boot this generation as often as it
-/// may, and now boots another.
-pub fn given_up(root: &Path, generation: &Generation) -> bool {
-    let mut of_it = entries(root).into_iter().filter(|entry| entry.boots(generation)).peekable();
-    of_it.peek().is_some() && of_it.all(|entry| entry.given_up())
+/// may, and now boots another. Fails where its entries cannot be read: what they
+/// say is not known then.
+pub fn given_up(root: &Path, generation: &Generation) -> Result<bool, Unreadable> {
+    let entries = read_entries(root)?.into_iter();
+    let mut of_it = entries.filter(|entry| entry.boots(generation)).peekable();
+    Ok(of_it.peek().is_some() && of_it.all(|entry| entry.given_up()))
 }
 
 /// The generation that an entry is of, by what is in it: a specialisation's is
@@ -166,14 +170,55 @@ impl Entry {
     }
 }
 
+/// Those that can be read: nothing is booted once by one that cannot.
 fn entries(root: &Path) -> Vec<Entry> {
-    let directories = BOOT_DIRECTORIES.iter().map(|dir| root.join(dir).join("loader/entries"));
-    let files = directories.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
+    let files = directories(root).filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
     files.take(MOST_ENTRIES).filter_map(|file| entry(&file.path())).collect()
 }
 
+/// All of them.
+fn read_entries(root: &Path) -> Result<Vec<Entry>, Unreadable> {
+    let absent = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    };
+    let mut entries = Vec::new();
+    for directory in directories(root) {
+        let files = match std::fs::read_dir(&directory) {
+            Ok(files) => files,
+            Err(error) if absent(&error) => continue,
+            Err(error) => return Err(at(directory)(error)),
+        };
+        for file in files.take(MOST_ENTRIES) {
+            let path = file.map_err(at(&directory))?.path();
+            if let Some(name) = entry_name(&path) {
+                let text = match crate::files::read_bounded(&path) {
+                    Ok(text) => text.unwrap_or_default(),
+                    // Too large to be one.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => Vec::new(),
+                    Err(error) => return Err(at(path)(error)),
+                };
+                entries.push(parsed(&name, &text));
+            }
+        }
+    }
+    Ok(entries)
+}
+
+fn directories(root: &Path) -> impl Iterator<Item = PathBuf> {
+    BOOT_DIRECTORIES.iter().map(|dir| root.join(dir).join("loader/entries"))
+}
+
+fn entry_name(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.strip_suffix(".conf")?.to_owned())
+}
+
 fn entry(path: &Path) -> Option<Entry> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".conf")?;
+    let bytes = crate::files::read_bounded(path).ok().flatten().unwrap_or_default();
+    Some(parsed(&entry_name(path)?, &bytes))
+}
+
+/// From its name, without `.conf`, and its text.
+fn parsed(stem: &str, bytes: &[u8]) -> Entry {
     let (name, left) = match stem.rsplit_once('+') {
         Some((name, counters)) => match tries_left(counters) {
             Some(left) => (name, Some(left)),
@@ -183,8 +228,7 @@ fn entry(path: &Path) -> Option<Entry> {
     };
     // `nixos-generation-7-specialisation-x` is no number, and has its own init.
     let numbered = name.strip_prefix("nixos-generation-").and_then(number);
-    let bytes = crate::files::read_bounded(path).ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
+    let text = String::from_utf8_lossy(bytes);
     let values = |key: &'static str| {
         text.lines().filter_map(move |line| {
             let (found, value) = line.trim().split_once(char::is_whitespace)?;
@@ -197,12 +241,12 @@ fn entry(path: &Path) -> Option<Entry> {
     };
     let mut options = values("options").flat_map(str::split_whitespace);
     let init = options.find_map(|option| option.strip_prefix("init="));
-    Some(Entry {
+    Entry {
         id: format!("{name}.conf"),
         left,
         generation: numbered.or_else(versioned),
         system: init.and_then(|init| StorePath::containing(init).ok()),
-    })
+    }
 }
 
 /// Of `LEFT` or `LEFT-DONE`.
@@ -314,15 +358,17 @@ mod tests {
             for name in ["nixos-generation-7", HASH] {
                 let name = format!("{name}{counters}.conf");
                 let root = host(&[(&name, &seven)]);
-                assert_eq!(given_up(root.path(), &generation(7)), expected, "{name}");
+                assert_eq!(given_up(root.path(), &generation(7)).unwrap(), expected, "{name}");
             }
         }
-        assert!(!given_up(Path::new("/nowhere"), &generation(7)));
+        assert!(!given_up(Path::new("/nowhere"), &generation(7)).unwrap());
     }
 
     #[test]
     fn only_its_own_entries_count() {
-        let gone = |name: &str, text: &str| given_up(host(&[(name, text)]).path(), &generation(7));
+        let gone = |name: &str, text: &str| {
+            given_up(host(&[(name, text)]).path(), &generation(7)).unwrap()
+        };
         // A name is enough where nothing can be read.
         assert!(gone("nixos-generation-7+0-3.conf", ""));
         assert!(!gone("nixos-generation-70+0-3.conf", ""));
@@ -347,11 +393,11 @@ mod tests {
     fn one_good_entry_is_enough_to_boot() {
         let seven = text(7, SYSTEM);
         let root = host(&[("nixos-generation-7+0-3.conf", &seven)]);
-        assert!(given_up(root.path(), &generation(7)));
+        assert!(given_up(root.path(), &generation(7)).unwrap());
         let other = root.path().join("efi/loader/entries");
         fs::create_dir_all(&other).unwrap();
         fs::write(other.join("nixos-generation-7+2-1.conf"), &seven).unwrap();
-        assert!(!given_up(root.path(), &generation(7)));
+        assert!(!given_up(root.path(), &generation(7)).unwrap());
     }
 
     fn block<T>(future: impl Future<Output = T>) -> T {

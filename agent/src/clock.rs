@@ -1,11 +1,13 @@
 //! The clocks, and which boot this is.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::types::{BootId, Mono, Now, Wall};
+use crate::sight::{Unreadable, at};
 
 /// Both clocks, now.
 pub fn now() -> Now {
@@ -38,11 +40,16 @@ fn wall() -> Wall {
 
 /// This boot's id: the kernel's, or that of a host that lives below `root`
 /// and has a `/proc` of its own.
-pub fn boot_id(root: &Path) -> std::io::Result<BootId> {
+pub fn boot_id(root: &Path) -> Result<BootId, Unreadable> {
     let below = root.join("proc/sys/kernel/random/boot_id");
-    let text = match std::fs::read_to_string(&below) {
-        Ok(text) => text,
-        Err(_) => std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?,
-    };
-    Ok(BootId(text.trim().into()))
+    match std::fs::read_to_string(&below) {
+        Ok(text) => Ok(BootId(text.trim().into())),
+        // Only then: the kernel's would be that of another boot.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let own = Path::new("/proc/sys/kernel/random/boot_id");
+            let text = std::fs::read_to_string(own).map_err(at(own))?;
+            Ok(BootId(text.trim().into()))
+        }
+        Err(error) => Err(at(below)(error)),
+    }
 }

@@ -40,7 +40,7 @@ names!(STEPS, step_name: Step {
 });
 
 names!(ACTS, act_name: Act {
-    Note FreeLock Activate AwaitVerdict Pause SetProfile WriteBoot ActivateOld RestartBus
+    Note FreeLock Activate AwaitVerdict Pause LookAgain SetProfile WriteBoot ActivateOld RestartBus
     ReviveOld StartUnits EndUnits Reboot RestoreProfile WriteOldBoot SetOneshot ReturnProfile Finish
 });
 

@@ -31,6 +31,7 @@ pub mod network;
 pub mod nix;
 pub mod preflight;
 pub mod publish;
+pub mod sight;
 pub mod store;
 pub mod substitute;
 pub mod switch_lock;

@@ -7,12 +7,17 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::core::job::Generation;
-use crate::core::types::StorePath;
-use crate::nix::{StoreRoot, profile};
+use crate::core::types::{BootId, Mono, StorePath};
+use crate::core::unseen::{OddProfile, Part, Unseen};
+use crate::nix::StoreRoot;
+use crate::nix::profile::{self, Generation as Profiled, Profile};
+use crate::sight::{Unreadable, at};
 
 /// Where a host's own paths are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,12 +28,12 @@ pub struct Machine {
 
 impl Machine {
     /// The system that runs, as its own activation says.
-    pub fn running(&self) -> Option<StorePath> {
+    pub fn running(&self) -> Result<Option<StorePath>, Unreadable> {
         self.system_link("run/current-system")
     }
 
     /// The system that was booted, as its init says.
-    pub fn booted(&self) -> Option<StorePath> {
+    pub fn booted(&self) -> Result<Option<StorePath>, Unreadable> {
         self.system_link("run/booted-system")
     }
 
@@ -37,37 +42,34 @@ impl Machine {
         self.root.join("nix/var/nix/profiles/system")
     }
 
-    /// The generation that the profile names.
-    pub fn profile(&self) -> io::Result<Option<Generation>> {
-        let current = profile::current(&self.profile_path())?;
-        Ok(current.map(|current| Generation { number: current.number, system: current.system }))
+    /// The generation that the profile names; and what the profile is, if
+    /// `nix-env` did not make it, which counts as none.
+    pub fn profile(&self) -> Result<(Option<Generation>, Option<OddProfile>), Unreadable> {
+        let path = self.profile_path();
+        Ok(match profile::look(&path)? {
+            Profile::Absent => (None, None),
+            Profile::Odd(why) => (None, Some(OddProfile { path: path.display().to_string(), why })),
+            Profile::Current(current) => (Some(known(current)), None),
+        })
     }
 
     /// The newest generation of a system, and all of another one.
-    pub fn generations(&self) -> io::Result<Vec<Generation>> {
-        let path = self.profile_path();
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        let mut generations = Vec::new();
-        for entry in std::fs::read_dir(directory)? {
-            let name = entry?.file_name();
-            let number = name
-                .to_str()
-                .and_then(|name| name.strip_prefix("system-")?.strip_suffix("-link"))
-                .and_then(|number| number.parse().ok());
-            let Some(number) = number else { continue };
-            let target = std::fs::read_link(directory.join(&name))?;
-            if let Some(system) = target.to_str().and_then(|target| target.parse().ok()) {
-                generations.push(Generation { number, system });
-            }
-        }
-        generations.sort_by_key(|generation| generation.number);
-        Ok(generations)
+    pub fn generations(&self) -> Result<Vec<Generation>, Unreadable> {
+        let generations = profile::generations(&self.profile_path())?;
+        Ok(generations.into_iter().map(known).collect())
     }
 
     /// The machine's id.
-    pub fn id(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.root.join("etc/machine-id")).ok()?;
-        Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+    pub fn id(&self) -> Result<Option<String>, Unreadable> {
+        let path = self.root.join("etc/machine-id");
+        let bytes = crate::files::read_bounded(&path).map_err(at(&path))?;
+        let id = bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        Ok(id.filter(|id| !id.is_empty()))
+    }
+
+    /// Which boot this is.
+    pub fn boot_id(&self) -> Result<BootId, Unreadable> {
+        clock::boot_id(&self.root)
     }
 
     /// Where the jobs of running switches are found, whatever a new
@@ -76,45 +78,88 @@ impl Machine {
         self.root.join("run/fort-agent-handover")
     }
 
-    fn system_link(&self, link: &str) -> Option<StorePath> {
-        let target = std::fs::read_link(self.root.join(link)).ok()?;
-        // A specialisation counts as its system.
-        StorePath::containing(target.to_str()?).ok()
+    /// A link that names no system counts as none: another system's activation makes
+    /// it anew.
+    fn system_link(&self, link: &str) -> Result<Option<StorePath>, Unreadable> {
+        let link = self.root.join(link);
+        match std::fs::read_link(&link) {
+            // A specialisation counts as its system.
+            Ok(target) => Ok(target.to_str().and_then(|target| StorePath::containing(target).ok())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(link)(error)),
+        }
     }
+}
+
+fn known(Profiled { number, system }: Profiled) -> Generation {
+    Generation { number, system }
 }
 
 /// Says whether a system needs a reboot to run in full; looks once per pair.
 #[derive(Debug, Default)]
 pub struct RebootCheck {
     known: HashMap<(StorePath, StorePath), Option<String>>,
+    /// What could not be compared, why, and when that was tried.
+    failed: Option<((StorePath, StorePath), Unseen, Mono)>,
 }
 
+/// The pause before what could not be compared is compared again: it may be much.
+const COMPARE_AGAIN: Duration = Duration::from_secs(60);
+
 impl RebootCheck {
-    /// Why, if the booted system's kernel or the like differ from the
-    /// default's.
+    /// Why, if the booted system's kernel or the like differ from the default's.
+    /// Fails where they could not be compared.
     pub fn why(
         &mut self,
         store: &StoreRoot,
         booted: Option<&StorePath>,
         default: Option<&StorePath>,
-    ) -> Option<String> {
-        let pair = (booted?.clone(), default?.clone());
-        if pair.0 == pair.1 {
-            return None;
+        now: Mono,
+    ) -> Result<Option<String>, Unseen> {
+        let (Some(booted), Some(default)) = (booted, default) else { return Ok(None) };
+        if booted == default {
+            return Ok(None);
         }
-        if self.known.len() > 16 {
-            self.known.clear();
+        let pair = (booted.clone(), default.clone());
+        if let Some(known) = self.known.get(&pair) {
+            return Ok(known.clone());
         }
-        let look = || {
-            let differs = |part: &&str| !same_part(store, &pair.0, &pair.1, part);
-            let parts: Vec<_> = ["kernel", "initrd", "kernel-modules", "kernel-params"]
-                .into_iter()
-                .filter(|part| differs(part))
-                .collect();
-            (!parts.is_empty()).then(|| format!("{} changed", parts.join(", ")))
-        };
-        self.known.entry(pair.clone()).or_insert_with(look).clone()
+        if let Some((failed, unseen, tried)) = &self.failed
+            && *failed == pair
+            && now.since(*tried) < COMPARE_AGAIN
+        {
+            return Err(unseen.clone());
+        }
+        self.failed = None;
+        match changed_parts(store, &pair) {
+            Ok(parts) => {
+                let why = (!parts.is_empty()).then(|| format!("{} changed", parts.join(", ")));
+                if self.known.len() > 16 {
+                    self.known.clear();
+                }
+                self.known.insert(pair, why.clone());
+                Ok(why)
+            }
+            Err(unreadable) => {
+                let unseen = unreadable.unseen(Part::Kernel);
+                self.failed = Some((pair, unseen.clone(), now));
+                Err(unseen)
+            }
+        }
     }
+}
+
+fn changed_parts(
+    store: &StoreRoot,
+    (booted, default): &(StorePath, StorePath),
+) -> Result<Vec<&'static str>, Unreadable> {
+    let mut parts = Vec::new();
+    for part in ["kernel", "initrd", "kernel-modules", "kernel-params"] {
+        if !same_part(store, booted, default, part)? {
+            parts.push(part);
+        }
+    }
+    Ok(parts)
 }
 
 /// Directories with more in them than this are not compared.
@@ -122,15 +167,27 @@ const MOST_ENTRIES: usize = 10_000;
 
 /// Equal when the resolved paths or the bytes are, of whole directories too.
 /// Both lacking it is equal.
-fn same_part(store: &StoreRoot, a: &StorePath, b: &StorePath, part: &str) -> bool {
+fn same_part(
+    store: &StoreRoot,
+    a: &StorePath,
+    b: &StorePath,
+    part: &str,
+) -> Result<bool, Unreadable> {
     let resolve = |system: &StorePath| {
         let logical = Path::new(system.as_str()).join(part);
-        store.resolve(&logical).ok()
+        match store.resolve(&logical) {
+            Ok(place) => Ok(Some(place)),
+            // It has none, or none that leads anywhere.
+            Err(error) if error.raw_os_error().is_none() => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(store.physical(system).join(part))(error)),
+        }
     };
-    match (resolve(a), resolve(b)) {
-        (None, None) => true,
-        (Some(a), Some(b)) => a == b || same_tree(&a, &b, &mut 0).unwrap_or(false),
-        (Some(_), None) | (None, Some(_)) => false,
+    match (resolve(a)?, resolve(b)?) {
+        (None, None) => Ok(true),
+        (Some(a), Some(b)) if a == b => Ok(true),
+        (Some(a), Some(b)) => same_tree(&a, &b, &mut 0).map_err(at(b)),
+        (Some(_), None) | (None, Some(_)) => Ok(false),
     }
 }
 
@@ -205,7 +262,8 @@ mod tests {
         }
         change(&store.physical(&DEFAULT.parse().unwrap()));
         let (booted, default) = (BOOTED.parse().unwrap(), DEFAULT.parse().unwrap());
-        RebootCheck::default().why(&store, Some(&booted), Some(&default))
+        let now = Mono::from_millis(0);
+        RebootCheck::default().why(&store, Some(&booted), Some(&default), now).unwrap()
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{State, Status};
 use crate::core::types::Wall;
+use crate::core::unseen::Part;
 
 mod known;
 use known::Known;
@@ -265,7 +266,10 @@ impl Inner {
             let commit = running.commit.map(|commit| commit.to_string()).unwrap_or_default();
             set(&self.running_info, [("commit", commit), ("system", system.to_string())], 1);
         }
-        self.in_sync.set(i64::from(status.in_sync()));
+        let seen = |parts: &[Part], is: bool| {
+            (!parts.iter().any(|part| status.hides(*part))).then_some(i64::from(is))
+        };
+        self.in_sync.set(seen(&[Part::Running], status.in_sync()));
         for remote in &status.remotes {
             for result in POLLED {
                 let labels = vec![("remote", remote.name.clone()), ("result", result.into())];
@@ -280,13 +284,14 @@ impl Inner {
         self.attempts.set(i64::from(attempt));
         self.next_action.set(status.next.as_ref().map(|next| seconds(next.at)));
         self.observe_checks(status);
-        self.reboot_required.set(i64::from(status.boot.reboot_required));
+        let boots = [Part::Booted, Part::Profile, Part::Kernel];
+        self.reboot_required.set(seen(&boots, status.boot.reboot_required));
         let waits = status.gate.as_ref().map(|gate| gate.kind.as_str());
         for kind in GATES {
             set(&self.gate, [("kind", kind.into())], i64::from(waits == Some(kind)));
         }
         self.suspended.set(i64::from(status.suspended.is_some()));
-        self.drift.set(i64::from(running.drift));
+        self.drift.set(seen(&[Part::Running], running.drift));
         let quarantined = i64::try_from(status.quarantine.len()).unwrap_or(i64::MAX);
         self.quarantined.set(quarantined);
         let backlog = status.publish.as_ref().map(|publish| publish.backlog);
@@ -426,7 +431,7 @@ fn seconds(time: Wall) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::standing::tests::{NOW, commit, entry, well};
+    use crate::cli::standing::tests::{NOW, blind, commit, entry, well};
     use crate::core::status::PublishView;
 
     fn value(text: &str, series: &str) -> Option<String> {
@@ -474,6 +479,21 @@ mod tests {
         assert_eq!(value("publish_backlog_paths").as_deref(), Some("57"));
         assert_eq!(value("published_paths_total").as_deref(), Some("5"));
         assert_eq!(value("published_bytes_total").as_deref(), Some("75"));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_has_no_value() {
+        let metrics = Metrics::new();
+        metrics.observe(&well());
+        assert_eq!(value(&metrics.encode(), "fort_agent_in_sync").as_deref(), Some("1"));
+        metrics.observe(&blind());
+        let text = metrics.encode();
+        let is = |state: &str| value(&text, &format!("fort_agent_state{{state=\"{state}\"}}"));
+        assert_eq!((is("blind").as_deref(), is("up-to-date").as_deref()), (Some("1"), Some("0")));
+        for unknown in ["in_sync", "drift"] {
+            assert_eq!(value(&text, &format!("fort_agent_{unknown}")), None);
+        }
+        assert_eq!(value(&text, "fort_agent_reboot_required").as_deref(), Some("0"));
     }
 
     #[test]

@@ -34,6 +34,8 @@ const OUT_OF_REACH: [(&str, &str); 15] = [
     ("switch after act EndUnits", "runner systemd: vm-tests/broken_switch.rs"),
     ("switch before act Reboot", "reboots by systemd: vm-tests"),
     ("switch after act Reboot", "reboots by systemd: vm-tests"),
+    ("switch before act LookAgain", "it only waits: simulation, core/tests/blind.rs"),
+    ("switch after act LookAgain", "it only waits: simulation, core/tests/blind.rs"),
     ("realise phase Fetching", "the stories have no binary cache; it only reads"),
 ];
 

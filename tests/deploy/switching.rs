@@ -257,3 +257,33 @@ fn a_system_that_fails_three_times_is_quarantined_until_a_retry_or_another_one()
     assert_eq!(rig.verdicts(two), ["good"]);
     assert_eq!(rig.version(), "two");
 }
+
+#[test]
+fn a_switch_gets_over_a_profile_that_cannot_be_looked_at_for_a_while() {
+    let (rig, _) = Rig::deployed_with(|rig| {
+        rig.settings.health = "grace = \"0s\"\ntimeout = \"60s\"\n".into();
+    });
+    let mut host = Host::new("two");
+    host.switch.hang_after.insert("test", 600);
+    let two = rig.push("release", &host);
+    rig.wait_for("the activation", || rig.version() == "two");
+    // A file in the place of the directory that it is in.
+    let profiles = rig.root().join("nix/var/nix/profiles");
+    let away = profiles.with_extension("away");
+    std::fs::rename(&profiles, &away).unwrap();
+    std::fs::write(&profiles, "").unwrap();
+    rig.go();
+    let job = rig.jobs("switch").pop().unwrap();
+    let log = || std::fs::read_to_string(job.join("log")).unwrap_or_default();
+    rig.wait_for("the guardian to see it", || log().contains("this host cannot be looked at"));
+    rig.wait("the agent to say so", |status| {
+        // The switch comes first.
+        status["state"] == "verifying" && status["blind"]["part"] == "profile"
+    });
+    std::fs::remove_file(&profiles).unwrap();
+    std::fs::rename(&away, &profiles).unwrap();
+    rig.wait_in_sync(two);
+    assert_eq!(rig.verdicts(two), ["good"]);
+    assert_eq!(rig.switched(), ["test one", "boot one", "test two", "boot two"]);
+    assert_eq!(rig.generations(), 2);
+}

@@ -68,7 +68,7 @@ impl Stall {
 /// A host, and what belongs to its story.
 pub(super) struct Stage {
     pub(super) rig: Rig,
-    pages: SocketAddr,
+    pub(super) pages: SocketAddr,
     /// The first commit, which was deployed.
     pub(super) one: Commit,
     /// The commit that it is about.
@@ -93,7 +93,7 @@ impl Stage {
     }
 
     /// The status as it is over HTTP: the cheapest way to ask often.
-    fn status(&self) -> Option<Value> {
+    pub(super) fn status(&self) -> Option<Value> {
         let (code, body) = get(self.pages, "/status").ok()?;
         (code == 200).then(|| serde_json::from_str(&body).unwrap())
     }
@@ -152,7 +152,7 @@ impl Stage {
         log.split("\n--- ").next().unwrap().to_owned()
     }
 
-    fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(super) fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         let mut last = None;
         // Some are looked at again only once in a minute.

@@ -167,7 +167,7 @@ impl Rig {
         self.started += 1;
         let log = std::fs::File::create(self.store.dir().join(format!("log.{}", self.started)));
         let agent = self
-            .agent_command(&["run"])
+            .within(self.agent_command(&["run"]))
             .envs(self.crash_environment())
             .envs(self.settings.notify.as_ref().map(|socket| ("NOTIFY_SOCKET", socket)))
             .stdin(Stdio::null())
@@ -191,6 +191,15 @@ impl Rig {
             .env("FORT_AGENT_LOG", &self.settings.log)
             .envs(self.settings.patience.map(|it| ("FORT_AGENT_PATIENCE", it.to_string())));
         command
+    }
+
+    /// A command as it is run by another program, if one is to.
+    fn within(&self, command: Command) -> Command {
+        let [program, arguments @ ..] = &self.settings.within[..] else { return command };
+        let mut outer = Command::new(program);
+        outer.args(arguments).arg(command.get_program()).args(command.get_args()).env_clear();
+        outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        outer
     }
 
     /// The usual one, after the programs of this host alone.

@@ -3,15 +3,14 @@
 
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::support::rig::{LONG, Rig};
 use crate::support::system::Host;
 
-#[test]
-fn the_watchdog_is_fed_by_a_loop_that_turns_and_by_no_other() {
-    let mut rig = Rig::new();
-    let one = rig.push("release", &Host::new("one"));
+/// What the service manager of this host hears.
+fn listen(rig: &mut Rig) -> Receiver<String> {
     let socket = rig.store.dir().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
     // Always read, as by systemd: a full socket would keep the agent waiting.
@@ -25,6 +24,14 @@ fn the_watchdog_is_fed_by_a_loop_that_turns_and_by_no_other() {
         }
     });
     rig.settings.notify = Some(socket);
+    heard
+}
+
+#[test]
+fn the_watchdog_is_fed_by_a_loop_that_turns_and_by_no_other() {
+    let mut rig = Rig::new();
+    let one = rig.push("release", &Host::new("one"));
+    let heard = listen(&mut rig);
     rig.start();
     let first = heard.recv_timeout(LONG).unwrap();
     assert!(first.contains("READY=1") && first.contains("WATCHDOG=1"), "{first}");
@@ -44,5 +51,27 @@ fn the_watchdog_is_fed_by_a_loop_that_turns_and_by_no_other() {
         assert!(began.elapsed() < LONG, "it goes on");
     }
     std::fs::OpenOptions::new().write(true).open(rig.config()).unwrap().write_all(&config).unwrap();
+    assert_eq!(heard.recv_timeout(LONG).unwrap().trim(), "WATCHDOG=1");
+}
+
+#[test]
+fn a_loop_that_cannot_look_is_ready_asks_the_remotes_and_does_not_feed_the_watchdog() {
+    let mut rig = Rig::new();
+    let jobs = rig.state().join("jobs");
+    std::fs::create_dir_all(rig.state()).unwrap();
+    // A link that leads to itself.
+    std::os::unix::fs::symlink("jobs", &jobs).unwrap();
+    let heard = listen(&mut rig);
+    rig.start();
+    let first = heard.recv_timeout(LONG).unwrap();
+    assert!(first.contains("READY=1") && !first.contains("WATCHDOG"), "{first}");
+    // The very first look failed, and all that there is to say of it is said.
+    let status = rig.wait_state("blind");
+    let path = jobs.display().to_string();
+    assert_eq!(status["blind"]["path"], path);
+    assert!(status["reason"].as_str().unwrap().contains(&path), "{status:#}");
+    rig.wait_polls();
+    assert_eq!(heard.try_recv().ok(), None);
+    std::fs::remove_file(&jobs).unwrap();
     assert_eq!(heard.recv_timeout(LONG).unwrap().trim(), "WATCHDOG=1");
 }

@@ -11,6 +11,7 @@ use crate::core::status::{
     Status,
 };
 use crate::core::types::{Commit, StorePath, Wall};
+use crate::core::unseen::Part;
 
 use super::difference::bytes;
 use super::past::lasted;
@@ -77,6 +78,7 @@ pub(crate) fn answer(status: &Status, clock: &Clock) -> (Tone, String) {
         State::Unreachable => (Tone::Bad, format!("UNREACHABLE: {reason}")),
         State::RollingBack => (Tone::Bad, format!("ROLLING BACK: {reason}")),
         State::RollbackFailed => (Tone::Bad, format!("ROLLBACK FAILED: {reason}")),
+        State::Blind => (Tone::Bad, format!("BLIND: {reason}")),
         State::Held => (Tone::Bad, format!("HELD: {reason}")),
     }
 }
@@ -139,6 +141,9 @@ pub(crate) fn in_sync(status: &Status, clock: &Clock) -> String {
         }
     }
 }
+
+/// What is said of a part of the host that cannot be looked at.
+pub(crate) const NOT_KNOWN: &str = "not known: it cannot be looked at";
 
 type Row = (&'static str, String);
 
@@ -234,6 +239,9 @@ fn wanted(desired: &Desired, clock: &Clock) -> String {
 
 fn running(status: &Status, clock: &Clock) -> String {
     let running = &status.running;
+    if running.system.is_none() && status.hides(Part::Running) {
+        return NOT_KNOWN.into();
+    }
     let system = commit_and_system(running.commit, running.system.as_ref());
     let drift = if running.drift { ", put there by another hand" } else { "" };
     let of = running.said_revision().map(|of| format!(", by its own account of {of}"));
@@ -261,6 +269,7 @@ fn boots(status: &Status) -> Option<String> {
         }
         Some(_) if boot.reboot_required => Some(format!("the running system{reboot}")),
         Some(_) => None,
+        None if status.hides(Part::Profile) => Some(format!("{NOT_KNOWN}{reboot}")),
         None => Some(format!("no system profile yet{reboot}")),
     }
 }

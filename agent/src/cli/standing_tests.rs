@@ -4,8 +4,9 @@ use super::super::text::{Clock, Look};
 use super::*;
 use crate::core::job::{DeploymentId, Ending, Stages};
 use crate::core::status::{
-    AgentView, BootView, GoodView, Held, Next, PublishProgressView, RunningView,
+    AgentView, BlindView, BootView, GoodView, Held, Next, PublishProgressView, RunningView,
 };
+use crate::core::unseen::Unseen;
 
 pub(crate) const NOW: Wall = Wall::from_millis(1_767_276_120_000);
 const PLAIN: Look = Look { width: 80, colour: false };
@@ -68,6 +69,7 @@ pub(crate) fn well() -> Status {
         },
         last_good: Some(GoodView { commit: Some(commit(1)), system: system(1) }),
         deployment: None,
+        blind: None,
         held: None,
         lift: None,
         suspended: None,
@@ -85,6 +87,29 @@ pub(crate) fn well() -> Status {
         notes: Vec::new(),
         agent: AgentView { version: "0.1.0".into(), started: before(7_200) },
     }
+}
+
+/// Of the same host, when what it runs cannot be looked at.
+pub(crate) fn blind() -> Status {
+    let unseen = Unseen {
+        part: Part::Running,
+        path: "/run/current-system".into(),
+        errno: Some(5),
+        error: "Input/output error (os error 5)".into(),
+    };
+    let since = before(600);
+    let lift = unseen.lift().to_owned();
+    let mut status = well();
+    status.state = State::Blind;
+    status.reason = format!(
+        "this host cannot be looked at: {unseen}, since {since}; the remotes are asked, nothing \
+         else is done"
+    );
+    (status.running.system, status.running.commit) = (None, None);
+    status.next = Some(Next { action: "look".into(), at: before(-5) });
+    status.lift = Some(lift.clone());
+    status.blind = Some(BlindView { unseen, since, lift, more: Vec::new() });
+    status
 }
 
 fn desired(n: u8) -> Desired {
@@ -307,6 +332,7 @@ fn situations() -> Vec<(&'static str, Status)> {
             },
         ),
         ("drift", drifted),
+        ("blind", blind()),
         ("reboot required", reboot),
         (
             "unreachable",

@@ -75,6 +75,7 @@ fn tone(said: &Explanation) -> Tone {
             | State::Starting => Tone::Busy,
             State::RollingBack
             | State::RollbackFailed
+            | State::Blind
             | State::Held
             | State::BackingOff
             | State::RebootRequired

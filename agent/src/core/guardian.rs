@@ -9,6 +9,7 @@
 //! verdict: until then a power cut boots the last good system.
 
 mod activate;
+mod blind;
 mod commit;
 mod defer;
 pub mod lock;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use self::lock::{Lock, Whom};
 use super::job::{Check, Ending, Generation, How, Stages, SwitchOrder, SwitchOutcome, Verdict};
 use super::types::{BootId, Mono, StorePath};
+use super::unseen::Unseen;
 
 /// How far the job is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +129,9 @@ impl Progress {
 /// What the guardian sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
+    /// What could not be looked at, and since when this process has not been able
+    /// to. What is said of it below means nothing.
+    pub unseen: Option<(Unseen, Mono)>,
     /// Which boot this is.
     pub boot_id: BootId,
     /// What `/run/current-system` names.
@@ -197,7 +202,8 @@ pub enum Done {
     UnitsEnded(Vec<String>),
 }
 
-/// What to do next. All but `Note` and `Finish` report in [`Sight::last`].
+/// What to do next. All but `Note`, `LookAgain` and `Finish` report in
+/// [`Sight::last`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Write this down; then look again.
@@ -211,6 +217,9 @@ pub enum Act {
     AwaitVerdict(Mono),
     /// Wait this long.
     Pause(Duration),
+    /// Wait this long and look again, as if nothing had happened meanwhile: what
+    /// [`Sight::last`] says stays.
+    LookAgain(Duration),
     /// Let the profile name the candidate, as a new generation.
     SetProfile,
     /// Run `switch-to-configuration boot` of the candidate.
@@ -259,6 +268,9 @@ pub const RUNGS: u32 = 3;
 /// The guardian's next act.
 pub fn act(order: &SwitchOrder, progress: &Progress, sight: &Sight, now: Mono) -> Act {
     let g = Guardian { order, progress, sight, now };
+    if let Some(act) = g.blind() {
+        return act;
+    }
     match &progress.phase {
         Phase::Ready => g.ready(),
         Phase::Activating { since } => g.activating(*since),

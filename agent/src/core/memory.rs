@@ -102,6 +102,9 @@ pub struct Memory {
     /// Why this had to be made anew, if it had to.
     #[serde(default)]
     pub rebuilt: Option<String>,
+    /// Since when the host cannot be looked at, if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blind_since: Option<Wall>,
     /// Fields of newer versions.
     #[serde(flatten)]
     pub unknown: serde_json::Map<String, serde_json::Value>,
@@ -373,6 +376,7 @@ impl Memory {
             troubles: Vec::new(),
             history: Vec::new(),
             rebuilt: None,
+            blind_since: None,
             unknown: serde_json::Map::new(),
         }
     }

@@ -25,3 +25,4 @@ pub mod status;
 #[allow(clippy::disallowed_methods, reason = "the sources are read")]
 mod tests;
 pub mod types;
+pub mod unseen;

@@ -24,6 +24,12 @@ use super::types::Now;
 
 /// The memory with what was seen in it.
 pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memory {
+    if seen.blind().is_some() {
+        // What was not seen did not happen, as far as anybody knows.
+        memory.blind_since.get_or_insert(now.wall);
+        return memory;
+    }
+    memory.blind_since = None;
     let first = memory.boot_id.is_none();
     let booted = memory.boot_id.as_ref() != Some(&seen.boot_id);
     if first {

@@ -12,10 +12,13 @@ use super::job::{
     RealiseOutcome, RealiseProgress, Realised, Refusal, SwitchOrder, SwitchOutcome, Verdict,
 };
 use super::types::{BootId, Commit, Mono, StorePath, Wall};
+use super::unseen::{OddProfile, Unseen};
 
 /// One look at the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// What could not be looked at. What is said of it below means nothing.
+    pub unseen: Vec<Unseen>,
     /// Which boot this is.
     pub boot_id: BootId,
     /// The machine's id, if it has one.
@@ -28,6 +31,8 @@ pub struct Seen {
     pub booted: Option<StorePath>,
     /// What the system profile names.
     pub profile: Option<Generation>,
+    /// The system profile, where `nix-env` did not make it: then it names none.
+    pub odd_profile: Option<OddProfile>,
     /// Why the boot default cannot fully run without a reboot, if so.
     pub reboot_why: Option<String>,
     /// Of the systems that the memory names, those that are in the store.
@@ -78,6 +83,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// What could not be looked at and decisions rest on: then nothing is done on
+    /// this host.
+    pub fn blind(&self) -> Option<&Unseen> {
+        self.unseen.iter().find(|unseen| unseen.part.is_needed())
+    }
+
     /// Whether a system is in the store. One that was built a moment ago is:
     /// the memory did not name it yet when this was seen.
     pub fn has(&self, system: &StorePath) -> bool {

@@ -1,6 +1,7 @@
 //! The one value that tells everyone the same: how things stand, why, and what
 //! happens next. Every channel renders it; none looks elsewhere.
 
+mod blind;
 mod held;
 pub(super) mod lift;
 mod publish;
@@ -16,7 +17,9 @@ use super::memory::Memory;
 use super::policy::{Operation, Policy};
 use super::seen::Seen;
 use super::types::{Commit, Now, StorePath, Wall};
+use super::unseen::Part;
 
+pub use self::blind::BlindView;
 pub use self::publish::{PublishProgressView, PublishView};
 
 /// In one word: the first of these that applies.
@@ -31,6 +34,8 @@ pub enum State {
     Activating,
     /// It is being checked, or made the boot default.
     Verifying,
+    /// This host cannot be looked at, and is left alone.
+    Blind,
     /// Something is refused, and says what would lift that.
     Held,
     /// A system is being got.
@@ -51,11 +56,12 @@ pub enum State {
 
 impl State {
     /// All of them, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RollingBack,
         Self::RollbackFailed,
         Self::Activating,
         Self::Verifying,
+        Self::Blind,
         Self::Held,
         Self::Realising,
         Self::Waiting,
@@ -73,6 +79,7 @@ impl State {
             Self::RollbackFailed => "rollback-failed",
             Self::Activating => "activating",
             Self::Verifying => "verifying",
+            Self::Blind => "blind",
             Self::Held => "held",
             Self::Realising => "realising",
             Self::Waiting => "waiting",
@@ -111,6 +118,9 @@ pub struct Status {
     pub last_good: Option<GoodView>,
     /// The deployment under way.
     pub deployment: Option<DeploymentView>,
+    /// What of this host cannot be looked at, and what lifts that.
+    #[serde(default)]
+    pub blind: Option<BlindView>,
     /// What is refused, and what lifts that.
     pub held: Option<Held>,
     /// That a person has suspended deployments.
@@ -300,6 +310,11 @@ pub struct AgentView {
 }
 
 impl Status {
+    /// Whether this part of the host is not known, since it could not be looked at.
+    pub fn hides(&self, part: Part) -> bool {
+        self.blind.as_ref().is_some_and(|blind| blind.hides(part))
+    }
+
     /// Whether what should run does.
     pub fn in_sync(&self) -> bool {
         let desired = self.desired.as_ref();
@@ -336,6 +351,7 @@ pub fn status(
             system: good.system.clone(),
         }),
         deployment: v.deployment(),
+        blind: v.blind(),
         held,
         suspended: v.suspended(),
         gate: v.gate(),
@@ -371,10 +387,14 @@ impl Viewer<'_> {
                 Phase::Activated { .. } | Phase::Committing => State::Verifying,
             };
         }
+        if let Outlook::Blind { .. } = outlook {
+            return State::Blind;
+        }
         if held.is_some() {
             return State::Held;
         }
         match outlook {
+            Outlook::Blind { .. } => State::Blind,
             Outlook::Switching { .. }
             | Outlook::WrongMachine { .. }
             | Outlook::Refused { .. }

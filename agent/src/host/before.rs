@@ -97,7 +97,9 @@ impl Asked {
 
     fn deferral(&self) -> Option<String> {
         let (booted, system) = (self.booted.as_ref(), Some(&self.system));
-        let kernel = RebootCheck::default().why(&self.store, booted, system);
+        let check = RebootCheck::default().why(&self.store, booted, system, clock::mono());
+        // A kernel that cannot be compared may be another one.
+        let kernel = check.unwrap_or_else(|unseen| Some(format!("cannot compare {unseen}")));
         kernel.or_else(|| inhibited(&self.store, self.running.as_ref(), &self.system))
     }
 }

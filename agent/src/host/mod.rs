@@ -31,7 +31,7 @@ mod world;
 use self::beside::Beside;
 use self::configuration::Configuration;
 use self::service::ServiceManager;
-use self::world::Host;
+use self::world::{Host, Unwritten};
 use crate::config::Config;
 use crate::control::{Command, Control, Shown, Told};
 use crate::core::decide::{Decision, Step, decide};
@@ -49,7 +49,6 @@ use crate::files::{self, Durability};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::nix::{Nix, Settings};
-use crate::watch::Watch;
 use crate::{announce, bus, clock, web};
 
 /// What came of a turn of the loop.
@@ -83,6 +82,8 @@ const MOST_STEPS: u32 = 200;
 const PAUSE: Duration = Duration::from_secs(5);
 /// While jobs live they are looked at this often, should a change be missed.
 const TICK: Duration = Duration::from_secs(5);
+/// While jobs live whose changes are not noticed.
+const UNWATCHED: Duration = Duration::from_secs(1);
 /// The loop turns at least this often, and says so (`/healthz`).
 const TURN: Duration = Duration::from_secs(30);
 /// A loop that has not turned for this long is stuck.
@@ -127,7 +128,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     let (events, happened) = mpsc::unbounded_channel();
     let nix = find_nix(config)?;
     let noted = events.clone();
-    let host = Host::new(config, agent, nix, Watch::new()?, Beside::new(events))?;
+    let host = Host::new(config, agent, nix, Beside::new(events));
     let (shown, control, told) = front_door();
     let notes = announce::Notes::new(move || {
         let _ = noted.send(Event::Noted);
@@ -227,6 +228,9 @@ fn refusals(ended: &[Entry], seen: &Seen) -> Vec<RefusalCause> {
 /// Whether something could not be written for want of room or of a sound disk.
 fn is_for_the_disk(error: &anyhow::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    if error.downcast_ref::<Unwritten>().is_some() {
+        return true;
+    }
     let mut errors = error.chain().filter_map(|error| error.downcast_ref::<std::io::Error>());
     errors.any(|error| matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull))
 }
@@ -265,7 +269,8 @@ impl Agent {
             let until = self.turn_until_idle();
             let now = clock::mono();
             self.turned.store(now.as_millis(), Ordering::Relaxed);
-            service_manager.turned();
+            let looked = self.seen.as_ref().is_some_and(|seen| seen.blind().is_none());
+            service_manager.turned(looked);
             if self.configuration.has_changed() {
                 return;
             }
@@ -311,7 +316,7 @@ impl Agent {
     fn turn(&mut self, last: Option<Seen>, now: Now) -> anyhow::Result<Turn> {
         let mut seen = match last {
             Some(last) => self.host.observe_beside(last),
-            None => self.host.observe(&self.memory, now).context("cannot look at this host")?,
+            None => self.host.observe(&self.memory, now),
         };
         seen.unwritten = self.unwritten.clone().or(seen.unwritten);
         if self.journal.aside_is_gone() {
@@ -323,7 +328,10 @@ impl Agent {
         let decision = decide(&self.policy, &folded, &seen, now);
         let memory = note(folded, &seen, &decision.step, now);
         // What is to be done must be known before it is done.
-        if let Err(error) = self.journal.save(&memory) {
+        if let Err(error) = self.journal.save(&memory)
+            // Then nothing is done that would have to be.
+            && seen.blind().is_none()
+        {
             return Ok(self.cannot_remember(&memory, &error, seen, decision, now));
         }
         let ended: Vec<Entry> = memory
@@ -382,6 +390,14 @@ impl Agent {
         };
         self.decided = Some((decision, now));
         performed?;
+        let asks = matches!(
+            self.decided,
+            Some((Decision { step: Step::Poll { .. } | Step::Compare { .. }, .. }, _))
+        );
+        if asks {
+            // That writes nothing here: what could not be may still not.
+            return Ok(turn);
+        }
         self.trouble = None;
         // What was in the way is to be seen no more.
         Ok(if self.unwritten.take().is_some() { Turn::Done } else { turn })
@@ -411,7 +427,11 @@ impl Agent {
 
     fn next_turn(&self, until: Option<Mono>, now: Mono) -> Mono {
         let jobs = self.seen.as_ref().is_some_and(|seen| !seen.jobs.is_empty());
-        let at_least = now.plus(if jobs { TICK } else { TURN });
+        let at_least = now.plus(match (jobs, self.host.is_unwatched()) {
+            (true, true) => UNWATCHED,
+            (true, false) => TICK,
+            (false, _) => TURN,
+        });
         until.map_or(at_least, |until| until.min(at_least))
     }
 
@@ -513,6 +533,7 @@ impl Agent {
     fn show(&mut self, mut status: Status) {
         say::asides(self.shown.borrow().as_ref().map(|shown| &shown.status), &status);
         status.notes.extend(self.trouble.clone());
+        status.notes.extend(self.host.notes());
         status.notes.extend(self.configuration.wrong.clone());
         status.notes.extend(self.host.beside.notes());
         status.notes.extend(self.notes.all());

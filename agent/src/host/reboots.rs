@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::core::job::Generation;
 use crate::core::seen::Against;
 use crate::core::types::{Mono, StorePath};
+use crate::sight::Unreadable;
 use crate::systemd::Failed;
 use crate::systemd::logind::Logind;
 use crate::{boot_loader, clock};
@@ -45,19 +46,19 @@ impl Reboots {
         &mut self,
         default: Option<&Generation>,
         booted: Option<&StorePath>,
-    ) -> bool {
-        let (Some(default), Some(booted)) = (default, booted) else { return false };
+    ) -> Result<bool, Unreadable> {
+        let (Some(default), Some(booted)) = (default, booted) else { return Ok(false) };
         if default.system == *booted {
-            return false;
+            return Ok(false);
         }
         if let Some((known, given_up)) = &self.given_up
             && known == default
         {
-            return *given_up;
+            return Ok(*given_up);
         }
-        let given_up = boot_loader::given_up(&self.root, default);
+        let given_up = boot_loader::given_up(&self.root, default)?;
         self.given_up = Some((default.clone(), given_up));
-        given_up
+        Ok(given_up)
     }
 
     /// Tells the boot loader not to boot a system once, beside the loop. Once:

@@ -2,6 +2,7 @@
 //! `etc/fort-agent/revision`, which module.nix writes where NixOS's
 //! `system.configurationRevision` is set. For people; nothing is decided by it.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::core::types::StorePath;
@@ -22,7 +23,8 @@ impl Revision {
         match &self.0 {
             Some((known, says)) if known == system => says.clone(),
             Some(_) | None => {
-                let says = read(store, system);
+                // Read again the next time, if it could not be now.
+                let says = read(store, system)?;
                 self.0 = Some((system.clone(), says.clone()));
                 says
             }
@@ -30,9 +32,18 @@ impl Revision {
     }
 }
 
-fn read(store: &StoreRoot, system: &StorePath) -> Option<String> {
-    let file = store.resolve(&Path::new(system.as_str()).join(FILE)).ok()?;
-    let text = String::from_utf8(files::read_bounded(&file).ok()??).ok()?;
+/// None where it could not be looked at.
+fn read(store: &StoreRoot, system: &StorePath) -> Option<Option<String>> {
+    let bytes = match store.resolve(&Path::new(system.as_str()).join(FILE)) {
+        Ok(file) => files::read_bounded(&file).ok()?,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(_) => return None,
+    };
+    Some(bytes.and_then(|bytes| sound(&bytes)))
+}
+
+fn sound(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
     let plain = |c: char| c.is_ascii_graphic();
     let revision = text.trim();
     let sound = !revision.is_empty() && revision.len() <= LONGEST && revision.chars().all(plain);

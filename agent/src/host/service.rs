@@ -1,5 +1,6 @@
 //! What the service manager is told: that the agent is ready, and that its loop
-//! still turns. The watchdog is fed by the loop alone, when it turned.
+//! still turns. The watchdog is fed by the loop alone, when it turned and could look
+//! at the host: an agent that cannot may be what is wrong, and is started anew.
 
 use sd_notify::NotifyState;
 
@@ -10,14 +11,17 @@ pub(super) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// The loop has turned.
-    pub(super) fn turned(&mut self) {
-        let said = if self.ready {
-            sd_notify::notify(&[NotifyState::Watchdog])
-        } else {
-            self.ready = true;
-            sd_notify::notify(&[NotifyState::Ready, NotifyState::Watchdog])
-        };
+    /// The loop has turned, and could look at the host or not. Ready it is in any
+    /// case: it answers, and asks the remotes.
+    pub(super) fn turned(&mut self, looked: bool) {
+        let ready = (!self.ready).then_some(NotifyState::Ready);
+        let alive = looked.then_some(NotifyState::Watchdog);
+        let said: Vec<NotifyState<'_>> = ready.into_iter().chain(alive).collect();
+        if said.is_empty() {
+            return;
+        }
+        self.ready = true;
+        let said = sd_notify::notify(&said);
         if let Err(error) = said {
             tracing::debug!(%error, "the service manager could not be told");
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::Event;
@@ -23,6 +24,7 @@ use crate::core::memory::Memory;
 use crate::core::policy::OnKernelChange;
 use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
 use crate::core::types::{BootId, Mono, Now, StorePath};
+use crate::core::unseen::Part;
 use crate::files::Durability;
 use crate::health::{self, Health, Lookout, UnitsHealth};
 use crate::jobs::dir::{self, JobDir};
@@ -33,11 +35,12 @@ use crate::jobs::way_back::BASELINE;
 use crate::journal;
 use crate::machine::{Machine, RebootCheck};
 use crate::nix::{self, Nix, StoreRoot, roots};
+use crate::sight::{self, Gaps, Unreadable};
 use crate::store::Store;
 use crate::substitute;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::Baseline;
-use crate::watch::Watch;
+use crate::watch::{Lack, Watch};
 
 /// Limit of one check.
 const CHECK: Duration = Duration::from_secs(10);
@@ -52,10 +55,13 @@ pub(super) struct Host {
     machine: Machine,
     pub(super) nix: Nix,
     store: StoreRoot,
-    boot_id: BootId,
+    /// Looked up once.
+    boot_id: Option<BootId>,
     reboot: RebootCheck,
     revision: Revision,
     watch: Watch,
+    /// Why jobs are not watched, if one is not.
+    unwatched: Option<Lack>,
     pub(super) jobs: HashMap<JobId, Known>,
     /// Publish jobs that cannot even be removed.
     pub(super) passed_by: HashSet<JobId>,
@@ -75,6 +81,8 @@ pub(super) struct Host {
 pub(super) struct Known {
     resumed: Option<Mono>,
     stopping: bool,
+    /// Whether its files are.
+    watched: bool,
     order: Option<Spec>,
     /// Its directory, if that is in another state directory.
     elsewhere: Option<JobDir>,
@@ -87,18 +95,25 @@ enum Spec {
     Publish(Box<PublishOrder>),
 }
 
+/// What a step had to write, or to remove, and could not: the state directory is not
+/// as it has to be.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", path.display())]
+pub(super) struct Unwritten {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> Unwritten {
+    move |source| Unwritten { path: path.to_owned(), source }
+}
+
 impl Host {
-    pub(super) fn new(
-        config: &Config,
-        agent: PathBuf,
-        nix: Nix,
-        watch: Watch,
-        beside: Beside,
-    ) -> std::io::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(config: &Config, agent: PathBuf, nix: Nix, beside: Beside) -> Self {
+        Self {
             remotes: Remotes::new(config, agent.clone(), beside.clone()),
             lookouts: config.remotes.iter().map(git_remote).map(Lookout::new).collect(),
-            boot_id: clock::boot_id(&config.root)?,
+            boot_id: None,
             machine: Machine { root: config.root.clone() },
             store: nix.store_root(),
             config: config.clone(),
@@ -106,7 +121,8 @@ impl Host {
             nix,
             reboot: RebootCheck::default(),
             revision: Revision::default(),
-            watch,
+            watch: Watch::default(),
+            unwatched: None,
             jobs: HashMap::new(),
             passed_by: HashSet::new(),
             rooting: false,
@@ -116,7 +132,7 @@ impl Host {
             timetable: Timetable::new(config),
             reboots: Reboots::new(config),
             beside,
-        })
+        }
     }
 
     /// Waits until a job's files change.
@@ -127,14 +143,45 @@ impl Host {
         }
     }
 
-    /// One look.
-    pub(super) fn observe(&mut self, memory: &Memory, now: Now) -> std::io::Result<Seen> {
-        let (running, booted) = (self.machine.running(), self.machine.booted());
-        let profile = self.machine.profile()?;
+    /// What the loop has to do without, in words.
+    pub(super) fn notes(&self) -> Option<String> {
+        let lack = self.unwatched.as_ref()?;
+        Some(format!("jobs are looked at every second, not as soon as they get on: {lack}"))
+    }
+
+    /// Whether a job gets on without being noticed.
+    pub(super) fn is_unwatched(&self) -> bool {
+        self.unwatched.is_some()
+    }
+
+    /// One look. It never fails: what could not be looked at is named in it.
+    pub(super) fn observe(&mut self, memory: &Memory, now: Now) -> Seen {
+        let mut gaps = Gaps::default();
+        if let Some(unseen) = sight::descriptors() {
+            gaps.add(unseen);
+        }
+        if self.boot_id.is_none() {
+            self.boot_id = gaps.see(Part::Boot, self.machine.boot_id());
+        }
+        let running = gaps.see(Part::Running, self.machine.running()).flatten();
+        let booted = gaps.see(Part::Booted, self.machine.booted()).flatten();
+        let (profile, odd_profile) =
+            gaps.see(Part::Profile, self.machine.profile()).unwrap_or_default();
         let default = profile.as_ref().map(|generation| &generation.system);
-        let reboot_why = self.reboot.why(&self.store, booted.as_ref(), default);
+        let compared = self.reboot.why(&self.store, booted.as_ref(), default, now.mono);
+        let reboot_why = compared.unwrap_or_else(|unseen| {
+            gaps.add(unseen);
+            None
+        });
         let gave_up = self.reboots.gave_up(profile.as_ref(), booted.as_ref());
-        let jobs = self.look_at_jobs(now.mono)?;
+        let gave_up = gaps.see(Part::BootLoader, gave_up).unwrap_or_default();
+        // Nobody else asks for it.
+        let machine_id = self
+            .config
+            .machine_id
+            .as_ref()
+            .and_then(|_| gaps.see(Part::MachineId, self.machine.id()).flatten());
+        let jobs = self.look_at_jobs(now.mono, &mut gaps);
         let damaged = |job: &Job| match &job.work {
             Work::Realise { outcome: Some(outcome), .. } => match outcome.result {
                 Realised::Damaged { .. } => true,
@@ -150,16 +197,17 @@ impl Host {
         if jobs.iter().any(damaged) {
             self.remotes.distrust_clone();
         }
-        Ok(Seen {
-            boot_id: self.boot_id.clone(),
-            machine_id: self.machine.id(),
-            present: self.present(memory, &jobs, running.as_ref()),
+        Seen {
+            boot_id: self.boot_id(),
+            machine_id,
+            present: self.present(memory, &jobs, running.as_ref(), &mut gaps),
             revision: self.revision.of(&self.store, running.as_ref()),
             running,
             booted,
             profile,
+            odd_profile,
             reboot_why,
-            roots: self.roots(),
+            roots: self.roots(&mut gaps),
             rooting: self.rooting,
             unwritten: self.remotes.unwritten(),
             remotes: self.remotes.seen(),
@@ -180,7 +228,13 @@ impl Host {
             deploy_window: self.timetable.deploy(now.wall),
             reboot_window: self.timetable.reboot(now.wall),
             luck: luck(),
-        })
+            unseen: gaps.into_unseen(),
+        }
+    }
+
+    /// Of this boot; while that is not known, nothing is done that it matters for.
+    fn boot_id(&self) -> BootId {
+        self.boot_id.clone().unwrap_or_else(|| BootId("unknown".into()))
     }
 
     /// The last look again, after a step that only started something beside
@@ -223,7 +277,8 @@ impl Host {
                 let id = step.starts();
                 let spec = RealiseSpec { order: order.clone(), host: self.realise_host() };
                 if let Some(id) = id {
-                    let dir = JobDir::create(&self.config.state_dir, &id, &spec)?;
+                    let dir = JobDir::create(&self.config.state_dir, &id, &spec)
+                        .map_err(unwritten(self.directory(&id).path()))?;
                     self.start(&id, &dir)?;
                 }
             }
@@ -232,9 +287,11 @@ impl Host {
                 let host = SwitchHost { machine: self.machine.clone(), nix: self.nix.clone() };
                 let spec = SwitchSpec { order: order.clone(), host };
                 if let Some(id) = id {
-                    let dir = JobDir::create(&self.config.state_dir, &id, &spec)?;
+                    let dir = JobDir::create(&self.config.state_dir, &id, &spec)
+                        .map_err(unwritten(self.directory(&id).path()))?;
                     // Whatever the agent that it brings does to the journal.
-                    dir.write(journal::COPY, memory, Durability::Durable)?;
+                    dir.write(journal::COPY, memory, Durability::Durable)
+                        .map_err(unwritten(&dir.path().join(journal::COPY)))?;
                     self.start(&id, &dir)?;
                 }
             }
@@ -253,9 +310,10 @@ impl Host {
             Step::RemoveJob(id) => {
                 let dir = self.directory(id);
                 if dir.path().parent() == Some(&dir::all(&self.config.state_dir)) {
-                    dir.remove()?;
+                    dir.remove().map_err(unwritten(dir.path()))?;
                 }
-                handover::remove(&self.machine.handover(), &id.deployment)?;
+                let handover = self.machine.handover();
+                handover::remove(&handover, &id.deployment).map_err(unwritten(&handover))?;
                 self.jobs.remove(id);
             }
             Step::RunChecks(id) => self.run_checks(id),
@@ -267,7 +325,9 @@ impl Host {
             Step::LookAgainstReboot => self.reboots.ask(&self.beside),
             Step::Reboot { system: _ } => self.reboots.reboot(&self.beside),
             Step::WriteVerdict { job, verdict } => {
-                self.directory(job).write("verdict.json", verdict, Durability::Durable)?;
+                let (dir, file) = (self.directory(job), "verdict.json");
+                dir.write(file, verdict, Durability::Durable)
+                    .map_err(unwritten(&dir.path().join(file)))?;
                 if verdict.good {
                     self.note_failed_when_good();
                 }
@@ -298,10 +358,11 @@ impl Host {
             root: self.config.root.clone(),
             store: self.store.clone(),
             nix: self.nix.clone(),
-            running: self.machine.running(),
+            running: self.machine.running().unwrap_or_default(),
             booted: self
                 .machine
                 .booted()
+                .unwrap_or_default()
                 .filter(|_| self.config.activation.on_kernel_change == OnKernelChange::Boot),
             system,
             default,
@@ -342,8 +403,8 @@ impl Host {
         JobDir::at(dir::all(&self.config.state_dir).join(id.to_string()))
     }
 
-    pub(super) fn start(&self, id: &JobId, dir: &JobDir) -> std::io::Result<()> {
-        self.watch.add(dir.path())?;
+    pub(super) fn start(&mut self, id: &JobId, dir: &JobDir) -> std::io::Result<()> {
+        self.watch(id, dir);
         let beside = self.beside.clone();
         match self.config.activation.runner {
             Runner::Direct => start::detached(&self.agent, id.kind, dir.path(), move || {
@@ -405,35 +466,55 @@ impl Host {
         Ok(())
     }
 
-    fn look_at_jobs(&mut self, now: Mono) -> std::io::Result<Vec<Job>> {
-        let mut jobs = Vec::new();
-        let own = dir::list(&self.config.state_dir)?;
+    fn look_at_jobs(&mut self, now: Mono, gaps: &mut Gaps) -> Vec<Job> {
+        let before = self.unwatched.take();
+        self.unwatched = self.watch.open().err();
+        let own = gaps.see(Part::Jobs, dir::list(&self.config.state_dir));
         // One that an agent with another state directory began is ours now.
         let others = handover::of_others(&self.machine.handover(), &self.config.state_dir);
-        for dir in own.into_iter().chain(others) {
+        let others = gaps.see(Part::Handover, others);
+        let mut jobs = Vec::new();
+        for dir in own.into_iter().chain(others).flatten() {
             if let Some(id) = dir.id().filter(|id| !self.passed_by.contains(id)) {
-                jobs.push(self.look_at_job(id, &dir, now));
+                let looked = self.look_at_job(id, &dir, now);
+                jobs.extend(gaps.see(Part::Jobs, looked));
             }
         }
-        Ok(jobs)
+        match self.notes().filter(|_| self.unwatched != before) {
+            Some(note) => tracing::warn!("{note}"),
+            None if self.unwatched != before => tracing::info!("jobs are noticed at once again"),
+            None => {}
+        }
+        jobs
     }
 
-    fn look_at_job(&mut self, id: JobId, dir: &JobDir, now: Mono) -> Job {
-        let boot = self.boot_id.clone();
+    /// Has a job's changes noticed at once, if that can be had.
+    fn watch(&mut self, id: &JobId, dir: &JobDir) {
+        let known = self.jobs.entry(id.clone()).or_default();
+        if !known.watched {
+            match self.watch.add(dir.path()) {
+                Ok(()) => known.watched = true,
+                Err(lack) => self.unwatched = Some(lack),
+            }
+        }
+    }
+
+    fn look_at_job(&mut self, id: JobId, dir: &JobDir, now: Mono) -> Result<Job, Unreadable> {
+        let boot = self.boot_id();
+        // One that an earlier agent started is watched from now on.
+        self.watch(&id, dir);
         let known = self.jobs.entry(id.clone()).or_default();
         if known.order.is_none() {
-            known.order = read_spec(&id, dir);
+            known.order = read_spec(&id, dir)?;
             let own = dir.path().parent() == Some(&dir::all(&self.config.state_dir));
             known.elsewhere = (!own).then(|| dir.clone());
-            // One that an earlier agent started is watched from now on.
-            let _ = self.watch.add(dir.path());
         }
         let (resumed, stopping) = (known.resumed, known.stopping);
         let Some(spec) = known.order.clone() else {
             // One that only publishes is stopped before it is removed.
             let lives = id.kind == JobKind::Publish && dir.is_held();
             let life = if lives { Life::Running } else { Life::Ended };
-            return Job { id, life, stopping, resumed, work: Work::Unreadable };
+            return Ok(Job { id, life, stopping, resumed, work: Work::Unreadable });
         };
         let order = match &spec {
             Spec::Realise(order) => order,
@@ -445,22 +526,23 @@ impl Host {
         let work = match spec {
             Spec::Realise(order) => Work::Realise {
                 order,
-                progress: dir.read("progress.json").unwrap_or_default(),
-                outcome: dir.read("outcome.json").unwrap_or_default(),
+                progress: dir.look("progress.json")?,
+                outcome: dir.look("outcome.json")?,
             },
             Spec::Switch(order) => Work::Switch {
                 order: *order,
-                progress: dir.read("progress.json").unwrap_or_default(),
-                verdict: dir.read("verdict.json").unwrap_or_default(),
-                outcome: dir.read("outcome.json").unwrap_or_default(),
+                progress: dir.look("progress.json")?,
+                verdict: dir.look("verdict.json")?,
+                outcome: dir.look("outcome.json")?,
             },
+            // Nothing of a deployment rests on these.
             Spec::Publish(order) => Work::Publish {
                 order: *order,
                 progress: dir.read("progress.json").unwrap_or_default(),
                 outcome: dir.read("outcome.json").unwrap_or_default(),
             },
         };
-        Job { id, life, stopping, resumed, work }
+        Ok(Job { id, life, stopping, resumed, work })
     }
 
     /// Of the systems that matter, those that are in the store.
@@ -469,11 +551,12 @@ impl Host {
         memory: &Memory,
         jobs: &[Job],
         running: Option<&StorePath>,
+        gaps: &mut Gaps,
     ) -> BTreeSet<StorePath> {
         let built = jobs.iter().filter_map(Job::built);
         let target = memory.target.as_ref().map(|target| target.commit);
         let known = memory.systems.iter().filter(|known| Some(known.commit) == target);
-        known
+        let named: BTreeSet<&StorePath> = known
             .map(|known| &known.system)
             .chain(built)
             .chain(memory.deployment.iter().filter_map(|d| d.system.as_ref()))
@@ -481,24 +564,33 @@ impl Host {
             .chain(memory.last_good.iter().map(|good| &good.system))
             .chain(memory.good_before.iter().map(|good| &good.system))
             .chain(running)
-            .filter(|system| self.in_store(system))
-            .cloned()
-            .collect()
+            .collect();
+        let mut is_there = |system: &StorePath| gaps.see(Part::Store, self.in_store(system));
+        named.into_iter().filter(|system| is_there(system) == Some(true)).cloned().collect()
     }
 
-    fn in_store(&self, system: &StorePath) -> bool {
-        self.store.physical(system).join("bin/switch-to-configuration").exists()
+    /// Fails where the system cannot tell: one that counts as gone is built anew,
+    /// and kept no longer.
+    fn in_store(&self, system: &StorePath) -> Result<bool, Unreadable> {
+        let program = self.store.physical(system).join("bin/switch-to-configuration");
+        match std::fs::metadata(&program) {
+            Ok(_) => Ok(true),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+                Some(_) | None => Err(sight::at(program)(error)),
+            },
+        }
     }
 
     fn roots_dir(&self) -> PathBuf {
         self.config.state_dir.join("roots")
     }
 
-    fn roots(&self) -> BTreeMap<Purpose, StorePath> {
+    fn roots(&self, gaps: &mut Gaps) -> BTreeMap<Purpose, StorePath> {
         let directory = self.roots_dir();
         let kept = |purpose: Purpose| {
-            let system = roots::kept(&directory.join(purpose.as_str())).ok()??;
-            Some((purpose, system))
+            let root = roots::look(&directory.join(purpose.as_str()));
+            Some((purpose, gaps.see(Part::Roots, root)??))
         };
         Purpose::ALL.into_iter().filter_map(kept).collect()
     }
@@ -506,7 +598,8 @@ impl Host {
     fn keep_roots(&mut self, wanted: BTreeMap<Purpose, StorePath>) {
         self.rooting = true;
         let (directory, nix) = (self.roots_dir(), self.nix.clone());
-        let had = self.roots();
+        // It was looked at a moment ago.
+        let had = self.roots(&mut Gaps::default());
         let doing = async move {
             let changed = change_roots(&directory, &nix, &had, &wanted).await;
             changed.map_err(|error| format!("{error:#}"))
@@ -601,21 +694,19 @@ async fn take_baseline(dir: &JobDir, failed_when_good: &Path) -> anyhow::Result<
     Ok(())
 }
 
-fn read_spec(id: &JobId, dir: &JobDir) -> Option<Spec> {
-    match id.kind {
-        JobKind::Realise => {
-            let spec: RealiseSpec = dir.read("spec.json").ok()??;
-            Some(Spec::Realise(spec.order))
-        }
+/// None where there is no order, or none that can be understood.
+fn read_spec(id: &JobId, dir: &JobDir) -> Result<Option<Spec>, Unreadable> {
+    const FILE: &str = "spec.json";
+    Ok(match id.kind {
+        JobKind::Realise => dir.look(FILE)?.map(|spec: RealiseSpec| Spec::Realise(spec.order)),
         JobKind::Switch => {
-            let spec: SwitchSpec = dir.read("spec.json").ok()??;
-            Some(Spec::Switch(Box::new(spec.order)))
+            dir.look(FILE)?.map(|spec: SwitchSpec| Spec::Switch(Box::new(spec.order)))
         }
         JobKind::Publish => {
-            let spec: PublishSpec = dir.read("spec.json").ok()??;
-            Some(Spec::Publish(Box::new(spec.order)))
+            let spec: Option<PublishSpec> = dir.read(FILE).unwrap_or_default();
+            spec.map(|spec| Spec::Publish(Box::new(spec.order)))
         }
-    }
+    })
 }
 
 async fn change_roots(

@@ -17,6 +17,7 @@ use crate::core::seen::Life;
 use crate::core::types::{BootId, Mono};
 use crate::crash::{self, Place};
 use crate::files::{self, Durability};
+use crate::sight::{Unreadable, at};
 
 /// A job that was ordered and has not taken its lock for this long will not.
 const STARTING: Duration = Duration::from_secs(10);
@@ -68,6 +69,15 @@ impl JobDir {
     /// Reads one of its files; `None` if it is not there.
     pub fn read<T: DeserializeOwned>(&self, file: &str) -> io::Result<Option<T>> {
         files::read_json(&self.path.join(file))
+    }
+
+    /// Reads one of its files; `None` if it is not there, or not what it should be: a
+    /// job that died at its first write. Fails where it cannot be read.
+    pub fn look<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, Unreadable> {
+        match self.read(file) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            read => read.map_err(at(self.path.join(file))),
+        }
     }
 
     /// Writes one of its files.
@@ -160,15 +170,16 @@ impl JobDir {
 
 /// The jobs' directories, by name; and what an interrupted creation or removal
 /// left is cleared away.
-pub fn list(state_dir: &Path) -> io::Result<Vec<JobDir>> {
-    let entries = match fs::read_dir(all(state_dir)) {
+pub fn list(state_dir: &Path) -> Result<Vec<JobDir>, Unreadable> {
+    let all = all(state_dir);
+    let entries = match fs::read_dir(&all) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+        Err(error) => return Err(at(all)(error)),
     };
     let mut jobs = Vec::new();
     for entry in entries {
-        let job = JobDir::at(entry?.path());
+        let job = JobDir::at(entry.map_err(at(&all))?.path());
         if job.id().is_some() {
             jobs.push(job);
         } else if job.path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')) {

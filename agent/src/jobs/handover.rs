@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::dir::{self, JobDir};
 use crate::core::job::DeploymentId;
 use crate::files;
+use crate::sight::{Unreadable, at};
 
 /// More links than this are not looked at: there is one at a time.
 const MOST: usize = 16;
@@ -32,23 +33,45 @@ pub fn remove(handover: &Path, deployment: &DeploymentId) -> io::Result<()> {
 }
 
 /// The jobs of other state directories. Nobody else may have put a link there.
-pub fn of_others(handover: &Path, state_dir: &Path) -> Vec<JobDir> {
-    let ours = |data: std::fs::Metadata| {
+/// Fails where that cannot be looked at: a switch may be at work there.
+pub fn of_others(handover: &Path, state_dir: &Path) -> Result<Vec<JobDir>, Unreadable> {
+    let ours = |data: &std::fs::Metadata| {
         data.uid() == rustix::process::geteuid().as_raw() && data.mode() & 0o077 == 0
     };
-    if !std::fs::symlink_metadata(handover).is_ok_and(ours) {
-        return Vec::new();
+    match std::fs::symlink_metadata(handover) {
+        Ok(data) if ours(&data) => {}
+        Ok(_) => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(at(handover)(error)),
     }
     let own = dir::all(state_dir);
-    let Ok(links) = std::fs::read_dir(handover) else { return Vec::new() };
-    links
-        .flatten()
-        .take(MOST)
-        .filter_map(|link| std::fs::read_link(link.path()).ok())
-        .filter(|place| place.parent() != Some(&own) && place.join("spec.json").exists())
-        .map(JobDir::at)
-        .filter(|job| job.id().is_some())
-        .collect()
+    let mut jobs = Vec::new();
+    for entry in std::fs::read_dir(handover).map_err(at(handover))?.take(MOST) {
+        let link = entry.map_err(at(handover))?.path();
+        let place = match std::fs::read_link(&link) {
+            Ok(place) => place,
+            // It is gone, or not one that was left here.
+            Err(error) if is_none(&error) || error.kind() == io::ErrorKind::InvalidInput => {
+                continue;
+            }
+            Err(error) => return Err(at(link)(error)),
+        };
+        let job = JobDir::at(&place);
+        if place.parent() == Some(&own) || job.id().is_none() {
+            continue;
+        }
+        let spec = place.join("spec.json");
+        match std::fs::symlink_metadata(&spec) {
+            Ok(_) => jobs.push(job),
+            Err(error) if is_none(&error) => {}
+            Err(error) => return Err(at(spec)(error)),
+        }
+    }
+    Ok(jobs)
+}
+
+fn is_none(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn link(handover: &Path, deployment: &DeploymentId) -> PathBuf {
@@ -70,11 +93,11 @@ mod tests {
             std::fs::create_dir_all(&job).unwrap();
             std::fs::write(job.join("spec.json"), "{}").unwrap();
             leave(&handover, &deployment, &JobDir::at(&job)).unwrap();
-            let found = of_others(&handover, &root.path().join("ours"));
+            let found = of_others(&handover, &root.path().join("ours")).unwrap();
             assert_eq!(found.len(), usize::from(state == "others"));
         }
         std::fs::set_permissions(&handover, std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(of_others(&handover, &root.path().join("ours")).is_empty());
+        assert!(of_others(&handover, &root.path().join("ours")).unwrap().is_empty());
         remove(&handover, &deployment).unwrap();
         remove(&handover, &deployment).unwrap();
     }

@@ -21,8 +21,10 @@ use crate::core::guardian::lock::{Lock, Whom};
 use crate::core::guardian::{Act, Done, LOCKED, Phase, Progress, Sight, Traces, act};
 use crate::core::job::{Generation, Verdict};
 use crate::core::types::{Mono, StorePath};
+use crate::core::unseen::Part;
 use crate::crash::{self, Place};
 use crate::files::Durability;
+use crate::sight::Gaps;
 use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
 use crate::{boot_loader, clock, switch_lock};
@@ -87,6 +89,8 @@ struct Guardian {
     /// Files that were the lock's before: no switch may begin on them while this one works.
     locks_before: Vec<std::fs::File>,
     watch: Option<Watch>,
+    /// Since when the host cannot be looked at.
+    blind_since: Option<Mono>,
 }
 
 impl Guardian {
@@ -95,15 +99,29 @@ impl Guardian {
         // write: renaming is atomic.
         let progress = dir.read("progress.json").context("cannot read the progress")?;
         let progress = progress.unwrap_or_else(|| Progress::ready(clock::mono()));
-        let watch = Watch::new().and_then(|watch| watch.add(dir.path()).map(|()| watch)).ok();
-        let (own, last, locks_before) = (false, None, Vec::new());
-        let (traces, lock) = (Traces::default(), Lock::Free);
-        Ok(Self { dir, spec, progress, own, last, traces, lock, locks_before, watch })
+        let mut watch = Watch::default();
+        let watched = watch.add(dir.path());
+        if let Err(lack) = &watched {
+            tracing::warn!("the verdict is looked for ten times a second: {lack}");
+        }
+        let watch = watched.is_ok().then_some(watch);
+        Ok(Self {
+            dir,
+            spec,
+            progress,
+            own: false,
+            last: None,
+            traces: Traces::default(),
+            lock: Lock::Free,
+            locks_before: Vec::new(),
+            watch,
+            blind_since: None,
+        })
     }
 
     async fn work(&mut self) -> anyhow::Result<()> {
         loop {
-            let sight = self.look()?;
+            let sight = self.look();
             let next = act(&self.spec.order, &self.progress, &sight, clock::mono());
             tracing::debug!(?next, "next");
             let _passing = crash::act(&next);
@@ -137,6 +155,10 @@ impl Guardian {
                 Act::Pause(pause) => {
                     tokio::time::sleep(pause).await;
                     Some(Done::Waited)
+                }
+                Act::LookAgain(pause) => {
+                    tokio::time::sleep(pause).await;
+                    self.last.take()
                 }
                 Act::AwaitVerdict(until) => {
                     self.await_verdict(until).await;
@@ -186,22 +208,40 @@ impl Guardian {
         }
     }
 
-    fn look(&self) -> anyhow::Result<Sight> {
+    fn look(&mut self) -> Sight {
         let machine = &self.spec.host.machine;
+        let mut gaps = Gaps::default();
+        let boot_id = gaps.see(Part::Boot, machine.boot_id());
+        let running = gaps.see(Part::Running, machine.running()).flatten();
+        let booted = gaps.see(Part::Booted, machine.booted()).flatten();
+        let (profile, _) = gaps.see(Part::Profile, machine.profile()).unwrap_or_default();
+        let unseen = gaps.first();
+        match (&unseen, self.blind_since) {
+            (Some(unseen), None) => {
+                tracing::error!("this host cannot be looked at: {unseen}");
+                self.blind_since = Some(clock::mono());
+            }
+            (None, Some(_)) => {
+                tracing::info!("this host can be looked at again");
+                self.blind_since = None;
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
         // A verdict that cannot be read is none yet: without a good one in
         // time the old system comes back.
         let verdict: Option<Verdict> = self.dir.read("verdict.json").unwrap_or_default();
-        Ok(Sight {
-            boot_id: clock::boot_id(&machine.root).context("cannot read the boot's id")?,
-            running: machine.running(),
-            booted: machine.booted(),
-            profile: machine.profile().context("cannot read the system profile")?,
+        Sight {
+            unseen: unseen.zip(self.blind_since),
+            boot_id: boot_id.unwrap_or_else(|| self.spec.order.order.boot_id.clone()),
+            running,
+            booted,
+            profile,
             verdict,
             own: self.own,
             last: self.last.clone(),
             traces: self.traces.clone(),
             lock: self.lock.clone(),
-        })
+        }
     }
 
     async fn free_lock(&mut self, whom: Whom) -> Done {

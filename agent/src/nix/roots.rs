@@ -9,6 +9,18 @@ use std::io;
 use std::path::Path;
 
 use crate::core::types::StorePath;
+use crate::sight::{Unreadable, at};
+
+/// What a root keeps, if there is one. Something else in its place keeps nothing:
+/// it is made anew.
+pub fn look(link: &Path) -> Result<Option<StorePath>, Unreadable> {
+    match kept(link) {
+        Ok(kept) => Ok(kept),
+        Err(error) if error.raw_os_error().is_none() => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        Err(error) => Err(at(link)(error)),
+    }
+}
 
 /// What a root keeps, if there is one.
 pub fn kept(link: &Path) -> io::Result<Option<StorePath>> {

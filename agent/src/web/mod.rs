@@ -183,9 +183,21 @@ fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> 
         "/" => for_people(pages),
         "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, pages.metrics.encode()),
         "/status" => status(pages),
-        "/healthz" if (pages.turns)() => text(StatusCode::OK, "the loop turns\n"),
-        "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn\n"),
+        "/healthz" => health(pages),
         _ => text(StatusCode::NOT_FOUND, "there are /, /metrics, /status and /healthz\n"),
+    }
+}
+
+/// A loop that turns and cannot look at the host is of no more use than one that
+/// stands still.
+fn health(pages: &Pages) -> Response<Full<Bytes>> {
+    let blind = |shown: &Arc<Shown>| shown.status.blind.is_some();
+    match ((pages.turns)(), pages.shown.borrow().as_ref().is_some_and(blind)) {
+        (true, false) => text(StatusCode::OK, "the loop turns\n"),
+        (true, true) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "this host cannot be looked at: see /status\n")
+        }
+        (false, _) => text(StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn\n"),
     }
 }
 

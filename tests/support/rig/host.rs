@@ -108,6 +108,12 @@ impl Rig {
         entries.filter(|e| e.file_name().to_string_lossy().ends_with("-link")).count()
     }
 
+    /// Where what a link names really is, if that is a store path.
+    pub(crate) fn physical_of(&self, target: &std::path::Path) -> Option<PathBuf> {
+        let path = target.to_str()?.parse().ok()?;
+        Some(self.store.root().physical(&path))
+    }
+
     /// Where a store path really is.
     pub(crate) fn physical(&self, system: &str) -> PathBuf {
         self.store.root().physical(&system.parse().unwrap())

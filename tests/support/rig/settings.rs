@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) runner: &'static str,
     /// Deadlines beside the loop, at most, in milliseconds.
     pub(crate) patience: Option<u32>,
+    /// A program with its arguments that runs the agent in its own place; none, usually.
+    pub(crate) within: Vec<String>,
     /// Where the service manager listens, if there is one.
     pub(crate) notify: Option<PathBuf>,
     /// The store, when it is not the usual one.
@@ -55,6 +57,7 @@ impl Default for Settings {
             bus: "unix:path=/nonexistent".into(),
             runner: "direct",
             patience: None,
+            within: Vec::new(),
             notify: None,
             store: None,
             remotes: None,

@@ -46,6 +46,8 @@ pub struct Decision {
 
 /// A remote that does not answer is asked at least this often.
 const POLL_MAX: Duration = Duration::from_secs(300);
+/// The pause before a host that could not be looked at is looked at again.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Polls in a row that failed, after which a remote counts as unreachable.
 pub const UNREACHABLE: u32 = 3;
 
@@ -56,11 +58,20 @@ pub fn decide(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Decisi
     let outlook = d.outlook();
     let (poll, next_poll) = d.poll(&selection);
     let mut wake = Wake(next_poll);
+    if seen.blind().is_some() {
+        let step = poll.or_else(|| d.compare(&selection)).unwrap_or_else(|| {
+            wake.at(now.mono.plus(LOOK_AGAIN));
+            Step::Wait { until: wake.0 }
+        });
+        return Decision { step, outlook, selection, next_poll };
+    }
     let step = d
         .stop_publishing(&outlook, &mut wake)
+        // Before what can fail: whatever does so again and again must not keep the
+        // remotes from being asked.
+        .or(poll)
         .or_else(|| d.tend_jobs(&mut wake))
         .or_else(|| d.disarm())
-        .or(poll)
         .or_else(|| d.compare(&selection))
         .or_else(|| d.follow(&selection))
         .or_else(|| d.keep_roots())

@@ -8,7 +8,8 @@ use crate::core::job::{How, JobId, Refusal, SwitchOrder, Target};
 use crate::core::memory::{Deployment, Experiment, Stuck, Subject, Trouble};
 use crate::core::policy::{Drift, Operation};
 use crate::core::seen::{Seen, Work};
-use crate::core::types::{Mono, StorePath};
+use crate::core::types::{Mono, StorePath, Wall};
+use crate::core::unseen::Unseen;
 
 /// How the target stands, and what comes next for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,13 @@ pub enum Outlook {
         order: Box<SwitchOrder>,
         /// How far it is.
         phase: Phase,
+    },
+    /// The host cannot be looked at: it is left alone.
+    Blind {
+        /// What could not be looked at.
+        unseen: Unseen,
+        /// When that began.
+        since: Wall,
     },
     /// This is another machine than the configuration is for.
     WrongMachine {
@@ -76,7 +84,13 @@ impl Outlook {
 
 impl Decider<'_> {
     pub(super) fn outlook(&self) -> Outlook {
-        if let Some(switching) = self.switching() {
+        let switching = self.switching();
+        if let Some(unseen) = self.seen.blind() {
+            let since = self.memory.blind_since.unwrap_or(self.now.wall);
+            let at_work = switching.filter(|outlook| matches!(outlook, Outlook::Switching { .. }));
+            return at_work.unwrap_or_else(|| Outlook::Blind { unseen: unseen.clone(), since });
+        }
+        if let Some(switching) = switching {
             return switching;
         }
         let wanted = self.policy.machine_id.as_ref();

@@ -70,7 +70,8 @@ impl Outlook {
     fn is_under_way(&self) -> bool {
         match self {
             Self::Switching { .. }
-            // What this machine is, is not known.
+            // What this machine is, or runs, is not known.
+            | Self::Blind { .. }
             | Self::WrongMachine { .. }
             | Self::Realising(_)
             | Self::Clearing

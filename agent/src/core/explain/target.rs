@@ -17,6 +17,7 @@ use crate::core::types::StorePath;
 /// A rule's place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
+    Look,
     Machine,
     OtherJobs,
     Realised,
@@ -52,7 +53,8 @@ impl Stop {
 }
 
 impl Place {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
+        Self::Look,
         Self::Machine,
         Self::OtherJobs,
         Self::Realised,
@@ -70,6 +72,7 @@ impl Place {
 
     fn as_str(self) -> &'static str {
         match self {
+            Self::Look => "look",
             Self::Machine => "machine",
             Self::OtherJobs => "other-jobs",
             Self::Realised => "realised",
@@ -110,7 +113,7 @@ impl Explainer<'_> {
     fn unreached(&self, place: Place) -> Option<Rule> {
         match place {
             // Whatever else is the case.
-            Place::Machine | Place::OtherJobs => self.passed(place),
+            Place::Look | Place::Machine | Place::OtherJobs => self.passed(place),
             Place::Realised
             | Place::Quarantine
             | Place::Pause
@@ -132,7 +135,7 @@ impl Explainer<'_> {
         let system = memory.system_of(target.commit, &policy.recipe);
         let evidence: String = match place {
             Place::Machine => format!("this is {}", policy.machine_id.as_ref()?),
-            Place::OtherJobs => return None,
+            Place::Look | Place::OtherJobs => return None,
             Place::Realised => format!("its system is {}", system?),
             Place::Quarantine => "its system is not quarantined".into(),
             Place::Pause => "no failure is waited out".into(),
@@ -271,6 +274,11 @@ impl Explainer<'_> {
         let next_poll = self.status.next.as_ref().map(|next| next.at);
         Some(match &self.view.decision.outlook {
             Outlook::NothingKnown => Stop::at(Place::Realised, "no commit is known yet"),
+            Outlook::Blind { unseen, since } => Stop::failed(
+                Place::Look,
+                format!("this host cannot be looked at: {unseen}, since {since}"),
+                Some(unseen.lift().into()),
+            ),
             Outlook::WrongMachine { found } => Stop::failed(
                 Place::Machine,
                 format!(

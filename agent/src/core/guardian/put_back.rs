@@ -279,7 +279,7 @@ impl Guardian<'_> {
         self.note(Phase::PuttingBack(WayBack { cause, activated, error, locked, ..back.clone() }))
     }
 
-    fn put_back_again(&self, back: &WayBack, why: &str) -> Act {
+    pub(super) fn put_back_again(&self, back: &WayBack, why: &str) -> Act {
         let (tries, error) = (back.tries.saturating_add(1), Some(why.to_owned()));
         self.note(Phase::PuttingBack(WayBack { tries, error, locked: false, ..back.clone() }))
     }

@@ -109,6 +109,9 @@ fn way_back<'a>(
     memory: &'a Memory,
     seen: &'a Seen,
 ) -> Result<(&'a StorePath, &'a StorePath), String> {
+    if let Some(unseen) = seen.blind() {
+        return Err(format!("this host cannot be looked at: {unseen}"));
+    }
     if seen.jobs.iter().any(|job| job.id.kind == Kind::Switch) {
         return Err("a deployment is being activated, which puts back by itself what does not \
                     work: wait for its verdict"

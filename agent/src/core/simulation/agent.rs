@@ -139,6 +139,7 @@ impl World {
         let first = self.host.journal.is_none();
         let folded = fold(&self.policy, agent.memory, &seen, now);
         let decision = decide(&self.policy, &folded, &seen, now);
+        self.check_blind(&before, &folded, &seen, &decision)?;
         self.check_undisturbed(&before, &folded, &seen, &decision)?;
         let step = decision.step.clone();
         self.check_pause(&step, &agent.stopped)?;
@@ -219,13 +220,15 @@ impl World {
         };
         let default = host.profile_system().cloned();
         let reboot = host.booted.is_some() && kernel(&host.booted) != kernel(&default);
-        Seen {
+        let seen = Seen {
+            unseen: Vec::new(),
             boot_id: self.boot_id(),
             machine_id: None,
             running: host.running.clone(),
             revision: None,
             booted: host.booted.clone(),
             profile: host.profile(),
+            odd_profile: None,
             reboot_why: reboot.then(|| "another kernel".into()),
             present,
             roots: host.roots.clone(),
@@ -251,7 +254,8 @@ impl World {
             deploy_window: self.deploy_window(),
             reboot_window: Window::ALWAYS,
             luck: Luck(self.chance.next() as u16),
-        }
+        };
+        self.blinded(seen)
     }
 
     fn job_seen(&self, agent: &Agent, id: &JobId, dir: &Directory) -> Job {

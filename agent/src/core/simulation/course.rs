@@ -74,6 +74,7 @@ impl World {
         self.host.against_until = 0;
         self.host.old_failures = 0;
         self.host.profile_failures = 0;
+        self.host.blind = None;
         let incarnation = self.incarnation;
         self.schedule(3_000, super::world::Tick::AgentStarts(incarnation));
         self.way_back_ends()?;

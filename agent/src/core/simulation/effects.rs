@@ -140,7 +140,7 @@ impl World {
                 self.schedule(5_000, Tick::Reboots(boot));
                 Done::Bus
             }
-            Act::Pause(_) => Done::Waited,
+            Act::Pause(_) | Act::LookAgain(_) => Done::Waited,
             Act::Note(_) | Act::Finish(_) => return Err("these take no time".into()),
         })
     }

@@ -79,6 +79,7 @@ impl World {
             Event::Resume => self.resume(),
             Event::Confirm => self.confirm(),
             Event::RollBack => self.roll_back(),
+            Event::Blind(part, for_) => self.host.blind = Some((part, self.t + for_)),
             Event::Closed(for_) => {
                 self.host.closed_until = self.t + for_;
                 self.host.closed_at = self.t;

@@ -13,7 +13,8 @@ use crate::core::job::{
 };
 use crate::core::memory::{Accepted, Memory};
 use crate::core::seen::Purpose;
-use crate::core::types::StorePath;
+use crate::core::types::{Mono, StorePath};
+use crate::core::unseen::Part;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Host {
@@ -49,6 +50,8 @@ pub(super) struct Host {
     /// No window is open until then, since then.
     pub(super) closed_until: u64,
     pub(super) closed_at: u64,
+    /// What cannot be looked at until then.
+    pub(super) blind: Option<(Part, u64)>,
     /// So many ways back will fail.
     pub(super) old_failures: u32,
     /// So many writes of a profile will fail.
@@ -135,6 +138,8 @@ pub(super) struct Process {
     pub(super) acts: u32,
     /// When what it is doing is done.
     pub(super) due: u64,
+    /// Since when it cannot look at the host.
+    pub(super) blind_since: Option<Mono>,
     /// Whether the system was half-done before that.
     pub(super) half_before: bool,
 }

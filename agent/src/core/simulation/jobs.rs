@@ -105,7 +105,7 @@ impl World {
         }
         if let Some(done) = process.doing.take() {
             let kill = matches!(self.faults.guardian, Some((JobPoint::MidAct, 0)))
-                && !matches!(done, Act::AwaitVerdict(_) | Act::Pause(_));
+                && !matches!(done, Act::AwaitVerdict(_) | Act::Pause(_) | Act::LookAgain(_));
             if kill && self.chance.one_in(2) {
                 self.faults.guardian = None;
                 self.kill_job(id);
@@ -129,8 +129,10 @@ impl World {
             // Whoever waits for a verdict need not report that it has waited.
             let silent = matches!(done, Act::AwaitVerdict(_));
             let process = dir.process.as_mut().expect("it ticks");
-            process.last = (!silent).then_some(result);
-            (process.traces, process.lock) = (std::mem::take(&mut self.traces), lock);
+            if !matches!(done, Act::LookAgain(_)) {
+                process.last = (!silent).then_some(result);
+                (process.traces, process.lock) = (std::mem::take(&mut self.traces), lock);
+            }
         }
         self.next_act(id, &order)
     }
@@ -158,8 +160,34 @@ impl World {
         let (own, last, verdict) = (process.own, process.last.clone(), verdict.clone());
         let booted = self.host.booted.clone();
         let (traces, lock) = (process.traces.clone(), process.lock.clone());
-        let sight = Sight { boot_id, running, booted, profile, verdict, own, last, traces, lock };
+        let sight = Sight {
+            unseen: None,
+            boot_id,
+            running,
+            booted,
+            profile,
+            verdict,
+            own,
+            last,
+            traces,
+            lock,
+        };
         let progress = progress.clone();
+        let blind = self.blinded_sight(sight.clone());
+        let process = self.host.jobs.get_mut(id).and_then(|dir| dir.process.as_mut());
+        let process = process.expect("it ticks");
+        let sight = match blind {
+            Some(mut blind) => {
+                let since = *process.blind_since.get_or_insert(mono);
+                blind.unseen = blind.unseen.map(|(unseen, _)| (unseen, since));
+                blind
+            }
+            None => {
+                process.blind_since = None;
+                sight
+            }
+        };
+        let is_blind = sight.unseen.is_some();
         let next = act(order, &progress, &sight, mono);
         if let Some((_, after)) = &mut self.faults.guardian {
             *after = after.saturating_sub(1);
@@ -186,7 +214,13 @@ impl World {
             return Err("the guardian spins".into());
         }
         let took = match &next {
-            Act::Note(progress) => {
+            Act::Note(noted) => {
+                let back = |phase: &Phase| matches!(phase, Phase::PuttingBack(_));
+                if is_blind && back(&noted.phase) && !back(&progress.phase) {
+                    // Nobody can say that it works.
+                    self.blame(id, &order.candidate);
+                }
+                let progress = noted;
                 let activated = matches!(progress.phase, Phase::Activated { .. });
                 let dir = self.host.jobs.get_mut(id).expect("it ticks");
                 if let Task::Switch { progress: written, .. } = &mut dir.task {
@@ -216,7 +250,7 @@ impl World {
                 return Ok(());
             }
             Act::AwaitVerdict(until) => super::agent::millis(until.since(mono)).max(1),
-            Act::Pause(pause) => super::agent::millis(*pause).max(1),
+            Act::Pause(pause) | Act::LookAgain(pause) => super::agent::millis(*pause).max(1),
             Act::FreeLock(_) => self.chance.between(5, 50),
             Act::RestartBus | Act::StartUnits | Act::EndUnits(_) | Act::Reboot => {
                 self.chance.between(20, 2_000)
@@ -235,7 +269,7 @@ impl World {
             | Act::SetOneshot { .. }
             | Act::ReturnProfile(_) => self.chance.between(20, 900),
         };
-        let changes = !matches!(next, Act::AwaitVerdict(_) | Act::Pause(_));
+        let changes = !matches!(next, Act::AwaitVerdict(_) | Act::Pause(_) | Act::LookAgain(_));
         if changes {
             if let Some(other) = &self.host.changing {
                 return Err(format!("P2: {id} acts while {other} does"));

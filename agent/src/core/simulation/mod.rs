@@ -5,6 +5,7 @@
 
 mod agent;
 mod answers;
+mod blind;
 mod chance;
 mod course;
 mod effects;

@@ -392,11 +392,19 @@ fn check_status(shown: &Status) -> Result<(), Wrong> {
         return wrong("held without cause, evidence or what lifts it");
     }
     match shown.state {
+        State::Blind if shown.blind.is_none() || shown.lift.is_none() || shown.next.is_none() => {
+            return wrong("without what cannot be seen, what lifts that, or what comes next");
+        }
         State::Held if shown.held.is_none() => return wrong("held without a cause"),
         State::Waiting | State::BackingOff | State::Unreachable | State::RebootRequired
             if shown.next.is_none() =>
         {
             return wrong("nothing comes next");
+        }
+        State::UpToDate | State::Held | State::Realising | State::Waiting
+            if shown.blind.is_some() =>
+        {
+            return wrong("although the host cannot be looked at");
         }
         State::UpToDate if !shown.in_sync() => return wrong("and something else runs"),
         State::UpToDate | State::Realising | State::Waiting | State::BackingOff
@@ -408,6 +416,7 @@ fn check_status(shown: &Status) -> Result<(), Wrong> {
         | State::RollbackFailed
         | State::Activating
         | State::Verifying
+        | State::Blind
         | State::Held
         | State::Realising
         | State::Waiting

@@ -11,6 +11,7 @@ use super::world::{AgentPoint, JobPoint};
 use crate::core::policy::{
     Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
 };
+use crate::core::unseen::Part;
 
 /// Everything that a course of events depends on.
 #[derive(Clone, Debug)]
@@ -71,6 +72,8 @@ pub(super) enum Event {
     RollBack,
     /// No window is open for so long.
     Closed(u64),
+    /// A part of the host cannot be looked at for so long.
+    Blind(Part, u64),
     /// Faults stop until all is as it should be.
     Rest,
 }
@@ -96,6 +99,19 @@ pub(super) enum Hand {
     RunningAndDefault,
     Default,
 }
+
+/// The parts that somebody fails to see.
+const PARTS: [Part; 9] = [
+    Part::Descriptors,
+    Part::Running,
+    Part::Running,
+    Part::Booted,
+    Part::Profile,
+    Part::Profile,
+    Part::Jobs,
+    Part::Store,
+    Part::Roots,
+];
 
 const YEAR: i64 = 365 * 24 * 3600 * 1000;
 const HOUR: i64 = 3600 * 1000;
@@ -253,7 +269,8 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         Publishes::Deaf,
         Publishes::Deaf,
     ]);
-    match chance.below(40) {
+    match chance.below(42) {
+        40..=41 => Event::Blind(chance.pick(&PARTS), chance.between(1_000, 200_000)),
         35 => Event::Suspend(chance.pick(&[0, 0, 30_000, 600_000])),
         36 => Event::Resume,
         37 => Event::Confirm,

@@ -12,6 +12,7 @@ impl Viewer<'_> {
     /// None while all is well, or what is under way needs nobody.
     pub(super) fn lift(&self, state: State, held: Option<&Held>) -> Option<String> {
         match state {
+            State::Blind => self.seen.blind().map(|unseen| unseen.lift().into()),
             State::Held => held.map(|held| held.lift.clone()),
             State::Activating | State::RollingBack => {
                 let holder = self.lock_holder()?;
@@ -58,6 +59,7 @@ impl Viewer<'_> {
                 Some(format!("push to {branch}, or run fort-agent retry {}", head.short()))
             }
             Outlook::NothingKnown
+            | Outlook::Blind { .. }
             | Outlook::Switching { .. }
             | Outlook::WrongMachine { .. }
             | Outlook::Realising(_)

@@ -16,6 +16,10 @@ impl Viewer<'_> {
             return self.held_reason(held, &commit);
         }
         match &self.decision.outlook {
+            Outlook::Blind { unseen, since } => format!(
+                "this host cannot be looked at: {unseen}, since {since}; the remotes are asked, \
+                 nothing else is done"
+            ),
             Outlook::Switching { order, phase: Phase::Activated { .. } } => {
                 let commit = order.order.target.commit.short();
                 let checks =
@@ -68,6 +72,12 @@ impl Viewer<'_> {
                 };
                 let settled = self.memory.settled.as_ref().map(|settled| &settled.system);
                 let running = self.seen.running.as_ref();
+                if let (true, Some(odd)) = (running == settled, &self.seen.odd_profile) {
+                    return format!(
+                        "the system profile is none of nix-env's: {odd}; left alone until the \
+                         next commit, which sets it anew"
+                    );
+                }
                 let what = if running == settled {
                     let default = self.seen.profile.as_ref().map(|generation| &generation.system);
                     format!("{} was made the boot default", name(default))

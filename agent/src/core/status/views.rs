@@ -6,7 +6,7 @@ use super::{
     BootView, DeploymentView, Desired, GateView, Next, QuarantineView, RemoteView, RunningView,
     SuspendedView, Viewer,
 };
-use crate::core::decide::{Outlook, Step};
+use crate::core::decide::{LOOK_AGAIN, Outlook, Step};
 use crate::core::gates::Gate;
 use crate::core::guardian::Phase;
 use crate::core::memory::{Subject, Trouble};
@@ -46,6 +46,7 @@ impl Viewer<'_> {
             Outlook::Refused { again, .. } => ("preflight", wall(*again)),
             Outlook::Preflight(_) => ("activate", self.now.wall),
             Outlook::Experiment(_) => ("look", self.now.wall),
+            Outlook::Blind { .. } => ("look", self.now.wall.plus(LOOK_AGAIN)),
             Outlook::Switching { .. }
             | Outlook::NothingKnown
             | Outlook::WrongMachine { .. }
@@ -109,6 +110,7 @@ impl Viewer<'_> {
         let awaits = match &self.decision.outlook {
             Outlook::AwaitsBoot { why } => Some(why.clone()),
             Outlook::NothingKnown
+            | Outlook::Blind { .. }
             | Outlook::Switching { .. }
             | Outlook::WrongMachine { .. }
             | Outlook::Realising(_)
@@ -265,7 +267,20 @@ impl Viewer<'_> {
         // It is held for that, unless a switch is under way, which goes on.
         let switching = matches!(self.decision.outlook, Outlook::Switching { .. });
         let unwritten = self.seen.unwritten.clone().filter(|_| switching);
-        rebuilt.chain(testing).chain(against).chain(unwritten).collect()
+        // Where it is what is wrong, the reason says so.
+        let odd =
+            self.seen.odd_profile.as_ref().filter(|_| {
+                !matches!(self.decision.outlook, Outlook::Drift | Outlook::Blind { .. })
+            });
+        let odd = odd.map(|odd| {
+            format!(
+                "the system profile is none of nix-env's: {odd}; it counts as none, and the next \
+                 system that becomes the boot default sets it anew"
+            )
+        });
+        let is_said = matches!(self.decision.outlook, Outlook::Blind { .. });
+        let unseen = self.unseen_notes(is_said);
+        rebuilt.chain(unseen).chain(odd).chain(testing).chain(against).chain(unwritten).collect()
     }
 
     pub(super) fn undone(&self) -> Option<Commit> {

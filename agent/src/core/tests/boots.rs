@@ -75,6 +75,7 @@ fn a_default_that_the_boot_loader_gave_up_is_put_back_and_quarantined() {
     // The guardian touches nothing but the default.
     let mut progress = Progress::ready(scene.now.mono);
     let sight = Sight {
+        unseen: None,
         boot_id: boot(2),
         running: Some(system(1)),
         booted: Some(system(1)),

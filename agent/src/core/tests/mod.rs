@@ -1,6 +1,7 @@
 //! What the core decides, as facts and as tables that a person can read. What
 //! it must never do, whatever happens, is in `simulation`.
 
+mod blind;
 mod boots;
 mod decisions;
 mod exits;

@@ -50,6 +50,7 @@ impl Switch {
         let mut progress = Progress::ready(at(0));
         progress.phase = phase;
         let sight = Sight {
+            unseen: None,
             boot_id: boot(1),
             running: Some(system(1)),
             booted: Some(system(1)),
@@ -143,6 +144,7 @@ pub(super) fn words(act: Act) -> String {
         Act::Activate => "activate".into(),
         Act::AwaitVerdict(_) => "await the verdict".into(),
         Act::Pause(pause) => format!("again in {} s", pause.as_secs()),
+        Act::LookAgain(pause) => format!("look again in {} s", pause.as_secs()),
         Act::SetProfile => "make it the default of the next boot".into(),
         Act::WriteBoot => "write the boot loader".into(),
         Act::ActivateOld(_) => "put back".into(),

@@ -5,13 +5,14 @@ use maud::{Markup, html};
 use super::bounds::{CHECKS, DETAIL, FACT, ITEMS, NAME, bounded, first};
 use super::under_way::bar;
 use super::{commands, commit, since, time};
-use crate::cli::standing::short;
+use crate::cli::standing::{NOT_KNOWN, short};
 use crate::cli::text::{Clock, ahead, lasting};
 use crate::core::job::Check;
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{BootView, Desired, RemoteView, Status};
 use crate::core::types::{Commit, StorePath};
+use crate::core::unseen::Part;
 
 /// What should run, does, and boots.
 pub(super) fn host(status: &Status, clock: &Clock) -> Markup {
@@ -31,7 +32,11 @@ pub(super) fn host(status: &Status, clock: &Clock) -> Markup {
                 }
                 dt { "Running" }
                 dd {
-                    (what(running.commit, running.system.as_ref()))
+                    @if running.system.is_none() && status.hides(Part::Running) {
+                        (NOT_KNOWN)
+                    } @else {
+                        (what(running.commit, running.system.as_ref()))
+                    }
                     @if running.drift { br; span.bad { span.mark { "put there by another hand" } } }
                     @if let Some(revision) = running.said_revision() {
                         br; "by its own account of " code { (revision) }
@@ -84,6 +89,7 @@ fn boots(status: &Status) -> Markup {
     let BootView { default, booted, reboot_required, why } = &status.boot;
     html! {
         @match default {
+            None if status.hides(Part::Profile) => (NOT_KNOWN),
             None => "no system profile yet",
             Some(default) if Some(default) == status.running.system.as_ref() => "the running system",
             Some(default) => (name(default)),

@@ -258,6 +258,7 @@ fn word(state: State) -> &'static str {
         State::RollbackFailed => "Rollback failed",
         State::Activating => "Activating",
         State::Verifying => "Verifying",
+        State::Blind => "Blind",
         State::Held => "Held",
         State::Realising => "Realising",
         State::Waiting => "Waiting",
