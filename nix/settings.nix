@@ -81,13 +81,13 @@ let
     freeformType = format.type;
     options = {
       name = needed types.str "web" "Its name in status, history and metrics.";
-      http = key types.str none "http://127.0.0.1:8080/healthz" "Answers with success.";
+      http = key types.str none "http://127.0.0.1:8080/healthz" "Answers with success. A redirect is not followed and fails. On loopback any program of the host may answer: add a check of the unit.";
       command = key (types.nonEmptyListOf types.str) none [
         "/run/current-system/sw/bin/test"
         "-w"
         "/var"
       ] "Exits with 0. Run without a shell, in the agent's own sandbox.";
-      tcp = key types.str none "127.0.0.1:22" "Accepts a connection.";
+      tcp = key types.str none "127.0.0.1:22" "Accepts a connection; whose, it does not say: see `http`.";
       unit = key types.str none "nginx.service" "Is active.";
       required = key types.bool "true" false "`false`: only reported.";
     };
@@ -268,6 +268,9 @@ in
         };
     metrics = section "The page, the metrics and the status over HTTP, for all who reach it." {
       listen = key types.str "no listener" "100.64.0.7:9101" "Its address and port.";
+      names =
+        key (types.listOf types.str) "none" [ "joker.example.org" ]
+          "Names that it is asked by, besides its addresses, `localhost`, and the host name alone or in a domain of this network. A request for any other host is refused.";
     };
     hooks = section "Who is told when a deployment has ended." {
       on_verdict = key programs "none" [

@@ -3,6 +3,7 @@
 
 mod access;
 mod nonsense;
+mod strangers;
 
 use crate::support::bus::SystemBus;
 use crate::support::rig::Rig;

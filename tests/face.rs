@@ -608,6 +608,7 @@ impl Web {
             shown: watched,
             turns: Arc::new(move || turned.load(Ordering::Relaxed)),
             notes: Notes::new(|| ()),
+            names: web::Names::new(["joker"], &[]),
         };
         drop(web::serve(address, pages, limits, async move { drop(stopped.await) }));
         Self { address, turns, shows, _stop: stop }
@@ -631,7 +632,7 @@ impl Web {
 
     async fn ask(&self, request: &str) -> String {
         let mut stream = self.connect().await;
-        let request = format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = format!("{request} HTTP/1.1\r\nHost: joker\r\n\r\n");
         within(stream.write_all(request.as_bytes())).await.unwrap();
         let mut answer = String::new();
         within(stream.read_to_string(&mut answer)).await.unwrap();
@@ -704,14 +705,59 @@ async fn who_sends_slowly_is_cut_off() {
 }
 
 #[tokio::test]
-async fn http_connections_are_limited() {
-    let web = Web::new(web::Limits { connections: 2, ..web::Limits::default() });
-    let holding = [web.connect().await, web.connect().await];
-    // Held back, but not refused.
-    let mut third = Box::pin(web.ask("GET /healthz"));
-    assert!(timeout(Duration::from_millis(200), &mut third).await.is_err());
-    drop(holding);
-    assert!(third.await.starts_with("HTTP/1.1 200 "));
+async fn whoever_asks_is_answered_however_many_are_silent() {
+    // None of them goes by itself.
+    let (head, connection) = (DEADLINE * 10, DEADLINE * 10);
+    let web = Web::new(web::Limits { head, connection, ..web::Limits::default() });
+    drop(web.connect().await);
+    let mut silent = Vec::new();
+    for neighbour in 0..16 {
+        for _ in 0..8 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 3, 0, neighbour + 1], 0))).unwrap();
+            let mut stream = within(socket.connect(web.address)).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: jo").await.unwrap();
+            silent.push(stream);
+        }
+    }
+    for _ in 0..8 {
+        let mut own = web.connect().await;
+        own.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+        silent.push(own);
+    }
+    assert!(web.ask("GET /healthz").await.starts_with("HTTP/1.1 200 "));
+    // The youngest of each were not in anybody's way.
+    let mut youngest = silent.pop().unwrap();
+    within(youngest.write_all(b"Host: joker\r\n\r\n")).await.unwrap();
+    let mut answer = String::new();
+    within(youngest.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_for_another_host_is_misdirected() {
+    let web = Web::new(web::Limits::default());
+    let asked = async |target: &str, host: &str| {
+        let mut stream = web.connect().await;
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        within(stream.write_all(request.as_bytes())).await.unwrap();
+        let mut answer = String::new();
+        within(stream.read_to_string(&mut answer)).await.unwrap();
+        answer
+    };
+    let address = web.address.to_string();
+    for page in ["/", "/status", "/metrics", "/healthz"] {
+        for host in [address.as_str(), "joker", "localhost:9101"] {
+            let answer = asked(page, host).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+        }
+        let absolute = format!("http://attacker.example{page}");
+        for (target, host) in [(page, "attacker.example"), (&absolute, "joker")] {
+            let answer = asked(target, host).await;
+            assert!(answer.starts_with("HTTP/1.1 421 "), "{host}: {answer}");
+            assert!(answer.contains("[metrics]") && !answer.contains("1a2b3c4"), "{answer}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -729,7 +775,7 @@ async fn a_busy_port_is_tried_again() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 continue;
             };
-            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: joker\r\n\r\n").await;
             let mut answer = String::new();
             let _ = stream.read_to_string(&mut answer).await;
             if answer.starts_with("HTTP/1.1 200 ") {

@@ -17,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_s
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
+use crate::core::plain::clean;
 use crate::core::types::Wall;
 
 /// How long a process may take to be gone after SIGKILL.
@@ -176,7 +177,7 @@ fn holder(pid: u32) -> Option<Holder> {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let name = name.trim().chars().filter(|c| !c.is_control()).collect();
+    let name = clean(name.trim());
     let (unit, system_unit) = units(&cgroup);
     Some(Holder { pid, name, uid: user(&status)?, since: began(pid), unit, system_unit })
 }
@@ -207,7 +208,8 @@ fn began(pid: u32) -> Option<Wall> {
 fn units(cgroup: &str) -> (Option<String>, Option<String>) {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
     let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");
-    let mut units = path.split('/').filter(is_unit).map(str::to_owned);
+    // Whoever may make control groups names them at will.
+    let mut units = path.split('/').filter(is_unit).map(clean);
     let outermost = units.next();
     (units.next_back().or_else(|| outermost.clone()), outermost)
 }

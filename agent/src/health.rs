@@ -10,11 +10,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use reqwest::header::LOCATION;
+use reqwest::redirect::Policy;
 use tokio::time::timeout;
 
 use crate::command::{Command, plain};
 use crate::config::{self, Probe};
 use crate::core::job::{Check, SwitchOrder};
+use crate::core::plain::one_line;
 use crate::core::record::REMOTE;
 use crate::nix::StoreRoot;
 use crate::systemd::Systemd;
@@ -101,11 +104,19 @@ impl Health {
         let client = reqwest::Client::builder()
             .timeout(self.limit)
             .no_proxy()
+            // Wherever it leads, something else would be looked at: the page for
+            // logging in, say, which is there when nothing else is.
+            .redirect(Policy::none())
             .build()
             .map_err(|error| words(&error))?;
         let answer = client.get(url).send().await.map_err(|error| words(&error))?;
         let status = answer.status();
         let said = format!("{url} answered {}", status.as_u16());
+        let to = answer.headers().get(LOCATION).filter(|_| status.is_redirection());
+        if let Some(to) = to {
+            let to = one_line(&plain(to.as_bytes()));
+            return Err(format!("{said} to {to}, which is not followed"));
+        }
         if status.is_success() { Ok(said) } else { Err(said) }
     }
 
@@ -276,4 +287,61 @@ fn words(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is found of a server that answers `/` with this head, and everything
+    /// else well.
+    async fn found(head: &str) -> (String, Result<String, String>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let serving = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let length = stream.read(&mut request).await.unwrap();
+                let root = request[..length].starts_with(b"GET / ");
+                let head = if root { head } else { "200 OK" };
+                let answer = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let limit = Duration::from_secs(20);
+        let health = Health {
+            checks: Vec::new(),
+            remotes: Vec::new(),
+            branch: String::new(),
+            units: None,
+            limit,
+        };
+        let found = tokio::select! {
+            found = health.http(&url) => found,
+            () = serving => unreachable!(),
+        };
+        (url, found)
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_and_fails() {
+        let (url, result) = found("302 Found\r\nLocation: /login").await;
+        let said = format!("{url} answered 302 to /login, which is not followed");
+        assert_eq!(result, Err(said));
+        let (url, result) = found("304 Not Modified").await;
+        assert_eq!(result, Err(format!("{url} answered 304")));
+        let (url, result) = found("204 No Content").await;
+        assert_eq!(result, Ok(format!("{url} answered 204")));
+        let (url, result) = found("503 Service Unavailable").await;
+        assert_eq!(result, Err(format!("{url} answered 503")));
+        let (_, result) =
+            found(&format!("301 Moved\r\nLocation: /\u{202e}{}", "x".repeat(999))).await;
+        let said = result.unwrap_err();
+        assert!(said.len() < 400 && !said.contains('\u{202e}'), "{said}");
+    }
 }

@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod crash;
+mod dbus;
 pub mod files;
 pub mod flock;
 pub mod git;

@@ -15,6 +15,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::core::plain::is_obeyed;
+
 /// The variable that says how much is said.
 pub const VARIABLE: &str = "FORT_AGENT_LOG";
 
@@ -85,7 +87,7 @@ impl<W: Write> Write for LineWriter<W> {
         let body = text.strip_suffix('\n').unwrap_or(&text);
         let mut line: String = body
             .chars()
-            .map(|c| if c.is_control() && !(self.colour && c == '\x1b') { ' ' } else { c })
+            .map(|c| if is_obeyed(c) && !(self.colour && c == '\x1b') { ' ' } else { c })
             .collect();
         line.push('\n');
         self.inner.write_all(line.as_bytes())?;
@@ -104,8 +106,10 @@ mod tests {
     #[test]
     fn an_event_is_one_line_whatever_is_in_it() {
         let mut writer = LineWriter { inner: Vec::new(), colour: false };
-        writer.write_all(b"INFO build failed: a\nINFO all is well\r\x1b[2J\n").unwrap();
-        assert_eq!(writer.inner, b"INFO build failed: a INFO all is well  [2J\n");
+        writer
+            .write_all("INFO build failed: a\nINFO all is \u{202e}well\r\x1b[2J\n".as_bytes())
+            .unwrap();
+        assert_eq!(writer.inner, b"INFO build failed: a INFO all is  well  [2J\n");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+pub use crate::core::plain::one_line;
+
 /// What broke, told apart by what a person would do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broken {
@@ -29,17 +31,6 @@ impl Broken {
         // rustls says this with a link to its manual.
         Self::Unreachable(if ended { "the connection was closed".into() } else { innermost(error) })
     }
-}
-
-/// One line, without control characters, at most 300 bytes: what a server
-/// says ends up in a log.
-pub fn one_line(text: &str) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut line = clean.take(300).collect::<String>();
-    while line.len() > 300 {
-        line.pop();
-    }
-    line.trim().to_owned()
 }
 
 /// Every error below `error`, itself first. `io::Error` hides the error that

@@ -118,7 +118,9 @@ fn polls(
 fn polled(pages: SocketAddr) -> f64 {
     let mut page = String::new();
     let mut stream = TcpStream::connect(pages).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .unwrap();
     stream.read_to_string(&mut page).unwrap();
     let mut lines = page.lines().filter(|line| line.contains("_polls_total{"));
     let line = lines.find(|line| line.contains("ok")).expect("it counts its polls");

@@ -140,6 +140,9 @@ fn on_the_system_bus() {
         let address = bus.address();
         let connect = zbus::connection::Builder::address(address.as_str());
         let connection = timeout(DEADLINE, connect.build()).await.unwrap().unwrap();
+        let names = zbus::fdo::DBusProxy::new(&connection).await.unwrap();
+        let owner = async || names.get_name_owner(NAME.try_into().unwrap()).await.unwrap();
+        let agent = owner().await;
         for n in 0..3000 {
             let message = call(&mut chance, Some(NAME));
             timeout(DEADLINE, connection.send(&message)).await.unwrap().unwrap();
@@ -149,6 +152,7 @@ fn on_the_system_bus() {
                 timeout(DEADLINE, asked).await.expect("it is slow").unwrap();
             }
         }
+        assert_eq!(owner().await, agent, "it was off the bus");
     });
     unimpressed(&mut rig, before);
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::builds::downloading;
 use crate::support::rig::Rig;
+use crate::support::site::Site;
 use crate::support::system::Host;
 
 fn packs(rig: &Rig) -> Vec<PathBuf> {
@@ -144,4 +146,30 @@ fn a_restart_forgets_nothing_and_activates_nothing() {
     rig.wait_in_sync(one);
     assert_eq!(rig.history(), before);
     assert_eq!(rig.switched(), ["test one", "boot one"]);
+}
+
+#[test]
+fn a_step_that_fails_again_and_again_is_held_and_the_remotes_are_asked() {
+    let (rig, _) = Rig::deployed();
+    let site = Site::open();
+    site.hold();
+    rig.push("release", &downloading("two", &site));
+    rig.wait_for("the download", || site.visitors() == 1);
+    // Its directory cannot be removed: something is where it would be moved to.
+    let job = rig.jobs("realise").pop().unwrap();
+    let name = job.file_name().unwrap().to_string_lossy().into_owned();
+    let in_the_way = job.with_file_name(format!(".gone-{name}"));
+    std::fs::write(&in_the_way, "").unwrap();
+    site.answer(200, "hello");
+    let status = rig.wait_held("state-dir");
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.starts_with(&format!("cannot remove the directory of {name}: ")), "{reason}");
+    assert!(reason.contains("Not a directory"), "{reason}");
+    let three = rig.push("release", &Host::new("three"));
+    rig.wait("the new head, and no other headline", |status| {
+        assert_eq!(status["state"], "held", "{status:#}");
+        status["remotes"][0]["head"] == three.to_string()
+    });
+    std::fs::remove_file(&in_the_way).unwrap();
+    rig.wait_in_sync(three);
 }

@@ -9,7 +9,7 @@ use crate::support::system::Host;
 /// each said is told with the first.
 const SILENCE: Stall = Stall {
     state: "unreachable",
-    lift: &["goes on when a remote answers"],
+    lift: &["bring network or forge back"],
     polls: 3,
     undo: |stage| {
         stage.rig.forge.fault(Fault::None);
@@ -50,6 +50,7 @@ pub(super) fn token_absent() -> Stall {
             std::fs::write(stage.rig.forge.token_file(), TOKEN).unwrap();
             stage.one
         },
+        lift: &["put a valid token there"],
         ..SILENCE
     }
 }
@@ -62,6 +63,7 @@ pub(super) fn token_refused() -> Stall {
             std::fs::write(stage.rig.forge.token_file(), "another-t0ken").unwrap();
             stage.one
         },
+        lift: &["put a valid token there"],
         ..SILENCE
     }
 }
@@ -70,6 +72,7 @@ pub(super) fn forbidden() -> Stall {
     Stall {
         cause: |stage| fault(stage, Fault::Status(403)),
         words: &["the forge forbids reading", "(403)", "give the token's user access"],
+        lift: &["give the token's user access"],
         ..SILENCE
     }
 }
@@ -78,6 +81,7 @@ pub(super) fn no_repository() -> Stall {
     Stall {
         cause: |stage| fault(stage, Fault::Status(404)),
         words: &["there is no such repository", "(404)", "check the url"],
+        lift: &["correct url, or the token's rights"],
         ..SILENCE
     }
 }
@@ -86,6 +90,7 @@ pub(super) fn forge_broken() -> Stall {
     Stall {
         cause: |stage| fault(stage, Fault::Status(502)),
         words: &["the forge answers with HTTP status 502", "see its log"],
+        lift: &["see the forge's log"],
         ..SILENCE
     }
 }
@@ -94,6 +99,7 @@ pub(super) fn not_git() -> Stall {
     Stall {
         cause: |stage| fault(stage, Fault::Html),
         words: &["not git", "check that the url is that of a repository"],
+        lift: &["correct url"],
         ..SILENCE
     }
 }
@@ -102,6 +108,7 @@ pub(super) fn redirected() -> Stall {
     Stall {
         cause: |stage| fault(stage, Fault::Redirect("https://127.0.0.1:1".into())),
         words: &["the forge redirects to https://127.0.0.1:1", "make it the url"],
+        lift: &["correct url"],
         ..SILENCE
     }
 }
@@ -130,6 +137,7 @@ pub(super) fn tls_untrusted() -> Stall {
         },
         words: &["TLS: the certificate", "set ca_file"],
         undo: as_before,
+        lift: &["set ca_file, or mend the certificate"],
         ..SILENCE
     }
 }
@@ -157,6 +165,7 @@ pub(super) fn pack_damaged() -> Stall {
             stage.rig.forge.fault(Fault::None);
             stage.head
         },
+        lift: &["mend the forge, or the proxy in between"],
         ..SILENCE
     }
 }

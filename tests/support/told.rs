@@ -67,6 +67,7 @@ impl Told<'_> {
         assert_eq!(explanation["state"], self.state, "{name}");
         assert_eq!(explanation["cause"], status["held"]["cause"], "{name}");
         assert_eq!(explanation["conclusion"], status["reason"], "{name}");
+        self.assert_advised(status);
         let state = format!("fort_agent_state{{state=\"{}\"}} 1", self.state);
         let held: Vec<&str> = said
             .metrics
@@ -80,6 +81,47 @@ impl Told<'_> {
             assert!(metrics.lines().any(|have| have == line), "{name}: no {line} in\n{metrics}");
         }
     }
+
+    /// What lifts it is what the manual says to do.
+    fn assert_advised(&self, status: &Value) {
+        let Some(lift) = status["lift"].as_str() else { return };
+        let lift = quotable(lift);
+        let advised = advised(self.name);
+        assert!(advised.contains(&lift), "{}: the manual lacks {lift:?}: {advised}", self.name);
+        assert!(!lift.contains("nothing to do"), "{}: {lift}", self.name);
+    }
+}
+
+/// The last column of a row of the manual; `the same` is that of the row before.
+fn advised(name: &str) -> String {
+    const MANUAL: &str = include_str!("../../docs/operations.md");
+    let (_, table) = MANUAL.split_once("## Every cause").unwrap();
+    let mut last = String::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let advice = cells.last().unwrap().replace('`', "");
+        if advice != "the same" {
+            last = advice;
+        }
+        if cells[0] == format!("`{}`", name.replace('_', "-")) {
+            return last;
+        }
+    }
+    panic!("the manual has no row {name}");
+}
+
+/// A text with the names that the manual has for commits and branches.
+fn quotable(text: &str) -> String {
+    let is_commit = |word: &str| word.len() == 7 && word.chars().all(|c| c.is_ascii_hexdigit());
+    let words = text.split(' ').map(|word| {
+        let bare = word.trim_end_matches([',', ';', '.', ':']);
+        match bare {
+            "release-joker-test" => word.replacen(bare, "the testing branch", 1),
+            commit if is_commit(commit) => word.replacen(bare, "COMMIT", 1),
+            _ => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// What a status says is wrong, and what lifts it; nothing of the past.

@@ -259,7 +259,8 @@ fn the_page_of_the_manual_is_readable_too() {
     let pages = free_port();
     let (_shows, shown) = watch::channel(Some(Arc::new(a_bad_night())));
     let (metrics, turns) = (Metrics::new().into(), Arc::new(|| true));
-    let served = web::Pages { metrics, shown, turns, notes: Notes::new(|| ()) };
+    let (notes, names) = (Notes::new(|| ()), web::Names::default());
+    let served = web::Pages { metrics, shown, turns, notes, names };
     let (stop, stopped) = oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

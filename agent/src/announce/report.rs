@@ -17,6 +17,7 @@ use crate::control::Shown;
 use crate::core::backoff::pause;
 use crate::core::job::{DeploymentId, Ending};
 use crate::core::memory::Entry;
+use crate::core::plain::clean;
 use crate::core::policy::Operation;
 use crate::core::status;
 use crate::core::types::Commit;
@@ -268,9 +269,9 @@ fn ended(entry: &Entry) -> String {
     })
 }
 
-/// The first line, without what may be secret in a URL, and not too long.
+/// On one line, without what may be secret in a URL, and not too long.
 fn few_words(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
+    let line = clean(text);
     let mut words: Vec<String> = Vec::new();
     for word in line.split(' ') {
         words.push(match (word.split_once("://"), word.rfind('@')) {

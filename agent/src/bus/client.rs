@@ -9,8 +9,10 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+use zbus::names::OwnedUniqueName;
 
 use super::{NAME, PATH, SOCKET};
+use crate::dbus::{self, Takes};
 
 /// For connecting, and for each answer. Longer than the loop itself is given,
 /// so that the agent can say what is wrong with it.
@@ -87,8 +89,8 @@ impl Client {
 
     async fn on_system_bus(run_dir: &Path) -> OnTheBus {
         let connected = async {
-            let builder = zbus::connection::Builder::system().method_timeout(ANSWER);
-            let connection = builder.build().await.ok()?;
+            let builder = dbus::system_bus(Takes::WATCHING).await.ok()?;
+            let connection = builder.method_timeout(ANSWER).build().await.ok()?;
             let bus = zbus::fdo::DBusProxy::new(&connection).await.ok()?;
             let there = bus.name_has_owner(NAME.try_into().ok()?).await.ok()?;
             Some((connection, there))
@@ -109,7 +111,7 @@ impl Client {
             |why: String| Unheard::Because(Trouble::Silent { socket: socket.clone(), why });
         let late = |_| silent(format!("no answer within {} s", CONNECT.as_secs()));
         let stream = timeout(CONNECT, UnixStream::connect(&socket)).await.map_err(late)?;
-        let stream = stream.and_then(UnixStream::into_std).map_err(|error| {
+        let stream = stream.map_err(|error| {
             let kind = error.kind();
             if kind == io::ErrorKind::PermissionDenied {
                 Unheard::Hidden(socket.clone())
@@ -121,8 +123,7 @@ impl Client {
                 silent(error.to_string())
             }
         })?;
-        let built =
-            zbus::connection::Builder::unix_stream(stream).p2p().method_timeout(ANSWER).build();
+        let built = dbus::peer(stream, Takes::WATCHING).method_timeout(ANSWER).build();
         let connection = timeout(CONNECT, built).await.map_err(late)?.map_err(|error| {
             if matches!(&error, zbus::Error::Handshake(why) if why.contains("rejected")) {
                 Unheard::Because(only_root(&socket))
@@ -203,11 +204,25 @@ impl Client {
         let rule = rule.build().map_err(silent)?;
         let messages = zbus::MessageStream::for_match_rule(rule, &self.connection, Some(CHANGES));
         let messages = messages.await.map_err(silent)?;
-        let status = |message: zbus::Result<zbus::Message>| {
-            std::future::ready(message.ok().and_then(|it| it.body().deserialize().ok()))
-        };
         let gone = self.gone().await;
+        let agent = self.agent().await.map_err(silent)?;
+        let status = move |message: zbus::Result<zbus::Message>| {
+            let told = message.ok().filter(|told| match &agent {
+                Some(agent) => told.header().sender() == Some(agent.inner()),
+                None => true,
+            });
+            std::future::ready(told.and_then(|told| told.body().deserialize().ok()))
+        };
         Ok(messages.filter_map(status).take_until(gone))
+    }
+
+    /// The agent as the bus calls it; none where there is nobody else on the
+    /// connection. A rule with a name that anybody could have does not do: the
+    /// bus also passes on what somebody sends to this connection alone.
+    async fn agent(&self) -> zbus::Result<Option<OwnedUniqueName>> {
+        let Some(name) = self.destination else { return Ok(None) };
+        let bus = zbus::fdo::DBusProxy::new(&self.connection).await?;
+        Ok(Some(bus.get_name_owner(name.try_into()?).await?))
     }
 
     /// Done when the agent leaves the message bus. Without one the connection

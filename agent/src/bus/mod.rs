@@ -17,7 +17,6 @@ mod object;
 mod polkit;
 mod public;
 mod server;
-mod socket;
 mod system;
 
 pub use client::{Client, Trouble};

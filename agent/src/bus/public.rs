@@ -21,6 +21,7 @@ use zbus::object_server::{DispatchResult, Interface, SignalEmitter};
 use zbus::{BoxDBusError, Connection, ObjectServer, OwnedVariant, Variant, fdo};
 
 use super::object::{Agent, Failure, uid_of};
+use crate::dbus::is_cut;
 
 /// Methods that only look.
 const LOOKS: [&str; 3] = ["Status", "History", "Explain"];
@@ -65,7 +66,7 @@ impl Public {
         name: &MemberName<'_>,
     ) -> Result<(), Failure> {
         if message.data().len() > LONGEST {
-            return Err(Failure::InvalidArgument("that is longer than it may be".into()));
+            return Err(too_long());
         }
         let caller = message.header().sender().map(ToString::to_string).unwrap_or_default();
         let place = Place::take(&self.callers, caller)?;
@@ -118,6 +119,10 @@ impl<K: Eq + Hash> Drop for Place<K> {
     }
 }
 
+fn too_long() -> Failure {
+    Failure::InvalidArgument("that is longer than it may be".into())
+}
+
 /// Makes a call that may have to wait for polkit.
 async fn manage(
     agent: &Agent,
@@ -159,6 +164,11 @@ impl Interface for Public {
         message: &'call Message,
         name: MemberName<'call>,
     ) -> DispatchResult<'call> {
+        if is_cut(message) {
+            return DispatchResult::new_async(connection, message, async {
+                Err::<(), _>(too_long())
+            });
+        }
         match self.agent.call(server, connection, message, name.clone()) {
             // Nothing of the call is done yet: it is dropped, and made there.
             DispatchResult::Async(_) if !LOOKS.contains(&name.as_str()) => {

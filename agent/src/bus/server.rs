@@ -25,9 +25,9 @@ use zbus::object_server::SignalEmitter;
 
 use super::handshake::handshake;
 use super::object::{Agent, Announcer, Callers};
-use super::socket::Bounded;
 use super::{PATH, SOCKET};
 use crate::control::Control;
+use crate::dbus::{self, Takes};
 
 /// What strangers and forgetful clients are granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,12 +173,10 @@ async fn converse(
     let late = |_| zbus::Error::Failure("the handshake took too long".into());
     let begun = handshake(&mut stream, uid, guid.as_str());
     let begun = timeout(limits.handshake, begun).await.map_err(late)??;
-    let connection =
-        zbus::connection::Builder::authenticated_socket(Bounded::new(stream, begun), guid)
-            .p2p()
-            .serve_at(PATH, agent.clone())
-            .build()
-            .await?;
+    let connection = dbus::served(stream, begun, guid, Takes::SERVING)
+        .serve_at(PATH, agent.clone())
+        .build()
+        .await?;
     let emitter = SignalEmitter::new(&connection, PATH)?.into_owned();
     let mut announcer = Announcer::new(agent, emitter);
     control.shown.mark_unchanged();

@@ -16,6 +16,7 @@ use super::object::{Agent, Announcer, Callers};
 use super::public::Public;
 use super::{NAME, PATH};
 use crate::control::Control;
+use crate::dbus::{Takes, system_bus};
 
 /// For connecting and for getting the name.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ async fn connect(control: &Control) -> zbus::Result<(zbus::Connection, Agent)> {
     let agent = Agent::new(control.clone(), Callers::OnTheBus);
     let connected = async {
         let public = Public::new(agent.clone());
-        let connection = zbus::connection::Builder::system().serve_at(PATH, public).build().await?;
+        let connection = system_bus(Takes::SERVING).await?.serve_at(PATH, public).build().await?;
         // The object is there before the name is: the first call finds it.
         connection.request_name_with_flags(NAME, RequestNameFlags::DO_NOT_QUEUE).await?;
         Ok((connection, agent))

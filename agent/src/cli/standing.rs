@@ -7,8 +7,8 @@ use crate::core::job::{Check, RealiseProgress};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{
-    DeploymentView, Desired, PublishProgressView, PublishView, QuarantineView, RemoteView, State,
-    Status,
+    DeploymentView, Desired, Lift, PublishProgressView, PublishView, QuarantineView, RemoteView,
+    State, Status,
 };
 use crate::core::types::{Commit, StorePath, Wall};
 use crate::core::unseen::Part;
@@ -28,7 +28,7 @@ const FACT_LINES: usize = 4;
 pub(super) fn render(status: &Status, clock: &Clock, look: Look) -> String {
     let mut out = String::new();
     let (tone, answer) = answer(status, clock);
-    for line in together(&readable(&answer, clock), &lift(status, clock), look.width) {
+    for line in together(&readable(&answer, clock), &clean(&lift(status, clock)), look.width) {
         out.push_str(&look.paint(tone, &line));
         out.push('\n');
     }
@@ -84,30 +84,28 @@ pub(crate) fn answer(status: &Status, clock: &Clock) -> (Tone, String) {
 }
 
 /// What a person can do about it, or what happens without one.
-pub(crate) fn lift(status: &Status, clock: &Clock) -> String {
+pub(crate) fn lift(status: &Status, clock: &Clock) -> Lift {
+    let run = |lift: &Lift| {
+        let run = if lift.starts_with("fort-agent ") { "run " } else { "" };
+        Lift::from(run).then(lift)
+    };
     let held = status.held.as_ref().filter(|_| status.state == State::Held);
     if let Some(held) = held {
-        let lift = clean(&held.lift);
-        return match held.cause.as_str() {
-            "force-push" => format!("run {lift} if that was meant"),
-            _ if lift.starts_with("fort-agent ") => format!("run {lift}"),
-            _ => lift,
-        };
+        let if_meant = if held.cause == "force-push" { " if that was meant" } else { "" };
+        return run(&held.lift).and(if_meant);
     }
-    let gate = &json!(status)["gate"];
-    if let (State::Waiting, Some(lift)) = (status.state, gate["lift"].as_str()) {
-        let lift = clean(lift);
-        return if lift.starts_with("fort-agent ") { format!("run {lift}") } else { lift };
+    if let (State::Waiting, Some(gate)) = (status.state, &status.gate) {
+        return run(&gate.lift);
     }
     let next = status.next.as_ref();
     match (status.state, next.map(|next| (next.action.as_str(), ahead(next.at, clock)))) {
         (State::BackingOff, Some((_, when))) => {
-            format!("tried again {when}, or at once by fort-agent retry")
+            Lift::from(format!("tried again {when}, or at once by ")).run("retry")
         }
         (State::Verifying, Some(("put-back", when))) => {
-            format!("the old system is put back {when}, unless all checks pass")
+            format!("the old system is put back {when}, unless all checks pass").into()
         }
-        (_, _) => status.lift.as_deref().map(clean).unwrap_or_default(),
+        (_, _) => status.lift.clone().unwrap_or_default(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::IsTerminal as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+pub(crate) use crate::core::plain::clean;
 use crate::core::types::Wall;
 use crate::windows::TimeZone;
 
@@ -118,18 +119,6 @@ pub(crate) enum Tone {
     Faint,
     /// As it is.
     Plain,
-}
-
-/// On one line, without anything that a terminal would obey.
-pub(crate) fn clean(text: &str) -> String {
-    let shown = |c: char| match c {
-        // They turn the direction of what follows.
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
-        c if c.is_control() => ' ',
-        c => c,
-    };
-    let text: String = text.chars().map(shown).collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Store paths by the digits that tell two apart, as everywhere here: whole,
@@ -280,11 +269,6 @@ fn coarse(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_others_wrote_cannot_command_the_terminal() {
-        assert_eq!(clean("a\x1b[31m\r\nb\u{202e}c\tz\u{9b}1m"), "a [31m b c z 1m");
-    }
 
     #[test]
     fn store_paths_are_shortened_and_nothing_else() {

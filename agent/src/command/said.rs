@@ -3,32 +3,7 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Text for people: no escape sequences, no control characters but line ends
-/// and tabs, and what is not UTF-8 replaced.
-pub fn plain(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(c) = rest.next() {
-        match c {
-            '\u{1b}' => match rest.next() {
-                // ECMA-48: parameters, then one final byte from @ to ~.
-                Some('[') => {
-                    rest.find(|c| ('@'..='~').contains(c));
-                }
-                // A title or a link: up to BEL, or ESC and a backslash.
-                Some(']') => {
-                    rest.find(|c| matches!(c, '\u{7}' | '\\' | '\n'));
-                }
-                Some(_) | None => {}
-            },
-            '\n' | '\t' => plain.push(c),
-            c if c.is_control() => {}
-            c => plain.push(c),
-        }
-    }
-    plain
-}
+pub use crate::core::plain::plain;
 
 /// Keeps the end of what is written, up to a limit.
 #[derive(Debug, Clone)]
@@ -148,14 +123,6 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_for_people_has_no_escapes() {
-        assert_eq!(plain(b"\x1b[31;1merror:\x1b[0m a\tb\r\x07\n"), "error: a\tb\n");
-        assert_eq!(plain(b"\x1b]8;;http://x\x07link\x1b]0;t\x1b\\ \xff"), "link \u{fffd}");
-        assert_eq!(plain(b"\x1b["), "");
-        assert_eq!(plain(b"\x1b"), "");
-    }
 
     #[test]
     fn a_tail_begins_with_a_whole_line_where_it_can() {

@@ -327,6 +327,8 @@ pub enum Probe {
 pub struct Metrics {
     /// Where; none by default.
     pub listen: Option<SocketAddr>,
+    /// More names that it is asked by than its addresses and its own.
+    pub names: Vec<String>,
 }
 
 /// Reads the configuration of this host from a file of at most 1 MiB.

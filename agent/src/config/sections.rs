@@ -335,5 +335,8 @@ fn checks(s: &Section<'_>, direct: bool) -> Vec<Check> {
 }
 
 fn metrics(s: &Section<'_>) -> Metrics {
-    Metrics { listen: s.optional("listen", value::address) }
+    Metrics {
+        listen: s.optional("listen", value::address),
+        names: s.optional("names", value::host_names).unwrap_or_default(),
+    }
 }

@@ -198,6 +198,18 @@ pub(super) fn address(value: &DeValue<'_>) -> Read<SocketAddr> {
     })
 }
 
+/// Names of hosts, without a port.
+pub(super) fn host_names(value: &DeValue<'_>) -> Read<Vec<String>> {
+    let must = "be a list of host names, as in [\"joker.example.org\"]";
+    let list = value.as_array().ok_or_else(|| instead(&must["be ".len()..], value))?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let good = |name: &&str| {
+        !name.is_empty() && name.len() <= 253 && name.chars().all(plain) && !name.starts_with('.')
+    };
+    let names = list.iter().map(|name| name.get_ref().as_str().filter(good).map(str::to_owned));
+    names.collect::<Option<_>>().ok_or_else(|| must.to_owned())
+}
+
 /// A host (its name or address) and a port, kept as they are written.
 pub(super) fn endpoint(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;

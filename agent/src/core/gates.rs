@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::{Confirm, Policy};
 use super::seen::Seen;
+use super::status::Lift;
 use super::types::{BootId, Commit, Mono, Now, StorePath, Wall};
 
 /// Confirmed commits that are remembered: a revert needs no second word.
@@ -109,10 +110,10 @@ impl Gate {
     }
 
     /// What would open it.
-    pub fn lift(&self, commit: Commit) -> String {
+    pub fn lift(&self, commit: Commit) -> Lift {
         match self {
-            Self::Suspended { .. } => "fort-agent resume".into(),
-            Self::Unconfirmed { .. } => format!("fort-agent confirm {}", commit.short()),
+            Self::Suspended { .. } => Lift::default().run("resume"),
+            Self::Unconfirmed { .. } => Lift::default().run(format!("confirm {}", commit.short())),
             Self::Window { opens: Some(_) } => "it goes ahead when the window opens".into(),
             Self::Window { opens: None } => {
                 "correct activation.windows in the configuration: none of them ever opens".into()

@@ -11,6 +11,7 @@ use super::job::{
     Check, Generation, JobId, Kind, Order, PublishOrder, PublishOutcome, PublishProgress,
     RealiseOutcome, RealiseProgress, Realised, Refusal, SwitchOrder, SwitchOutcome, Verdict,
 };
+use super::remedy::Remedy;
 use super::types::{BootId, Commit, Mono, StorePath, Wall};
 use super::unseen::{OddProfile, Unseen};
 
@@ -236,6 +237,8 @@ pub struct Remote {
     pub failures: u32,
     /// Why, the last time.
     pub error: Option<String>,
+    /// What a person can do about that.
+    pub remedy: Remedy,
     /// What it answered last.
     pub heads: Option<Heads>,
     /// When it last gave another answer than before.

@@ -1,6 +1,7 @@
 //! The one value that tells everyone the same: how things stand, why, and what
 //! happens next. Every channel renders it; none looks elsewhere.
 
+mod advice;
 mod blind;
 mod held;
 pub(super) mod lift;
@@ -19,6 +20,7 @@ use super::seen::Seen;
 use super::types::{Commit, Now, StorePath, Wall};
 use super::unseen::Part;
 
+pub use self::advice::{Lift, Piece};
 pub use self::blind::BlindView;
 pub use self::publish::{PublishProgressView, PublishView};
 
@@ -105,7 +107,7 @@ pub struct Status {
     pub reason: String,
     /// What would lift what is in the way, if anything is.
     #[serde(default)]
-    pub lift: Option<String>,
+    pub lift: Option<Lift>,
     /// What happens next by itself, and when.
     pub next: Option<Next>,
     /// What should run.
@@ -243,7 +245,7 @@ pub struct Held {
     /// What that rests on.
     pub evidence: Value,
     /// What would lift it.
-    pub lift: String,
+    pub lift: Lift,
 }
 
 /// Deployments are suspended.
@@ -267,7 +269,7 @@ pub struct GateView {
     /// When it goes ahead by itself.
     pub until: Option<Wall>,
     /// What would let it go ahead now.
-    pub lift: String,
+    pub lift: Lift,
 }
 
 /// What is known of a remote.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::remedy::Remedy;
 use crate::transport::{Broken, find};
 
 /// Why a remote could not be asked. `Display` is one line: what is wrong, and
@@ -99,6 +100,23 @@ pub enum PollError {
 }
 
 impl PollError {
+    /// What a person can do about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::NoToken { .. } | Self::Unauthorized { .. } => Remedy::Token,
+            Self::NoKey { .. } | Self::KeyRefused { .. } => Remedy::Key,
+            Self::HostKeyUnknown { .. } | Self::HostKeyChanged { .. } => Remedy::HostKey,
+            Self::Forbidden => Remedy::Access,
+            Self::NotFound | Self::NoRepository => Remedy::Repository,
+            Self::Redirected { .. } | Self::NotGit { .. } => Remedy::Url,
+            Self::Status(_) => Remedy::Forge,
+            Self::Protocol(_) => Remedy::Data,
+            Self::Tls(_) => Remedy::Certificate,
+            Self::Setup(_) => Remedy::Host,
+            Self::Unreachable(_) | Self::Stalled { .. } => Remedy::Wait,
+        }
+    }
+
     /// From what reqwest reports when there is no status.
     pub(super) fn from_reqwest(error: &reqwest::Error, limit: Duration) -> Self {
         Self::from_chain(error, limit, error.is_timeout())

@@ -216,6 +216,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::dbus::{self, Takes};
 
     const LONG: Duration = Duration::from_secs(20);
     const SHORT: Duration = Duration::from_millis(50);
@@ -288,8 +289,10 @@ mod tests {
         let (events, mut happened) = mpsc::unbounded_channel();
         let beside = Beside::new(events);
         let doing = async move {
-            let bus = zbus::connection::Builder::address(address.as_str()).build().await;
-            let bus = bus.map_err(|error| error.to_string())?;
+            let address =
+                address.as_str().try_into().map_err(|error: zbus::Error| error.to_string())?;
+            let bus = dbus::bus(address, Takes::ASKING).await.map_err(|error| error.to_string())?;
+            let bus = bus.build().await.map_err(|error| error.to_string())?;
             let logind = crate::systemd::logind::Logind::on(&bus).await;
             logind
                 .map_err(|error| error.to_string())?

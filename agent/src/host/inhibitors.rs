@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::core::plain::clean;
 use crate::core::types::StorePath;
 use crate::files;
 use crate::nix::StoreRoot;
 
 /// Named at most; the rest is counted.
 const NAMED: usize = 3;
+/// Of each name and value, in characters.
+const SHOWN: usize = 80;
 
 /// Why a system can only be left to the next boot. Files that cannot be read are
 /// left to the check itself, which says more about them.
@@ -37,7 +40,7 @@ fn differing(now: &BTreeMap<String, String>, then: &BTreeMap<String, String>) ->
         .iter()
         .filter_map(|(name, old)| Some((name, old, then.get(name)?)))
         .filter(|(_, old, new)| old != new)
-        .map(|(name, old, new)| format!("{name} ({old} -> {new})"))
+        .map(|(name, old, new)| format!("{} ({} -> {})", shown(name), shown(old), shown(new)))
         .collect();
     let named = changed.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let rest = match changed.len() {
@@ -46,6 +49,13 @@ fn differing(now: &BTreeMap<String, String>, then: &BTreeMap<String, String>) ->
         many => format!(" and {} more", many - NAMED),
     };
     Some(format!("its switch inhibitors differ from what runs: {named}{rest}"))
+}
+
+/// The commit chose the words.
+fn shown(text: &str) -> String {
+    let line = clean(text);
+    let short: String = line.chars().take(SHOWN).collect();
+    if short.len() < line.len() { short + "..." } else { line }
 }
 
 #[cfg(test)]
@@ -66,6 +76,15 @@ mod tests {
             differing(&now, &map(&[("dbus", "2"), ("init", "systemd")])).as_deref(),
             Some("its switch inhibitors differ from what runs: dbus (1 -> 2)")
         );
+    }
+
+    #[test]
+    fn what_a_commit_wrote_is_one_short_line() {
+        let (now, then) =
+            (map(&[("a\u{202e}b", "1\n2")]), map(&[("a\u{202e}b", &"é".repeat(999))]));
+        let why = differing(&now, &then).unwrap();
+        let expected = format!("a b (1 2 -> {}...)", "é".repeat(SHOWN));
+        assert!(why.ends_with(&expected), "{why}");
     }
 
     #[test]

@@ -150,7 +150,11 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
             let last = Mono::from_millis(turned.load(Ordering::Relaxed));
             clock::mono().since(last) < STUCK
         });
-        let pages = web::Pages { metrics, shown: control.shown, turns, notes: notes.clone() };
+        let kernel = rustix::system::uname();
+        let own = [&*config.hostname, &*kernel.nodename().to_string_lossy()];
+        let names = web::Names::new(own, &config.metrics.names);
+        let pages =
+            web::Pages { metrics, shown: control.shown, turns, notes: notes.clone(), names };
         // Ends with the runtime.
         web::serve(listen, pages, web::Limits::default(), std::future::pending());
     }

@@ -11,6 +11,7 @@ use super::beside::{Beside, Work};
 use crate::chance::luck;
 use crate::clock;
 use crate::config::Config;
+use crate::core::remedy::Remedy;
 use crate::core::seen::{self, Heads, Relation, Relations};
 use crate::core::types::Commit;
 use crate::git::{self, Connection, FetchError, child};
@@ -68,11 +69,18 @@ struct Failed {
     said: String,
     /// It is this host's own disk, and not the remote.
     here: bool,
+    remedy: Remedy,
 }
 
 impl From<String> for Failed {
     fn from(said: String) -> Self {
-        Self { said, here: false }
+        Self { said, here: false, remedy: Remedy::Wait }
+    }
+}
+
+impl From<git::PollError> for Failed {
+    fn from(error: git::PollError) -> Self {
+        Self { remedy: error.remedy(), ..error.to_string().into() }
     }
 }
 
@@ -191,9 +199,10 @@ impl Remotes {
                 self.learn(answer.relations);
                 (name, Ok(()))
             }
-            Err(Failed { said, here }) => {
+            Err(Failed { said, here, remedy }) => {
                 slot.seen.failures = slot.seen.failures.saturating_add(1);
                 slot.seen.error = Some(said.clone());
+                slot.seen.remedy = remedy;
                 if here {
                     self.unwritten = Some(said.clone());
                 }
@@ -257,7 +266,7 @@ impl Shared {
         };
         let (connection, listed) = match asked.await {
             Ok(Ok((connection, heads))) => (connection, heads),
-            Ok(Err(error)) => return (None, Err(error.to_string().into())),
+            Ok(Err(error)) => return (None, Err(error.into())),
             Err(error) => return (None, Err(error.to_string().into())),
         };
         let heads = self.heads(|branch| listed.get(&reference(branch)).copied());
@@ -287,10 +296,11 @@ impl Shared {
         let reply = reply.map_err(|error| match error {
             FetchError::DiskFull | FetchError::Local(_) => {
                 let clone = self.clone.display();
-                Failed { said: format!("nothing can be fetched into {clone}: {error}"), here: true }
+                let said = format!("nothing can be fetched into {clone}: {error}");
+                Failed { here: true, ..said.into() }
             }
-            FetchError::Remote(_)
-            | FetchError::Damaged(_)
+            FetchError::Remote(error) => error.into(),
+            FetchError::Damaged(_)
             | FetchError::Busy
             | FetchError::TimedOut { .. }
             | FetchError::Crashed { .. } => error.to_string().into(),

@@ -20,8 +20,11 @@ use super::log::{Failure, Log};
 use super::reference::{Reference, attribute_of_host, prefix_of_host};
 use super::{Nix, Progress, QUICK, executable};
 use crate::command::{Command, End, Finished, Stream};
+use crate::core::plain::clean;
 use crate::core::types::{Commit, StorePath};
 
+/// What is listed of a host's name, which the commit chose, in characters.
+const HOST_CHARS: usize = 100;
 /// Names of hosts beyond this many are not listed.
 const MOST_HOSTS: usize = 1000;
 
@@ -210,7 +213,8 @@ async fn missing_host(
     if hosts.is_empty() || hosts.contains(&spec.hostname) {
         return Ok(None);
     }
-    let hosts = hosts.into_iter().take(MOST_HOSTS).collect();
+    let shown = |host: String| clean(&host).chars().take(HOST_CHARS).collect();
+    let hosts = hosts.into_iter().take(MOST_HOSTS).map(shown).collect();
     Ok(Some(RealiseOutcome::NoSuchHost { hostname: spec.hostname.clone(), hosts }))
 }
 

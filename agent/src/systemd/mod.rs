@@ -20,10 +20,10 @@ pub mod baseline;
 mod finished;
 pub mod jobs;
 pub mod logind;
-mod private;
 mod proxy;
 pub mod units;
 
+use crate::dbus::{self, Takes};
 use finished::Finished;
 use proxy::ManagerProxy;
 
@@ -98,7 +98,7 @@ impl Systemd {
     /// Connects to systemd itself, with no bus between; for root only. `root`
     /// is the prefix of the host's paths.
     pub async fn connect_private(root: &Path) -> Result<Self, Failed> {
-        let connected = private::connect(root);
+        let connected = async { dbus::systemd(root, Takes::ASKING).await?.build().await };
         Self::on(&limited("systemd's private socket", CALL, connected).await?).await
     }
 
@@ -189,7 +189,8 @@ impl Systemd {
 }
 
 async fn system_bus() -> Result<Connection, Failed> {
-    limited("the system bus", CALL, zbus::connection::Builder::system().build()).await
+    let connected = async { dbus::system_bus(Takes::ASKING).await?.build().await };
+    limited("the system bus", CALL, connected).await
 }
 
 /// Whether an error of the bus has this name.

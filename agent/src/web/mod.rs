@@ -2,8 +2,8 @@
 //! page for people.
 //!
 //! Unauthenticated and read-only. Whoever can reach the address may be anyone:
-//! heads, connections and times are bounded, bodies are never read, and each
-//! connection answers one request. An address that is taken, or that is not
+//! heads, connections and times are bounded, bodies are never read, each
+//! connection answers one request, and only one that is for this host. An address that is taken, or that is not
 //! there yet (that of a VPN), is tried again; deploying does not wait for it.
 
 use std::convert::Infallible;
@@ -24,8 +24,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use crate::announce::Notes;
@@ -33,7 +33,13 @@ use crate::clock;
 use crate::control::Shown;
 use crate::metrics::{self, Metrics};
 
+mod names;
 mod page;
+mod places;
+
+use names::Named;
+pub use names::Names;
+use places::{Asked, Places};
 
 /// What is served.
 #[derive(Clone)]
@@ -46,6 +52,8 @@ pub struct Pages {
     pub turns: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Where a port that cannot be had is said.
     pub notes: Notes,
+    /// By which names this host is asked.
+    pub names: Names,
 }
 
 impl fmt::Debug for Pages {
@@ -57,8 +65,11 @@ impl fmt::Debug for Pages {
 /// What strangers are granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; the next one waits in the kernel's queue.
+    /// Connections at a time. The next one ends the oldest that has not sent a
+    /// head yet.
     pub connections: usize,
+    /// The same from one address.
+    pub of_one: usize,
     /// For sending a request's head.
     pub head: Duration,
     /// For everything, from the first byte to the last.
@@ -71,7 +82,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 32,
-            head: Duration::from_secs(5),
+            of_one: 4,
+            head: Duration::from_secs(2),
             connection: Duration::from_secs(15),
             listen_again: Duration::from_secs(1),
         }
@@ -83,6 +95,9 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The size of a request's head, in bytes: hyper's least.
 const HEAD_BYTES: usize = 8192;
+
+const NOT_HERE: &str = "this host has another name: ask by its address, or by its host name; \
+    `names` in [metrics] are the others that it answers to\n";
 
 /// Serves the pages on an address until `shutdown` is done. Never fails: see
 /// above. Must be called in a runtime.
@@ -102,19 +117,23 @@ pub fn serve(
 
 async fn run(listen: SocketAddr, pages: Pages, limits: Limits) {
     let listener = bind(listen, limits.listen_again, &pages.notes).await;
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut places = Places::new(limits.connections, limits.of_one);
     // Aborted together when this ends.
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let pages = pages.clone();
-                connections.spawn(async move {
-                    let _place = place;
-                    let _ = timeout(limits.connection, attend(stream, pages, limits)).await;
-                });
+            Ok((stream, from)) => {
+                if !places.make_room(from.ip()) {
+                    continue;
+                }
+                let (pages, asked) = (pages.clone(), Asked::default());
+                let attended =
+                    timeout(limits.connection, attend(stream, pages, limits, asked.clone()));
+                let connection = connections.spawn(async { drop(attended.await) });
+                places.take(from.ip(), asked, connection);
+                // What has already come is read before anybody has to go.
+                yield_now().await;
             }
             Err(error) => {
                 // Out of file descriptors, most likely.
@@ -151,7 +170,7 @@ async fn bind(listen: SocketAddr, first_pause: Duration, notes: &Notes) -> TcpLi
     }
 }
 
-async fn attend(stream: TcpStream, pages: Pages, limits: Limits) {
+async fn attend(stream: TcpStream, pages: Pages, limits: Limits, asked: Asked) {
     let answered = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -160,6 +179,7 @@ async fn attend(stream: TcpStream, pages: Pages, limits: Limits) {
         .serve_connection(
             TokioIo::new(stream),
             service_fn(|request| {
+                asked.set();
                 let response = respond(&request, &pages);
                 async move { Ok::<_, Infallible>(response) }
             }),
@@ -171,6 +191,11 @@ async fn attend(stream: TcpStream, pages: Pages, limits: Limits) {
 }
 
 fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+    match pages.names.judge(request) {
+        Named::Here => {}
+        Named::Elsewhere => return text(StatusCode::MISDIRECTED_REQUEST, NOT_HERE),
+        Named::Badly => return text(StatusCode::BAD_REQUEST, "which host is it for?\n"),
+    }
     let path = request.uri().path();
     let known = matches!(path, "/" | "/metrics" | "/status" | "/healthz");
     let reads = [Method::GET, Method::HEAD].contains(request.method());

@@ -2,10 +2,10 @@
 
 use super::{Explainer, Rule};
 use crate::core::decide::refusals;
+use crate::core::plain::clean;
 use crate::core::policy::ForcePush;
 use crate::core::seen::Remote;
 use crate::core::select::{Standing, Testing};
-use crate::core::status::reason::first_line;
 use crate::core::types::Commit;
 
 impl Explainer<'_> {
@@ -37,7 +37,7 @@ impl Explainer<'_> {
                 format!("{name} was not asked: only if those before it have nothing to offer"),
             ),
             Standing::Silent => {
-                let error = remote.error.as_deref().map_or("no answer", first_line);
+                let error = remote.error.as_deref().map_or_else(|| "no answer".into(), clean);
                 Rule::broken("remote", format!("{name}: {error}{answered}"))
             }
             Standing::BranchMissing => {

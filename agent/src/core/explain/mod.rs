@@ -177,7 +177,7 @@ impl Explainer<'_> {
             state: self.status.state,
             conclusion: self.status.reason.clone(),
             cause: held.map(|held| held.cause.clone()),
-            lift: self.status.lift.clone().or_else(|| first.and_then(|rule| rule.lift.clone())),
+            lift: self.status_lift().or_else(|| first.and_then(|rule| rule.lift.clone())),
             rules,
             notes: self.notes(),
         }
@@ -212,6 +212,10 @@ impl Explainer<'_> {
         }
     }
 
+    fn status_lift(&self) -> Option<String> {
+        self.status.lift.clone().map(Into::into)
+    }
+
     fn refused(&self, commit: Commit, index: usize, standing: Standing) -> Explanation {
         let held = self.view.force_push(index, standing);
         let rule = self.refusal(index, standing);
@@ -227,7 +231,7 @@ impl Explainer<'_> {
             state: self.status.state,
             conclusion,
             cause: Some(held.cause),
-            lift: Some(held.lift),
+            lift: Some(held.lift.into()),
             rules,
             notes: self.notes(),
         }

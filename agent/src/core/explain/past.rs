@@ -3,8 +3,9 @@
 use super::{Explainer, Rule};
 use crate::core::job::{Check, Ending};
 use crate::core::memory::{Entry, Stuck, Subject};
+use crate::core::plain::clean;
 use crate::core::policy::Operation;
-use crate::core::status::reason::{first_line, times};
+use crate::core::status::reason::times;
 use crate::core::types::{Commit, StorePath};
 
 impl Explainer<'_> {
@@ -16,7 +17,7 @@ impl Explainer<'_> {
     /// How it ended, in a sentence.
     pub(super) fn ended(&self, entry: &Entry) -> String {
         let short = entry.commit.short();
-        let cause = entry.cause.as_deref().map(|cause| format!(": {}", first_line(cause)));
+        let cause = entry.cause.as_deref().map(|cause| format!(": {}", clean(cause)));
         let cause = cause.unwrap_or_default();
         let at = entry.ended;
         match entry.verdict {
@@ -53,7 +54,7 @@ impl Explainer<'_> {
 
     /// What each rule came to, as far as it got.
     pub(super) fn past(&self, entry: &Entry) -> Vec<Rule> {
-        let cause = entry.cause.as_deref().map_or("no cause is known", first_line);
+        let cause = entry.cause.as_deref().map_or_else(|| "no cause is known".into(), clean);
         let good = entry.verdict == Ending::Good;
         let judged = entry.stages.verify.is_some() || !entry.checks.is_empty();
         let mut rules = vec![match &entry.system {
@@ -97,7 +98,7 @@ impl Explainer<'_> {
                     "it failed {}, last {}: {}",
                     times(trouble.failures),
                     trouble.at,
-                    first_line(&trouble.cause)
+                    clean(&trouble.cause)
                 );
                 let held = self.view.stuck(trouble);
                 Some(Rule::broken("quarantine", evidence).lifted_by(held.lift))
@@ -120,7 +121,7 @@ pub(super) fn checked(checks: &[Check]) -> String {
             (false, true) => "fails",
             (false, false) => "fails, and may",
         };
-        format!("{} {how} ({})", check.name, first_line(&check.detail))
+        format!("{} {how} ({})", check.name, clean(&check.detail))
     });
     found.collect::<Vec<_>>().join(", ")
 }
@@ -129,7 +130,7 @@ pub(super) fn checked(checks: &[Check]) -> String {
 pub(super) fn failing(checks: &[Check]) -> Option<String> {
     let failing = checks.iter().filter(|check| check.required && !check.ok);
     let failing: Vec<_> = failing
-        .map(|check| format!("check {} fails: {}", check.name, first_line(&check.detail)))
+        .map(|check| format!("check {} fails: {}", check.name, clean(&check.detail)))
         .collect();
     (!failing.is_empty()).then(|| failing.join(", "))
 }

@@ -7,11 +7,11 @@ use crate::core::decide::{Outlook, Step};
 use crate::core::guardian::{Phase, RUNGS};
 use crate::core::job::{Ending, How, SwitchOrder};
 use crate::core::memory::{Stuck, Subject, Trouble};
+use crate::core::plain::clean;
 use crate::core::policy::Operation;
 use crate::core::seen::Work;
 use crate::core::status::Held;
-use crate::core::status::lift::WHEN_IT_ANSWERS;
-use crate::core::status::reason::{first_line, times};
+use crate::core::status::reason::times;
 use crate::core::types::StorePath;
 
 /// A rule's place in the order.
@@ -179,7 +179,7 @@ impl Explainer<'_> {
         let look = self.view.seen.look.as_ref().filter(|look| look.reached);
         match (self.activation(), look) {
             (None, _) => Rule::open(rule, NOT_NEEDED),
-            (Some(_), Some(look)) => Rule::met(rule, first_line(&look.detail)),
+            (Some(_), Some(look)) => Rule::met(rule, clean(&look.detail)),
             (Some(Activation { begun: true, .. }), None) => {
                 Rule::met(rule, "a remote answered when it was activated")
             }
@@ -269,7 +269,7 @@ impl Explainer<'_> {
             return Some(Stop::failed(Place::Gates, gate.evidence, gate.lift));
         }
         let held = self.view.target_held();
-        let lift = |held: &Option<Held>| held.as_ref().map(|held| held.lift.clone());
+        let lift = |held: &Option<Held>| held.as_ref().map(|held| held.lift.clone().into());
         let reason = &self.status.reason;
         let next_poll = self.status.next.as_ref().map(|next| next.at);
         Some(match &self.view.decision.outlook {
@@ -313,7 +313,7 @@ impl Explainer<'_> {
                 Stop::failed(place, evidence, lift(&held))
             }
             Outlook::InSync => return self.in_sync(),
-            Outlook::Drift => Stop::failed(Place::Drift, reason.clone(), self.status.lift.clone()),
+            Outlook::Drift => Stop::failed(Place::Drift, reason.clone(), self.status_lift()),
             Outlook::AwaitsBoot { why } => {
                 let (evidence, lift) = self.reboot(why);
                 Stop::failed(Place::Reboot, evidence, lift)
@@ -321,19 +321,19 @@ impl Explainer<'_> {
             Outlook::AwaitsRemote => {
                 let seen = self.view.seen;
                 let look = seen.look.as_ref().filter(|look| !look.reached);
-                let found = look.map_or("", |look| first_line(&look.detail));
+                let found = look.map_or_else(String::new, |look| clean(&look.detail));
                 let found = if found.is_empty() { String::new() } else { format!(": {found}") };
                 let again = next_poll.map(|at| format!("; looked again {at}"));
                 let evidence = format!(
                     "no remote answers, so it could not be verified{found}{}",
                     again.unwrap_or_default()
                 );
-                Stop::failed(Place::Reachable, evidence, Some(WHEN_IT_ANSWERS.into()))
+                Stop::failed(Place::Reachable, evidence, Some(self.view.remote_lift().into()))
             }
             Outlook::Experiment(_) => Stop::at(Place::Reachable, reason.clone()),
             Outlook::Preflight(_) => Stop::at(Place::Preflight, "is being found out"),
             Outlook::Refused { refusal, .. } => {
-                Stop::failed(Place::Preflight, first_line(&refusal.detail), lift(&held))
+                Stop::failed(Place::Preflight, clean(&refusal.detail), lift(&held))
             }
             // Said above, in the words of the status.
             Outlook::Gated(_) => Stop::at(Place::Gates, reason.clone()),
@@ -366,11 +366,11 @@ impl Explainer<'_> {
     fn backing_off(&self, trouble: &Trouble, lift: Option<String>) -> Stop {
         let evidence = match &trouble.refusal {
             Some(refusal) => {
-                format!("{}; tried again {}", first_line(&refusal.detail), trouble.not_before)
+                format!("{}; tried again {}", clean(&refusal.detail), trouble.not_before)
             }
             None => format!("{}; tried again {}", failures(trouble), trouble.not_before),
         };
-        let lift = lift.or_else(|| self.status.lift.clone());
+        let lift = lift.or_else(|| self.status_lift());
         match trouble.subject {
             Subject::Commit { .. } => Stop::failed(Place::Realised, evidence, lift),
             Subject::System { .. } => Stop::failed(Place::Pause, evidence, lift),
@@ -423,7 +423,7 @@ impl Explainer<'_> {
             }
             Phase::PuttingBack(back) if back.tries < RUNGS => Stop::failed(
                 Place::Verification,
-                format!("{}; the old system is being put back", first_line(&back.cause)),
+                format!("{}; the old system is being put back", clean(&back.cause)),
                 None,
             ),
             Phase::PuttingBack(_) => {
@@ -450,7 +450,7 @@ impl Explainer<'_> {
                 }
             },
             Step::Settle { .. } => Stop::at(Place::Activation, "its system runs already"),
-            Step::GiveUp { cause } => Stop::failed(Place::Quarantine, first_line(cause), None),
+            Step::GiveUp { cause } => Stop::failed(Place::Quarantine, clean(cause), None),
             Step::StartRealise(_) => Stop::at(Place::Realised, "is next"),
             Step::Wait { .. }
             | Step::Poll { .. }
@@ -486,5 +486,5 @@ const NOT_NEEDED: &str = "not needed: its system ran already";
 
 fn failures(trouble: &Trouble) -> String {
     let (often, at) = (times(trouble.failures), trouble.at);
-    format!("failed {often}, last {at}: {}", first_line(&trouble.cause))
+    format!("failed {often}, last {at}: {}", clean(&trouble.cause))
 }

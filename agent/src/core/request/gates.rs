@@ -6,6 +6,7 @@ use super::{Answered, Prefix};
 use crate::core::gates::{Back, Suspended};
 use crate::core::job::Kind;
 use crate::core::memory::Memory;
+use crate::core::plain::clean;
 use crate::core::policy::{Confirm, Policy};
 use crate::core::seen::Seen;
 use crate::core::types::{Now, StorePath};
@@ -141,6 +142,5 @@ fn way_back<'a>(
 
 /// One line of a person's words.
 fn words(reason: &str) -> String {
-    let plain = reason.chars().map(|c| if c.is_control() { ' ' } else { c });
-    plain.take(REASON).collect::<String>().trim().to_owned()
+    clean(reason).chars().take(REASON).collect::<String>().trim().to_owned()
 }

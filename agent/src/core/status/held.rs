@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Held, Viewer};
+use super::{Held, Lift, Viewer};
 use crate::core::decide::{Outlook, refusals};
 use crate::core::job::{Refusal, RefusalCause};
 use crate::core::memory::{Stuck, Trouble};
@@ -41,7 +41,7 @@ impl Viewer<'_> {
             return Some(Held {
                 cause: "branch-missing".into(),
                 evidence: json!({ "branch": self.policy.release, "remotes": remotes }),
-                lift: format!("push a branch {}", self.policy.release),
+                lift: format!("push a branch {}", self.policy.release).into(),
             });
         }
         self.target_held()
@@ -81,13 +81,12 @@ impl Viewer<'_> {
             lift: match refusal.cause {
                 RefusalCause::DiskSpace => "make room; it is looked at again by itself".into(),
                 RefusalCause::IncompleteClosure => {
-                    "nix-store --verify --check-contents --repair, or run fort-agent retry".into()
+                    Lift::from("nix-store --verify --check-contents --repair, or run ").run("retry")
                 }
-                RefusalCause::NoAgent => format!(
-                    "push a commit whose system has the agent; if it comes in another unit, run \
-                     fort-agent accept {}",
-                    commit.unwrap_or_default()
-                ),
+                RefusalCause::NoAgent => Lift::from(
+                    "push a commit whose system has the agent; if it comes in another unit, run ",
+                )
+                .run(format!("accept {}", commit.unwrap_or_default())),
             },
         }
     }
@@ -113,7 +112,8 @@ impl Viewer<'_> {
                 "accepted": accepted,
                 "rewind": matches!(standing, Standing::Rewind(_)),
             }),
-            lift: format!("fort-agent accept {}", head.map(|h| h.short()).unwrap_or_default()),
+            lift: Lift::default()
+                .run(format!("accept {}", head.map(|h| h.short()).unwrap_or_default())),
         }
     }
 
@@ -139,7 +139,7 @@ impl Viewer<'_> {
                     "at": trouble.at,
                     "subject": trouble.subject,
                 }),
-                lift: "push a commit with another system, or run fort-agent retry".into(),
+                lift: Lift::from("push a commit with another system, or run ").run("retry"),
             },
         }
     }

@@ -1,22 +1,20 @@
 //! What would lift whatever keeps the host from what it should run: in every
 //! state in which something does, and in one place for all who tell.
 
-use super::{Held, State, Viewer};
+use super::{Held, Lift, State, Viewer};
 use crate::core::decide::Outlook;
-
-/// Of what waits only for a remote.
-pub(in crate::core) const WHEN_IT_ANSWERS: &str =
-    "nothing to do here: it goes on when a remote answers, which is asked again by itself";
+use crate::core::remedy::Remedy;
 
 impl Viewer<'_> {
     /// None while all is well, or what is under way needs nobody.
-    pub(super) fn lift(&self, state: State, held: Option<&Held>) -> Option<String> {
+    pub(super) fn lift(&self, state: State, held: Option<&Held>) -> Option<Lift> {
         match state {
             State::Blind => self.seen.blind().map(|unseen| unseen.lift().into()),
             State::Held => held.map(|held| held.lift.clone()),
             State::Activating | State::RollingBack => {
-                let holder = self.lock_holder()?;
-                Some(format!("it goes on when the lock is let go: end {holder} if it hangs"))
+                // Who has it stands in the reason.
+                self.lock_holder()?;
+                Some("it goes on when the lock is let go: end that process if it hangs".into())
             }
             State::RollbackFailed => Some(
                 "it is tried again by itself; repair the host by hand, or reboot it into its \
@@ -26,16 +24,23 @@ impl Viewer<'_> {
             State::Waiting => self.waiting_lift(),
             State::BackingOff => {
                 let commit = self.memory.target.as_ref().map(|target| target.commit.short());
-                Some(format!("fort-agent retry {}, or push a commit that mends it", commit?))
+                let retry = Lift::default().run(format!("retry {}", commit?));
+                Some(retry.and(", or push a commit that mends it"))
             }
             State::RebootRequired => Some(self.reboot_lift().into()),
-            State::Unreachable => Some(WHEN_IT_ANSWERS.into()),
+            State::Unreachable => Some(self.remote_lift()),
             State::Starting => {
                 let failed = self.seen.remotes.iter().any(|remote| remote.error.is_some());
-                failed.then(|| WHEN_IT_ANSWERS.into())
+                failed.then(|| self.remote_lift())
             }
             State::Verifying | State::Realising | State::UpToDate => None,
         }
+    }
+
+    /// Of the remote whose error the reason tells; else of one that is only away.
+    pub(in crate::core) fn remote_lift(&self) -> Lift {
+        let failed = self.seen.remotes.iter().find(|remote| remote.error.is_some());
+        failed.map_or(Remedy::Wait, |remote| remote.remedy).lift().into()
     }
 
     pub(in crate::core) fn reboot_lift(&self) -> &'static str {
@@ -47,16 +52,18 @@ impl Viewer<'_> {
         }
     }
 
-    fn waiting_lift(&self) -> Option<String> {
+    fn waiting_lift(&self) -> Option<Lift> {
         match &self.decision.outlook {
             Outlook::Gated(_) => self.gate().map(|gate| gate.lift),
             Outlook::Drift => {
-                Some(format!("push a commit to {}, or switch back by hand", self.policy.release))
+                let release = &self.policy.release;
+                Some(format!("push a commit to {release}, or switch back by hand").into())
             }
-            Outlook::AwaitsRemote => Some(WHEN_IT_ANSWERS.into()),
+            Outlook::AwaitsRemote => Some(self.remote_lift()),
             Outlook::InSync => {
                 let (head, branch) = (self.undone()?, self.policy.testing.as_ref()?);
-                Some(format!("push to {branch}, or run fort-agent retry {}", head.short()))
+                let push = Lift::from(format!("push to {branch}, or run "));
+                Some(push.run(format!("retry {}", head.short())))
             }
             Outlook::NothingKnown
             | Outlook::Blind { .. }

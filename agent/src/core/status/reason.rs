@@ -6,6 +6,7 @@ use crate::core::gates::Gate;
 use crate::core::guardian::{Phase, RUNGS};
 use crate::core::job::{Kind, SwitchOrder, Target};
 use crate::core::memory::Subject;
+use crate::core::plain::clean;
 use crate::core::seen::Work;
 use crate::core::types::StorePath;
 
@@ -29,7 +30,7 @@ impl Viewer<'_> {
                     Some(check) => format!(
                         "{commit} runs, but check {} fails: {}",
                         check.name,
-                        first_line(&check.detail)
+                        clean(&check.detail)
                     ),
                     None => format!("{commit} runs and is being checked"),
                 }
@@ -48,7 +49,7 @@ impl Viewer<'_> {
             Outlook::Experiment(experiment) => format!(
                 "a system was put back because no remote answered; whether one does now, from \
                  the old system, tells whose fault that was: {}",
-                first_line(&experiment.cause)
+                clean(&experiment.cause)
             ),
             Outlook::NothingKnown if state == State::Unreachable => self.unreachable_reason(),
             Outlook::NothingKnown => self.starting_reason(),
@@ -63,7 +64,7 @@ impl Viewer<'_> {
                     "{commit} {what} ({} so far){}: {}",
                     times(trouble.failures),
                     self.still_running(),
-                    first_line(&trouble.cause)
+                    clean(&trouble.cause)
                 )
             }
             Outlook::Drift => {
@@ -99,7 +100,7 @@ impl Viewer<'_> {
             Outlook::Gated(Gate::Suspended { reason, .. }) => format!(
                 "{commit} is ready, but deployments are suspended{}: {}",
                 self.still_running(),
-                first_line(reason)
+                clean(reason)
             ),
             Outlook::Gated(Gate::Unconfirmed { .. }) => {
                 format!("{commit} is ready and waits to be confirmed{}", self.still_running())
@@ -179,7 +180,7 @@ impl Viewer<'_> {
                     format!("{release} was force-pushed: {head} does not descend from {accepted}")
                 }
             }
-            "state-dir" => held.evidence["found"].as_str().map_or("", first_line).to_owned(),
+            "state-dir" => held.evidence["found"].as_str().map_or_else(String::new, clean),
             "branch-missing" => format!("no remote has a branch {}", self.policy.release),
             "machine-id" => format!(
                 "the configuration is for {}, and this is {}",
@@ -195,13 +196,13 @@ impl Viewer<'_> {
             "disk-space" | "incomplete-closure" | "no-agent" => format!(
                 "{commit} is not activated{}: {}",
                 self.still_running(),
-                held.evidence["found"].as_str().map_or("", first_line)
+                held.evidence["found"].as_str().map_or_else(String::new, clean)
             ),
             _ => format!(
                 "the system of {commit} failed {} and is quarantined{}: {}",
                 times(held.evidence["failures"].as_u64().unwrap_or(0).try_into().unwrap_or(0)),
                 self.still_running(),
-                held.evidence["last"].as_str().map_or("", first_line)
+                held.evidence["last"].as_str().map_or_else(String::new, clean)
             ),
         }
     }
@@ -225,7 +226,7 @@ impl Viewer<'_> {
 
     fn starting_reason(&self) -> String {
         let errors = self.seen.remotes.iter().filter_map(|remote| remote.error.as_deref());
-        errors.map(first_line).next().map_or_else(
+        errors.map(clean).next().map_or_else(
             || "no remote has answered yet".into(),
             |error| format!("no remote has answered yet: {error}"),
         )
@@ -233,7 +234,7 @@ impl Viewer<'_> {
 
     fn unreachable_reason(&self) -> String {
         let error = self.seen.remotes.iter().find_map(|remote| remote.error.as_deref());
-        format!("no remote answers: {}", first_line(error.unwrap_or("no error is known")))
+        format!("no remote answers: {}", clean(error.unwrap_or("no error is known")))
     }
 }
 
@@ -248,14 +249,14 @@ fn switching_reason(target: &Target, phase: &Phase) -> String {
         }
         Phase::Returning { why } => format!("{commit} is booted once, next: {why}"),
         Phase::PuttingBack(back) if back.tries < RUNGS => {
-            format!("the system before {commit} is being put back: {}", first_line(&back.cause))
+            format!("the system before {commit} is being put back: {}", clean(&back.cause))
         }
         Phase::PuttingBack(back) => format!(
             "the system before {commit} could not be put back ({} so far): {}; {commit} had \
              failed: {}",
             times(back.tries),
-            first_line(back.error.as_deref().unwrap_or("the last try was cut off")),
-            first_line(&back.cause)
+            clean(back.error.as_deref().unwrap_or("the last try was cut off")),
+            clean(&back.cause)
         ),
     }
 }
@@ -266,8 +267,4 @@ pub(in crate::core) fn times(count: u32) -> String {
         2 => "twice".into(),
         n => format!("{n} times"),
     }
-}
-
-pub(in crate::core) fn first_line(text: &str) -> &str {
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim()
 }

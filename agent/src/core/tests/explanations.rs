@@ -182,9 +182,9 @@ fn it_says_what_the_status_says() {
     let (status, said) = (scene.status(), explained(&scene, None));
     let held = status.held.unwrap();
     assert_eq!(said.conclusion, status.reason);
-    assert_eq!((said.cause, said.lift), (Some(held.cause), Some(held.lift.clone())));
+    assert_eq!((said.cause, said.lift), (Some(held.cause), Some(held.lift.to_string())));
     let refused = of(&scene, 2);
-    assert_eq!((refused.about, refused.lift), (About::Refused, Some(held.lift)));
+    assert_eq!((refused.about, refused.lift), (About::Refused, Some(held.lift.into())));
 }
 
 #[test]

@@ -45,6 +45,19 @@ fn a_commit_that_cannot_be_realised_is_retried_at_doubling_pauses_without_end() 
     assert_eq!(pauses, [60, 120, 240, 480, 960, 1920, 1920, 1920]);
 }
 
+/// The first says the least of them.
+#[test]
+fn a_cause_of_several_lines_is_told_whole() {
+    let mut scene = wanted();
+    scene.turn();
+    scene.realised(failed("Failed assertions:\n- services.a.enable needs\n  services.b\n\n"));
+    let reason = scene.status().reason;
+    assert!(
+        reason.ends_with(": Failed assertions: - services.a.enable needs services.b"),
+        "{reason}"
+    );
+}
+
 #[test]
 fn a_build_that_works_is_forgiven_what_failed_before() {
     let mut scene = wanted();

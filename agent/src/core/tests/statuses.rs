@@ -1,6 +1,7 @@
 //! What is shown.
 
 use super::fixture::{Scene, system};
+use crate::core::remedy::Remedy;
 use crate::core::status::State;
 
 #[test]
@@ -45,6 +46,28 @@ fn no_answer_three_times_running_is_unreachable() {
     let shown = scene.status();
     assert_eq!(shown.state, State::Unreachable);
     assert!(shown.reason.contains("no route to host"), "{}", shown.reason);
+}
+
+#[test]
+fn what_to_do_is_told_of_the_remote_whose_error_is() {
+    let mut scene = Scene::at_rest();
+    scene.fails(0);
+    scene.fails(1);
+    let lift = |scene: &Scene| scene.status().lift.unwrap();
+    assert_eq!(lift(&scene), "bring network or forge back; it is asked again by itself");
+    scene.seen.remotes[0].remedy = Remedy::Token;
+    scene.seen.remotes[1].remedy = Remedy::Url;
+    assert_eq!(lift(&scene), "put a valid token there; it is read at every poll");
+}
+
+/// The others are told by tests that bring them about.
+#[test]
+fn the_manual_has_what_to_do_about_every_remote() {
+    let manual = include_str!("../../../../docs/operations.md").replace('`', "");
+    let manual = manual.split_whitespace().collect::<Vec<_>>().join(" ");
+    for remedy in Remedy::ALL {
+        assert!(manual.contains(remedy.lift()), "{remedy:?}: {}", remedy.lift());
+    }
 }
 
 /// The first was given up before the second was ever asked.

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::bounds::{CHECKS, DETAIL, FACT, ITEMS, NAME, bounded, first};
 use super::under_way::bar;
-use super::{commands, commit, since, time};
+use super::{commit, since, time};
 use crate::cli::standing::{NOT_KNOWN, short};
 use crate::cli::text::{Clock, ahead, lasting};
 use crate::core::job::Check;
@@ -229,7 +229,7 @@ pub(super) fn notes(status: &Status) -> Markup {
         @if !shown.is_empty() {
             section {
                 h2 { "Notes" }
-                ul { @for note in shown { li { (commands(&bounded(note, FACT))) } } }
+                ul { @for note in shown { li { (bounded(note, FACT)) } } }
                 (more(left))
             }
         }

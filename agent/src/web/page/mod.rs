@@ -15,7 +15,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::cli::standing;
 use crate::cli::text::{Clock, Tone, ago, ahead};
 use crate::control::Shown;
-use crate::core::status::{GateView, State, Status, SuspendedView};
+use crate::core::status::{GateView, Lift, Piece, State, Status, SuspendedView};
 use crate::core::types::{Commit, Wall};
 use crate::windows::TimeZone;
 
@@ -146,8 +146,8 @@ fn answer(status: &Status, clock: &Clock) -> Markup {
     html! {
         div class={ "answer " (class(tone)) } {
             h1 { (word(status.state)) }
-            p.reason { (commands(&bounded(&reason, ANSWER))) }
-            @if !lift.is_empty() { p.lift { (commands(&bounded(&lift, ANSWER))) } }
+            p.reason { (bounded(&reason, ANSWER)) }
+            @if !lift.is_empty() { p.lift { (told(&lift)) } }
             @if let Some(held) = held {
                 p.faint { "Cause: " code { (bounded(&held.cause, NAME)) } }
             }
@@ -167,7 +167,7 @@ fn answer(status: &Status, clock: &Clock) -> Markup {
 
 /// What lets a ready system go ahead; the reason says what it waits for.
 fn opens(gate: &GateView, clock: &Clock) -> Markup {
-    let lift = commands(&bounded(&gate.lift, ANSWER));
+    let lift = told(&gate.lift);
     let at = gate.until.map(|until| time(until, &ahead(until, clock)));
     html! {
         @match (gate.kind.as_str(), at) {
@@ -191,37 +191,23 @@ fn suspension(suspended: &SuspendedView, clock: &Clock) -> Markup {
     }
 }
 
-/// A text in which what can be typed stands out.
-fn commands(text: &str) -> Markup {
-    let mut rest = text;
-    let mut out = String::new();
-    while let Some((before, typed, after)) = next_command(rest) {
-        out.push_str(&html! { (before) code { (typed) } }.into_string());
-        rest = after;
+/// What a person can do, in which what can be typed stands out. Only in the
+/// agent's own words: a build may print a command as well.
+fn told(lift: &Lift) -> Markup {
+    html! {
+        @for part in lift.parts() {
+            @match part {
+                Piece::Words(words) => (between(words)),
+                Piece::Command(command) => { code { (bounded(command, NAME)) } },
+            }
+        }
     }
-    out.push_str(&html! { (rest) }.into_string());
-    PreEscaped(out)
 }
 
-/// What comes before a command, the command, and what follows it.
-fn next_command(text: &str) -> Option<(&str, &str, &str)> {
-    const PROGRAM: &str = "fort-agent ";
-    let start = text.find(PROGRAM)?;
-    let (before, from) = text.split_at_checked(start)?;
-    let rest = from.get(PROGRAM.len()..)?;
-    let word = rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(rest.len());
-    let argument = rest.get(word..)?.strip_prefix(' ').map_or(0, |argument| {
-        let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-        let digits = argument.find(|c| !hex(c)).unwrap_or(argument.len());
-        let ends =
-            argument.get(digits..).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
-        if (7..=40).contains(&digits) && ends { digits + 1 } else { 0 }
-    });
-    let end = PROGRAM.len() + word + argument;
-    let (typed, after) = from.split_at_checked(end)?;
-    // The sentences have them in backquotes, too.
-    let before = before.strip_suffix('`').unwrap_or(before);
-    Some((before, typed, after.strip_prefix('`').unwrap_or(after)))
+/// Words, with a blank where a command comes before or after them.
+fn between(words: &str) -> Markup {
+    let (before, after) = (words.starts_with(' '), words.ends_with(' '));
+    html! { @if before { " " } (bounded(words, ANSWER)) @if after { " " } }
 }
 
 /// A time, in these words, and exactly for programs and for who hovers.

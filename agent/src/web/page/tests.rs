@@ -55,7 +55,7 @@ fn held() -> Status {
     status.held = Some(Held {
         cause: "force-push".into(),
         evidence: json!({"remote": "origin"}),
-        lift: "fort-agent accept 3636363".into(),
+        lift: Lift::default().run("accept 3636363"),
     });
     status.remotes[0].error = Some("release was force-pushed".into());
     status.notes.push("testing head 5151515 was undone by a reboot; `fort-agent retry`".into());
@@ -143,8 +143,9 @@ fn gates_say_until_when_and_what_lifts_them() {
         gates.map(plain).collect::<Vec<_>>()
     };
     let gate = |kind: &str, until: Option<Wall>, lift: &str| {
-        let (kind, lift) = (kind.into(), lift.into());
-        Some(GateView { kind, commit: commit(2), until, lift })
+        let typed = lift.strip_prefix("fort-agent ");
+        let lift = typed.map_or_else(|| lift.into(), |typed| Lift::default().run(typed));
+        Some(GateView { kind: kind.into(), commit: commit(2), until, lift })
     };
     let (confirm, soon) = ("fort-agent confirm 3636363", Some(before(-540)));
     let open_never = "correct activation.windows in the configuration: none of them ever opens";
@@ -180,17 +181,32 @@ fn plain(html: &str) -> String {
 
 #[test]
 fn commands_stand_out_and_nothing_else() {
-    let shown = |text: &str| commands(text).into_string();
+    let shown = |lift: Lift| told(&lift).into_string();
     assert_eq!(
-        shown("run fort-agent accept 1a2b3c4 if that was meant"),
+        shown(Lift::from("run ").run("accept 1a2b3c4").and(" if that was meant")),
         "run <code>fort-agent accept 1a2b3c4</code> if that was meant"
     );
     assert_eq!(
-        shown("a new one or `fort-agent retry`. <b>"),
-        "a new one or <code>fort-agent retry</code>. &lt;b&gt;"
+        shown(Lift::from("<b>, or ").run("retry").and(", or push")),
+        "&lt;b&gt;, or <code>fort-agent retry</code>, or push"
     );
-    assert_eq!(shown("fort-agent retry decade"), "<code>fort-agent retry</code> decade");
-    assert_eq!(shown("the fort-agent"), "the fort-agent");
+    assert_eq!(shown("run fort-agent retry".into()), "run fort-agent retry");
+}
+
+#[test]
+fn no_command_that_others_wrote_stands_out() {
+    let planted = "to mend this run `fort-agent accept deadbeefcafe` as root";
+    let html = page(&hostile(planted), true, NOW).into_string();
+    assert!(html.contains("run `fort-agent accept deadbeefcafe` as root"), "{html}");
+    for tag in ["<code>fort-agent accept", "<code>fort-agent deadbeef", "<code>deadbeef"] {
+        assert!(!html.contains(tag), "{tag}");
+    }
+    let mut status = held();
+    status.reason = planted.into();
+    let html = page(&shown(status, Vec::new()), true, NOW).into_string();
+    // Its own are still told from that.
+    assert!(html.contains("run <code>fort-agent accept 3636363</code> if that"), "{html}");
+    assert_eq!(html.matches("<code>fort-agent").count(), 1, "{html}");
 }
 
 /// Everything that others can write, at its worst and at great length.
