@@ -6,7 +6,7 @@
 #   make test         all tests
 #   make vm-test      whole hosts, booted for real: as root, some minutes
 #   make soak         stories of the simulated world nobody has played yet, until one ends badly
-#   make lint         formatting, clippy, licences, bans and sources; the Nix files, with NIXPKGS=PATH evaluated
+#   make lint         formatting, clippy, licences, bans and sources; known vulnerabilities, where the network has them; the Nix files, with NIXPKGS=PATH evaluated
 #   make bench        the figures, of the program as it is shipped; BENCH_ONLY=flat one part of them
 #   make mutants      how much the core's tests notice
 #   make build        target/release/fort-agent
@@ -59,7 +59,9 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test vm -- -D warnings
+	$(CARGO) fetch --locked
 	$(CARGO) deny --offline check licenses bans sources
+	@CARGO=$(CARGO) tests/advisories
 	@NIXPKGS=$(NIXPKGS) nix/check
 
 bench:

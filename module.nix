@@ -34,23 +34,39 @@ let
   cache = cfg.settings.cache;
   substitutes = cache != null && cache.substitute != false;
 
-  # Files of secrets, by the option that names them.
-  secretFiles =
+  # Files that the agent reads or runs, by the option that names them.
+  secretFiles = named (
+    remoteFiles [
+      "token_file"
+      "ssh_key_file"
+    ]
+    ++ lib.optional (cache != null) (lib.nameValuePair "cache.token_file" cache.token_file)
+    ++ lib.optional (report != null) (lib.nameValuePair "report.token_file" report.token_file)
+  );
+  otherFiles = named (
+    remoteFiles [
+      "ca_file"
+      "known_hosts"
+    ]
+    ++ lib.optional (report != null) (lib.nameValuePair "report.ca_file" report.ca_file)
+    ++ lib.imap0 (
+      i: command: lib.nameValuePair "hooks.on_verdict.${toString i}" (lib.head command)
+    ) (orNone cfg.settings.hooks.on_verdict)
+    ++ lib.imap0 (
+      i: check: lib.nameValuePair "health.check.${toString i}.command" (lib.head (orNone check.command ++ [ null ]))
+    ) cfg.settings.health.check
+  );
+  remoteFiles =
+    keys:
     lib.concatLists (
       lib.imap0 (
-        i: remote:
-        map (key: lib.nameValuePair "remote.${toString i}.${key}" remote.${key}) [
-          "token_file"
-          "ssh_key_file"
-        ]
+        i: remote: map (key: lib.nameValuePair "remote.${toString i}.${key}" remote.${key}) keys
       ) cfg.settings.remote
-    )
-    ++ lib.optional (cache != null) (lib.nameValuePair "cache.token_file" cache.token_file)
-    ++ lib.optional (cfg.settings.report != null) (
-      lib.nameValuePair "report.token_file" cfg.settings.report.token_file
     );
-  named = lib.filter (file: file.value != null) secretFiles;
-  below = directory: lib.filter (file: lib.hasPrefix "${directory}/" file.value) named;
+  inherit (cfg.settings) report;
+  orNone = list: if list == null then [ ] else list;
+  named = lib.filter (file: file.value != null);
+  below = directory: lib.filter (file: lib.hasPrefix "${directory}/" file.value);
   names = lib.concatMapStringsSep ", " (file: "`settings.${file.name}`");
 
   listen = cfg.settings.metrics.listen;
@@ -63,18 +79,67 @@ let
   elsewhere =
     lib.optional (!systemdMakes "/var/lib" state_dir) state_dir
     ++ lib.optional (!systemdMakes "/run" run_dir) run_dir;
-  unseen = lib.filter (path: lib.any (parent: systemdMakes parent path) hidden) [
-    state_dir
-    run_dir
+  directories = [
+    (lib.nameValuePair "state_dir" state_dir)
+    (lib.nameValuePair "run_dir" run_dir)
   ];
-  # By ProtectHome and PrivateTmp.
-  hidden = [
-    "/home"
-    "/root"
-    "/run/user"
-    "/tmp"
-    "/var/tmp"
-  ];
+  # Closed to all others, and so not what others have files in.
+  isShared =
+    directory:
+    lib.length (lib.filter (part: part != "") (lib.splitString "/" directory.value)) < 2
+    || lib.elem directory.value [
+      "/nix/store"
+      "/nix/var"
+      "/run/systemd"
+      "/run/user"
+      "/var/cache"
+      "/var/lib"
+      "/var/log"
+      "/var/tmp"
+    ];
+
+  # Whether a boot takes it away: nothing that keeps it is mounted above it.
+  isAbove = place: state_dir == place || lib.hasPrefix "${lib.removeSuffix "/" place}/" state_dir;
+  keeps = fs: !lib.elem fs.fsType [ "tmpfs" "ramfs" ];
+  above = lib.filter (fs: isAbove fs.mountPoint) (lib.attrValues config.fileSystems);
+  forgets =
+    above != [ ]
+    && !keeps (lib.last (lib.sort (a: b: lib.stringLength a.mountPoint < lib.stringLength b.mountPoint) above))
+    && !lib.any (mount: isAbove mount.where) config.systemd.mounts;
+
+  # What the unit does not see; unless somebody has opened it.
+  unit = config.systemd.services.fort-agent.serviceConfig;
+  isSet = key: lib.elem (toString (unit.${key} or false)) [ "1" "yes" "true" "on" "tmpfs" "disconnected" ];
+  hidden =
+    lib.optionals (isSet "ProtectHome") [
+      "/home"
+      "/root"
+      "/run/user"
+    ]
+    ++ lib.optionals (isSet "PrivateTmp") [
+      "/tmp"
+      "/var/tmp"
+    ];
+  # `-SOURCE:PLACE:FLAGS`, of which only the source must be there.
+  placeOf =
+    bind:
+    let
+      parts = lib.splitString ":" (lib.removePrefix "-" bind);
+    in
+    if lib.length parts > 1 then lib.elemAt parts 1 else lib.head parts;
+  opened = map placeOf (
+    lib.concatMap (key: lib.concatMap (lib.splitString " ") (lib.toList (unit.${key} or [ ]))) [
+      "BindPaths"
+      "BindReadOnlyPaths"
+    ]
+  );
+  isUnseen =
+    file:
+    let
+      isBelow = directory: file.value == directory || lib.hasPrefix "${directory}/" file.value;
+    in
+    lib.any isBelow hidden && !lib.any isBelow opened;
+  unseen = lib.filter isUnseen (secretFiles ++ otherFiles ++ directories);
 in
 {
   options.services.fort-agent = {
@@ -107,6 +172,48 @@ in
         The agent's configuration, as in config.example.toml. It is checked by
         `fort-agent check-config` when the system is built: a key that does not
         exist, or is not supported yet, is an error.
+      '';
+    };
+
+    health.checks = mkOption {
+      type = types.attrsOf (types.attrsOf format.type);
+      default = { };
+      example = lib.literalExpression ''
+        {
+          nginx.unit = "nginx.service";
+          web = {
+            http = "http://127.0.0.1:8080/healthz";
+            required = false;
+          };
+        }
+      '';
+      description = ''
+        Checks by their names, each with the keys of `settings.health.check`: added to
+        those. For modules of services, which can say here how they are known to work
+        whether or not the agent is enabled; and one host can override a key of one
+        with `lib.mkForce`.
+      '';
+    };
+
+    managers = mkOption {
+      type = types.nullOr (types.strMatching "[A-Za-z_][A-Za-z0-9_-]*");
+      default = null;
+      example = "deployers";
+      description = ''
+        A group whose members may manage the agent without being root and without a
+        password: poll, confirm, accept, suspend, roll back. Who accepts a commit
+        decides what runs as root. It becomes a rule of polkit's, which is enabled.
+      '';
+    };
+
+    log = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      defaultText = lib.literalExpression "null # the agent's: info";
+      example = "debug";
+      description = ''
+        What is logged: `error`, `warn`, `info`, `debug` or `trace`, also by module as
+        in `info,fort_agent::git=debug`. No level shows a secret.
       '';
     };
 
@@ -177,16 +284,20 @@ in
         message = "services.fort-agent does not run on the forge (services.fort-agent.forge): a bad deployment there would take away what is needed to mend it. Deploy the forge by hand.";
       }
       {
-        assertion = below builtins.storeDir == [ ];
-        message = "services.fort-agent: ${names (below builtins.storeDir)} is in the Nix store, where everybody can read it. Name a file outside as a string, and put the secret there by other means.";
+        assertion = config.nix.enable;
+        message = "services.fort-agent needs nix.enable: without Nix on this host the agent could get no other system any more.";
       }
       {
-        assertion = lib.concatMap below hidden == [ ];
-        message = "services.fort-agent: ${names (lib.concatMap below hidden)} is where the agent's unit does not see it (ProtectHome, PrivateTmp).";
+        assertion = below builtins.storeDir secretFiles == [ ];
+        message = "services.fort-agent: ${names (below builtins.storeDir secretFiles)} is in the Nix store, where everybody can read it. Name a file outside as a string, and put the secret there by other means.";
       }
       {
         assertion = unseen == [ ];
-        message = "services.fort-agent: settings.state_dir or run_dir is ${toString unseen}, which the agent's unit does not see (ProtectHome, PrivateTmp).";
+        message = "services.fort-agent: ${names unseen} is where the agent's unit does not see it (ProtectHome, PrivateTmp). Put it elsewhere, or let the unit in by BindReadOnlyPaths.";
+      }
+      {
+        assertion = !lib.any isShared directories;
+        message = "services.fort-agent: ${names (lib.filter isShared directories)} is not the agent's own: it would be closed to everybody else (mode 0700). Name a directory below it, such as /persist/fort-agent.";
       }
       {
         assertion = cfg.metrics.openFirewall -> listen != null;
@@ -194,12 +305,16 @@ in
       }
     ];
     warnings =
-      lib.optional config.system.autoUpgrade.enable "services.fort-agent and system.autoUpgrade are both enabled: each undoes what the other has deployed."
+      lib.optional forgets "services.fort-agent.settings.state_dir is ${state_dir}, on a root file system that forgets it with each boot: the agent then takes what runs for its first system, and accepts any head as its first. Persist it, or name a directory that is persisted."
+      ++ lib.optional config.system.autoUpgrade.enable "services.fort-agent and system.autoUpgrade are both enabled: each undoes what the other has deployed."
       ++ lib.optional (config.services.comin.enable or false) "services.fort-agent and services.comin are both enabled: see docs/leaving-comin.md for a day of both without two switches at once."
       ++
         lib.optional (cfg.hostPublicKey == null && config ? age && config.age.secrets or { } != { })
           "services.fort-agent.hostPublicKey is not set: whoever encrypts secrets to this host needs it.";
 
+    services.fort-agent.settings.health.check = lib.mapAttrsToList (
+      name: check: { inherit name; } // check
+    ) cfg.health.checks;
     services.fort-agent.settings.hostname = lib.mkIf (config.networking.hostName != "") (
       lib.mkDefault config.networking.hostName
     );
@@ -211,6 +326,15 @@ in
       text = "${config.system.configurationRevision}\n";
     };
     services.dbus.packages = [ cfg.package ];
+    security.polkit = lib.mkIf (cfg.managers != null) {
+      enable = true;
+      extraConfig = ''
+        polkit.addRule(function(action, subject) {
+          if (action.id == "network.gisi.fort.agent1.manage" &&
+              subject.isInGroup("${cfg.managers}")) return polkit.Result.YES;
+        });
+      '';
+    };
 
     networking.firewall.allowedTCPPorts = lib.mkIf cfg.metrics.openFirewall [ port ];
 
@@ -236,6 +360,7 @@ in
         environment = config.networking.proxy.envVars // {
           SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt";
           NIX_SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt";
+          FORT_AGENT_LOG = lib.mkIf (cfg.log != null) cfg.log;
         };
         serviceConfig.ExecStart = "${lib.getExe cfg.package} run";
       }

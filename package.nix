@@ -4,6 +4,7 @@
   stdenv,
   rustPlatform,
   installShellFiles,
+  pkgs,
 }:
 let
   inherit (lib) fileset;
@@ -48,6 +49,9 @@ rustPlatform.buildRustPackage {
       --fish <($out/bin/fort-agent completions fish) \
       --zsh <($out/bin/fort-agent completions zsh)
   '';
+
+  # Whole machines, each with one hazard.
+  passthru.tests = import ./vm-tests/nixos { inherit pkgs; };
 
   meta = {
     description = "Keeps a NixOS host at what a git branch says, and never leaves it broken";

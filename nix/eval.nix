@@ -100,6 +100,44 @@ let
       services.fort-agent.cache.nixInclude = "/var/lib/fort/nix.conf";
     }
   );
+  # Its state is on a root that forgets it.
+  forgotten = host (agent { inherit remote; } {
+    fileSystems = lib.mkForce {
+      "/" = {
+        device = "none";
+        fsType = "tmpfs";
+      };
+      "/nix" = {
+        device = "/dev/disk/by-label/nix";
+        fsType = "ext4";
+      };
+    };
+  });
+  # What a module of a service and an operator say of it.
+  managed = host (agent { inherit remote; } {
+    imports = [
+      {
+        services.fort-agent.health.checks = {
+          nginx.unit = "nginx.service";
+          web = {
+            http = "http://127.0.0.1:8080/healthz";
+            required = true;
+          };
+        };
+      }
+    ];
+    services.fort-agent = {
+      managers = "deployers";
+      log = "debug";
+      health.checks.web.required = lib.mkForce false;
+      settings.health.check = [
+        {
+          name = "ssh";
+          tcp = "127.0.0.1:22";
+        }
+      ];
+    };
+  });
   nixConf = {
     inherit (sharing.config.nix) extraOptions;
     inherit (sharing.config.nix.settings)
@@ -126,13 +164,52 @@ let
   refusals = lib.mapAttrs (_: configuration: failed (host configuration)) {
     nothing = with' { };
     noRemote = with' { remote = [ ]; };
+    noNix = agent { inherit remote; } { nix.enable = false; };
     noSwitch = agent { inherit remote; } { system.switch.enable = false; };
     forge = agent { inherit remote; } { services.fort-agent.forge = true; };
     inStore = with' { remote = map (r: r // { token_file = "${../nix}/x"; }) remote; };
     atHome = with' { remote = map (r: r // { token_file = "/root/token"; }) remote; };
     stateAtHome = with' { state_dir = "/home/fort"; };
+    stateOfAll = with' { state_dir = "/persist"; };
+    runOfAll = with' { run_dir = "/run/user"; };
+    authorityAtHome = with' { remote = map (r: r // { ca_file = "/home/me/ca.pem"; }) remote; };
+    hostsInTmp = with' { remote = map (r: r // { known_hosts = "/tmp/known_hosts"; }) remote; };
+    hookAtHome = with' { hooks.on_verdict = [ [ "/root/notify" ] ]; };
+    commandAtHome = with' {
+      health.check = [
+        {
+          name = "mine";
+          command = [ "/home/me/check" ];
+        }
+      ];
+    };
+    # The unit was opened by hand, and lets it in.
+    opened =
+      agent
+        {
+          hooks.on_verdict = [ [ "/root/notify" ] ];
+          remote = map (r: r // { token_file = "/home/me/token"; }) remote;
+        }
+        {
+          systemd.services.fort-agent.serviceConfig = {
+            ProtectHome = lib.mkForce "tmpfs";
+            BindReadOnlyPaths = [
+              "-/root/notify"
+              "/srv/tokens:/home/me:rbind"
+            ];
+          };
+        };
+    wide = agent { remote = map (r: r // { token_file = "/root/token"; }) remote; } {
+      systemd.services.fort-agent.serviceConfig.ProtectHome = lib.mkForce false;
+    };
     firewall = agent { inherit remote; } { services.fort-agent.metrics.openFirewall = true; };
   };
+
+  accepted = [
+    "nothing"
+    "opened"
+    "wide"
+  ];
 
   wrongly =
     configuration:
@@ -234,7 +311,7 @@ in
   };
   # What is not as it should be, by name.
   wrong =
-    lib.attrNames (lib.filterAttrs (name: said: (said == [ ]) != (name == "nothing")) refusals)
+    lib.attrNames (lib.filterAttrs (name: said: (said == [ ]) != lib.elem name accepted) refusals)
     ++ map (key: "nix/every.nix lacks ${key}") every.missing
     ++ lines plain [
       "StateDirectory=fort-agent"
@@ -275,7 +352,29 @@ in
       ||
         forgetful.config.systemd.tmpfiles.settings.fort-agent."/run/nixos/switch-to-configuration.lock".f.mode
         != "0600"
-    ) "tmpfiles";
+    ) "tmpfiles"
+    ++ lib.optional (lib.length forgotten.config.warnings != 1) "forgotten"
+    ++ lines managed [ "Environment=\"FORT_AGENT_LOG=debug\"" ]
+    ++ lib.optional (!lib.hasInfix ''isInGroup("deployers")'' managed.config.security.polkit.extraConfig) "managers"
+    ++ lib.optional (
+      lib.sort (a: b: a.name < b.name) (
+        map (lib.filterAttrs (_: value: value != null)) managed.config.services.fort-agent.settings.health.check
+      ) != [
+        {
+          name = "nginx";
+          unit = "nginx.service";
+        }
+        {
+          name = "ssh";
+          tcp = "127.0.0.1:22";
+        }
+        {
+          name = "web";
+          http = "http://127.0.0.1:8080/healthz";
+          required = false;
+        }
+      ]
+    ) "health.checks";
 
   # docs/options.md.
   pages =

@@ -53,6 +53,11 @@ let
       ssh_key_file = "/var/lib/fort-git/deploy-key";
       known_hosts = "/etc/fort-agent/known_hosts";
     }
+    {
+      name = "lan";
+      url = "http://10.0.0.1/infra/nixos.git";
+      insecure_http = true;
+    }
   ];
   lists.health.check = [
     {

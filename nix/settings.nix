@@ -25,6 +25,7 @@ let
     description: options:
     mkOption {
       type = types.submodule {
+        _file = ./settings.nix;
         freeformType = format.type;
         inherit options;
       };
@@ -38,6 +39,7 @@ let
     mkOption {
       type = types.nullOr (
         types.submodule {
+          _file = ./settings.nix;
           freeformType = format.type;
           inherit options;
         }
@@ -58,12 +60,16 @@ let
   none = "none";
 
   remote = types.submodule {
+    _file = ./settings.nix;
     freeformType = format.type;
     options = {
       name = needed types.str "origin" "Its name in status, logs and metrics.";
       url =
         needed types.str "https://git.example.org/infra/nixos.git"
-          "`https://` or `ssh://`; `http://` without a token.";
+          "`https://` or `ssh://`; `http://` only on this very host.";
+      insecure_http =
+        key types.bool "false" true
+          "`http://` elsewhere, without a token: whoever is on the way decides what runs.";
       username = key types.str ''"fort-agent"'' "fort-agent" "Sent with the token.";
       token_file =
         key file none "/var/lib/fort-git/deploy-token"
@@ -78,6 +84,7 @@ let
   };
 
   check = types.submodule {
+    _file = ./settings.nix;
     freeformType = format.type;
     options = {
       name = needed types.str "web" "Its name in status, history and metrics.";
@@ -94,6 +101,7 @@ let
   };
 in
 {
+  _file = ./settings.nix;
   freeformType = format.type;
   options = {
     hostname =
@@ -132,7 +140,8 @@ in
       '';
       description = ''
         Where the repository is, in order of preference: the next one is asked when
-        this one gives no usable head.
+        this one gives no usable head. Lists of several modules are joined in the order
+        of the modules: `lib.mkBefore`, `lib.mkAfter` and `lib.mkOrder` say it.
       '';
     };
     branch = section "Which branches are followed, and how." {
@@ -142,8 +151,8 @@ in
         "boot"
       ]) ''"switch"'' "boot" "What is done with its systems.";
       testing =
-        key types.str ''"release-{hostname}-test"'' ""
-          "Tried until the next reboot, while it is ahead; `\"\"` for none.";
+        key types.str ''""'' "release-{hostname}-test"
+          "Tried until the next reboot, while it is ahead; `\"\"` for none. Protect it as `release`.";
       force_push = key (types.enum [
         "refuse"
         "accept"
@@ -176,7 +185,9 @@ in
     };
     nix = section "How Nix is run." {
       store = key types.str ''"auto"'' "daemon" "What `--store` takes.";
-      options = key (types.attrsOf format.type) "none" { max-jobs = 2; } "`--option NAME VALUE`.";
+      options = key (types.attrsOf format.type) "none" {
+        max-jobs = 2;
+      } "`--option NAME VALUE`: what gives nobody else power over the host; the rest is `nix.settings`'.";
     };
     activation = section "How a system is made the running one." {
       confirm = key (types.either (types.enum [
@@ -294,7 +305,7 @@ in
           repository = needed types.str "infra/nixos" "The repository there.";
           token_file =
             needed file "/var/lib/fort-agent/report-token"
-              "Holds a token with write:repository. May be absent or empty for now.";
+              "Holds a token with write:repository, which can push: protect every branch. May be absent or empty for now.";
           ca_file = key file none "/etc/ssl/private-ca.pem" "Authorities to trust for it.";
         };
   };

@@ -46,6 +46,8 @@
     CacheDirectory = "fort-agent";
     CacheDirectoryMode = "0700";
     UMask = "0077";
+    # There are tokens in its memory, and the watchdog ends it with SIGABRT.
+    LimitCORE = 0;
 
     # It is root, since only root may ask systemd for units and Nix's daemon to
     # be trusted; but a root without what makes one mighty:

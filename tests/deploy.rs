@@ -9,6 +9,7 @@ mod branches;
 pub(crate) mod builds;
 mod checks;
 mod deaths;
+mod directories;
 mod explaining;
 mod gates;
 mod hands;

@@ -397,6 +397,26 @@ fn through_a_daemon_it_is_the_same() {
 }
 
 #[test]
+fn what_nobody_signed_is_built_whatever_is_said_of_signatures() {
+    let (bench, commit) = Bench::of(&Host::new("one"));
+    // Built elsewhere, and in a cache that signs nothing.
+    let dir = bench.store.dir().display();
+    let elsewhere = bench.store.nix_on(format!("local?root={dir}/elsewhere"));
+    let there = RealiseSpec { nix: elsewhere.clone(), ..bench.spec(commit) };
+    let (system, _) = built(bench.realise(&there));
+    let cache = format!("file://{dir}/cache");
+    bench.store.run_on(&elsewhere, "nix", &["copy", "--to", &cache, system.as_str()]);
+
+    let options =
+        [("substituters", cache.as_str()), ("require-sigs", "false"), ("fallback", "true")];
+    let nix = bench.store.nix_with(bench.store.store(), &options);
+    let here = RealiseSpec { nix: nix.clone(), ..bench.spec(commit) };
+    assert_eq!(built(bench.realise(&here)).0, system);
+    let info = block(Store::of(&bench.store.nix()).path_info(&system)).unwrap().unwrap();
+    assert!(info.ultimate, "it came from the cache: {info:?}");
+}
+
+#[test]
 fn a_store_that_cannot_be_reached_says_nothing_about_the_commit() {
     let (bench, commit) = Bench::of(&Host::new("one"));
     let settings = Settings {

@@ -142,12 +142,11 @@ fn a_download_for_which_there_is_no_room_is_refused() {
         std::fs::create_dir(&at_builder).unwrap();
         let built = realised(&at_builder, &repository, commit, builder.clone());
         let Realised::Built { system } = built else { panic!("{built:?}") };
-        let cache = format!("file://{}", store.dir().join("cache").display());
-        store.run_on(&builder, "nix", &["copy", "--to", &cache, system.as_str()]);
+        let options = store.cache_of(&builder, system.as_str());
 
         let disk = store.dir().join("store");
         mount(&disk, "64M");
-        let options = [("substituters", cache.as_str()), ("require-sigs", "false")];
+        let options = options.each_ref().map(|(name, value)| (*name, value.as_str()));
         let nix = store.nix_with(store.store(), &options);
         let first = store.dir().join("first");
         std::fs::create_dir(&first).unwrap();
@@ -170,13 +169,15 @@ fn a_download_for_which_there_is_no_room_is_refused() {
 struct Scene {
     shelf: Shelf,
     system: StorePath,
+    /// Runs before it, if anything does.
+    running: Option<StorePath>,
 }
 
 impl Scene {
     fn of(host: &Host) -> Self {
         let shelf = Shelf::of(host);
         let Built { system, .. } = shelf.build();
-        let scene = Self { shelf, system };
+        let scene = Self { shelf, system, running: None };
         std::fs::create_dir_all(scene.root()).unwrap();
         scene
     }
@@ -202,6 +203,7 @@ impl Scene {
             store,
             nix,
             system,
+            running: self.running.as_ref(),
             default,
             needs_agent,
             writes_boot: true,
@@ -211,7 +213,11 @@ impl Scene {
     /// Where something of the system really is, to be changed: the store
     /// itself makes everything read-only, which root need not mind.
     fn physical(&self, below: &str) -> PathBuf {
-        self.shelf.store.root().physical(&self.system).join(below)
+        self.physical_of(&self.system, below)
+    }
+
+    fn physical_of(&self, system: &StorePath, below: &str) -> PathBuf {
+        self.shelf.store.root().physical(system).join(below)
     }
 }
 
@@ -264,6 +270,33 @@ fn a_system_without_the_agent_is_refused_where_it_must_have_one() {
     std::fs::remove_file(&link).unwrap();
     symlink("/dev/null", &link).unwrap();
     assert_eq!(scene.look(true, None).unwrap_err().cause, RefusalCause::NoAgent);
+}
+
+#[test]
+fn a_system_without_nix_is_refused_where_the_running_one_has_it() {
+    let mut scene = Scene::of(&Host::new("one"));
+    std::fs::write(scene.physical("etc/systemd/system/fort-agent.service"), "[Service]").unwrap();
+    assert_eq!(scene.look(true, None), Ok(()));
+    let other = scene.shelf.described_as(&Host::new("two")).build().system;
+    let units = ["nix-daemon.socket", "nix-daemon.service"];
+    let unit = |scene: &Scene, system: &StorePath, name: &str| {
+        scene.physical_of(system, &format!("etc/systemd/system/{name}"))
+    };
+    scene.running = Some(other.clone());
+    assert_eq!(scene.look(true, None), Ok(()), "neither has it");
+    std::fs::write(unit(&scene, &other, units[0]), "[Socket]").unwrap();
+    let refusal = scene.look(true, None).unwrap_err();
+    assert_eq!(refusal.cause, RefusalCause::NoAgent);
+    assert!(refusal.detail.contains("nix.enable = false"), "{}", refusal.detail);
+    assert_eq!(scene.look(false, None), Ok(()), "nobody asks for an agent");
+    for name in units {
+        let own = unit(&scene, &scene.system, name);
+        std::fs::write(&own, "[Unit]").unwrap();
+        assert_eq!(scene.look(true, None), Ok(()), "{name}");
+        std::fs::remove_file(&own).unwrap();
+        symlink("/dev/null", &own).unwrap();
+        assert!(scene.look(true, None).is_err(), "{name} is not enabled");
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Shelf {
         built
     }
 
-    fn described_as(&self, host: &Host) -> &Self {
+    pub(crate) fn described_as(&self, host: &Host) -> &Self {
         self.repository.host("joker", host);
         self
     }
@@ -151,9 +151,8 @@ fn what_would_be_fetched_is_told_with_its_size() {
 fn elsewhere() -> (Shelf, Built, Nix) {
     let shelf = Shelf::of(&with_parts());
     let built = shelf.build();
-    let cache = format!("file://{}", shelf.store.dir().join("cache").display());
-    shelf.store.run("nix", &["copy", "--to", &cache, built.system.as_str()]);
-    let options = [("substituters", cache.as_str()), ("require-sigs", "false")];
+    let options = shelf.store.cache_of(&shelf.store.nix(), built.system.as_str());
+    let options = options.each_ref().map(|(name, value)| (*name, value.as_str()));
     let root = shelf.store.dir().join("elsewhere");
     let nix = shelf.store.nix_with(format!("local?root={}", root.display()), &options);
     (shelf, built, nix)

@@ -152,7 +152,8 @@ fn a_deployment_upgrades_the_agent() {
 #[test]
 fn a_testing_branch_is_undone_by_a_reboot() {
     on(Image::Trixie, |cluster| {
-        let one = host(cluster, "joker");
+        let tries = "[branch]\ntesting = \"release-{hostname}-test\"\n";
+        let one = Host::new("joker", "one").agent(&cluster.agent_config(tries));
         let joker = started(cluster, &one);
         let release = cluster.push("release", &[&one]);
         joker.wait_in_sync(release);
@@ -310,11 +311,16 @@ fn the_journal_of_one_deployment_is_one_field_away() {
 }
 
 #[test]
-fn building_is_limited_as_configured() {
+fn building_is_limited_as_configured_and_shows_nobody_a_proxys_password() {
+    const PROXY: &str = "https_proxy=http://fort:h$\"nter2@127.0.0.1:9";
     on(Image::Trixie, |cluster| {
         let limits =
             cluster.agent_config("[system]\nlimits = { memory_high = \"512M\", cpu_weight = 20 }");
-        let one = Host::new("joker", "one").agent(&limits);
+        // The forge is asked without it.
+        let proxies = format!("[Service]\nEnvironment='{PROXY}' 'no_proxy=*'\n");
+        let one = Host::new("joker", "one")
+            .agent(&limits)
+            .unit("fort-agent.service.d/proxy.conf", &proxies);
         let joker = started(cluster, &one);
         let mut slow = one.at("two");
         slow.knobs.build_seconds = 600;
@@ -325,10 +331,50 @@ fn building_is_limited_as_configured() {
         joker.wait_until("its unit", || joker.is_active(&unit));
         assert_eq!(joker.unit(&unit, "CPUWeight"), "20");
         assert_eq!(joker.unit(&unit, "MemoryHigh"), (512 << 20).to_string());
+        for unit in [unit.as_str(), "fort-agent.service"] {
+            assert_eq!(joker.unit(unit, "LimitCORE"), "0", "{unit}");
+            assert_eq!(joker.unit(unit, "LimitCORESoft"), "0", "{unit}");
+        }
+        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        let shown = joker.must(&[&nobody[..], &["systemctl", "show", &unit]].concat());
+        assert!(shown.contains("Environment=PATH="), "{shown}");
+        assert!(!shown.contains("nter2"), "{shown}");
+        let pid = joker.unit(&unit, "MainPID");
+        let given = joker.must(&["cat", &format!("/proc/{pid}/environ")]);
+        assert!(given.split('\0').any(|variable| variable == PROXY), "{given}");
+        let kept = joker.must(&["stat", "-c", "%a", &environment_file(&id)]);
+        assert_eq!(kept.trim(), "600");
         // A newer commit stops it, and its unit goes.
         let commit = cluster.push("release", &[&one.at("three")]);
         joker.wait_in_sync(commit);
         joker.wait_until("its unit to go", || !joker.is_active(&unit));
+    });
+}
+
+fn environment_file(id: &str) -> String {
+    format!("/var/lib/fort-agent/jobs/realise-{id}/environment")
+}
+
+#[test]
+fn a_commit_that_moves_the_state_directory_is_deployed_and_followed_from_there() {
+    on(Image::Trixie, |cluster| {
+        let one = host(cluster, "joker");
+        let joker = started(cluster, &one);
+        let first = cluster.push("release", &[&one]);
+        joker.wait_in_sync(first);
+        let moved = one.at("two").agent_at(&cluster.agent_config(""), "/persist/fort-agent");
+        let second = cluster.push("release", &[&moved]);
+        joker.wait_in_sync(second);
+        assert_eq!(verdicts(&joker, second), ["good"]);
+        // The new unit lets nobody write to the old place.
+        let unit = "fort-agent.service";
+        assert_eq!(joker.unit(unit, "ReadWritePaths").matches("/persist/fort-agent").count(), 1);
+        assert_eq!(joker.unit(unit, "StateDirectory"), "");
+        joker.must(&["test", "-e", "/persist/fort-agent/journal.json"]);
+        let third = cluster.push("release", &[&moved.at("three")]);
+        joker.wait_in_sync(third);
+        assert_eq!((joker.version().as_str(), verdicts(&joker, third)), ("three", vec!["good".into()]));
+        assert_eq!(joker.must(&["ls", "/run/fort-agent-handover"]), "");
     });
 }
 

@@ -23,6 +23,9 @@ use crate::store::Store;
 
 /// The unit without which nothing would follow the branch any more.
 const AGENT: &str = "etc/systemd/system/fort-agent.service";
+/// The units without which there would be no other system any more.
+const NIX: [&str; 2] =
+    ["etc/systemd/system/nix-daemon.socket", "etc/systemd/system/nix-daemon.service"];
 /// So many paths that are not there are named.
 const MOST_NAMED: usize = 10;
 
@@ -37,9 +40,11 @@ pub struct Candidate<'a> {
     pub nix: &'a Nix,
     /// The system.
     pub system: &'a StorePath,
+    /// The system that runs now.
+    pub running: Option<&'a StorePath>,
     /// The system that boots now.
     pub default: Option<&'a StorePath>,
-    /// Whether it must have an agent.
+    /// Whether it must have an agent, and the Nix that this one has.
     pub needs_agent: bool,
     /// Whether it is to become the boot default: what is only tried takes no
     /// room on /boot.
@@ -52,6 +57,7 @@ pub async fn before_switch(candidate: &Candidate<'_>) -> anyhow::Result<Result<(
         // First: what is not there at all has neither unit nor kernel.
         closure_complete(candidate).await,
         if candidate.needs_agent { has_agent(candidate) } else { Ok(Ok(())) },
+        if candidate.needs_agent { keeps_nix(candidate) } else { Ok(Ok(())) },
         if candidate.writes_boot { boot_room(candidate) } else { Ok(Ok(())) },
     ];
     // One look that fails hides nothing that the others found.
@@ -75,25 +81,53 @@ pub fn boot_room(candidate: &Candidate<'_>) -> anyhow::Result<Result<(), Refusal
 /// Whether the system has the agent's unit, enabled.
 pub fn has_agent(candidate: &Candidate<'_>) -> anyhow::Result<Result<(), Refusal>> {
     let system = candidate.system;
-    let unit = Path::new(system.as_str()).join(AGENT);
+    if has_unit(candidate, system, AGENT)? {
+        return Ok(Ok(()));
+    }
+    Ok(Err(Refusal {
+        cause: RefusalCause::NoAgent,
+        detail: format!(
+            "{} has no enabled fort-agent.service: nothing would follow the branch any more",
+            system.base_name()
+        ),
+        evidence: evidence([("system", system.to_string()), ("unit", AGENT.into())]),
+    }))
+}
+
+/// Whether the system has a Nix daemon, if the one that runs has one: NixOS leaves it
+/// away with `nix.enable = false`, and its agent would have nothing to build with.
+pub fn keeps_nix(candidate: &Candidate<'_>) -> anyhow::Result<Result<(), Refusal>> {
+    let Some(running) = candidate.running else { return Ok(Ok(())) };
+    let has_one = |system| -> anyhow::Result<bool> {
+        Ok(has_unit(candidate, system, NIX[0])? || has_unit(candidate, system, NIX[1])?)
+    };
+    let system = candidate.system;
+    if !has_one(running)? || has_one(system)? {
+        return Ok(Ok(()));
+    }
+    Ok(Err(Refusal {
+        cause: RefusalCause::NoAgent,
+        detail: format!(
+            "{} has no nix-daemon.service, which the running system has: its agent could get no \
+             other system any more (nix.enable = false?)",
+            system.base_name()
+        ),
+        evidence: evidence([("system", system.to_string()), ("unit", NIX[1].into())]),
+    }))
+}
+
+/// Whether a system has this unit, enabled.
+fn has_unit(candidate: &Candidate<'_>, system: &StorePath, unit: &str) -> anyhow::Result<bool> {
+    let unit = Path::new(system.as_str()).join(unit);
     let found = match candidate.store.resolve(&unit) {
         // NixOS links a unit that is not enabled to /dev/null.
         Ok(file) => file.metadata().map(|data| data.is_file()),
         Err(error) => Err(error),
     };
     match found {
-        Ok(true) => Ok(Ok(())),
-        Err(error) if !matches!(error.kind(), NotFound | NotADirectory) => {
-            Err(error).with_context(|| format!("cannot look for {}", unit.display()))
-        }
-        Ok(false) | Err(_) => Ok(Err(Refusal {
-            cause: RefusalCause::NoAgent,
-            detail: format!(
-                "{} has no enabled fort-agent.service: nothing would follow the branch any more",
-                system.base_name()
-            ),
-            evidence: evidence([("system", system.to_string()), ("unit", AGENT.into())]),
-        })),
+        Ok(enabled) => Ok(enabled),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot look for {}", unit.display())),
     }
 }
 

@@ -1,8 +1,10 @@
 //! A token in a file that somebody else writes: read at every use, for it may
 //! come later, and may be replaced at any time.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::foreign_file;
 
 /// Larger than any token; smaller than a mistake.
 const LIMIT: u64 = 16 << 10;
@@ -29,7 +31,7 @@ pub enum NoToken {
 /// The token as it is now.
 pub fn read(file: &Path) -> Result<String, NoToken> {
     let unusable = |what: &str| NoToken::Unusable { file: file.into(), what: what.into() };
-    let text = match small_file(file, LIMIT) {
+    let text = match foreign_file::read(file, LIMIT) {
         Ok(bytes) => String::from_utf8(bytes).map_err(|_| unusable("is not text"))?,
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(unusable(&format!("cannot be read: {e}"))),
@@ -42,17 +44,4 @@ pub fn read(file: &Path) -> Result<String, NoToken> {
         return Err(unusable("has more than one line"));
     }
     Ok(token.to_owned())
-}
-
-/// A regular file of at most `limit` bytes. A pipe would be waited for.
-pub(crate) fn small_file(file: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(file)?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(file)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(read).unwrap_or(u64::MAX) > limit {
-        return Err(io::Error::other(format!("larger than {limit} bytes")));
-    }
-    Ok(bytes)
 }

@@ -9,6 +9,7 @@ use crate::clone::mebibytes;
 use crate::support::flat;
 use crate::support::forge::wait_for;
 use crate::support::measure::{footprint, processor_ms};
+use crate::support::rig::settings::TRIES;
 use crate::support::rig::{HOST, Rig};
 use crate::support::sshd::free_port;
 use crate::support::work::{EPOCH, git, hermetic};
@@ -24,6 +25,7 @@ const MANY: u64 = 100_000;
 /// From a rig that has deployed: started once more, without its clone.
 pub(crate) fn rows(rig: &mut Rig) -> Vec<Row> {
     let head = git(&rig.repo.bare, 0, &["rev-parse", "release"]);
+    rig.settings.branch = TRIES.into();
     rig.settings.poll = "interval = \"10ms\"\njitter = \"0s\"\n".into();
     // The fetching of a whole clone is to be seen in its memory, if it is.
     std::fs::remove_dir_all(rig.state().join("git")).unwrap();

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::support::attic::Attic;
 use crate::support::forge::TOKEN;
 use crate::support::nix::search_path;
+use crate::support::rig::settings::TRIES;
 use crate::support::rig::{HOST, Rig, agent};
 use crate::support::system::Host;
 
@@ -230,6 +231,7 @@ impl Stage {
 pub(crate) fn configure(rig: &mut Rig, interval: &str) {
     let page = serve_page(rig.root().join("run/fixture/version"));
     rig.settings.poll = format!("interval = \"{interval}\"\njitter = \"0s\"\n");
+    rig.settings.branch = TRIES.into();
     rig.settings.retry = "first = \"60s\"\nmax = \"32m\"\n".into();
     rig.settings.health = "grace = \"0s\"\ntimeout = \"3s\"\n".into();
     rig.settings.sections = format!("[[health.check]]\nname = \"web\"\nhttp = \"{page}\"\n");

@@ -36,7 +36,7 @@ fn a_docs_only_commit_is_recorded_and_activates_nothing() {
 
 #[test]
 fn a_testing_branch_is_tried_and_the_release_comes_back_when_it_goes() {
-    let (rig, one) = Rig::deployed();
+    let (rig, one) = Rig::trying();
     let default = rig.boot_default();
     let trial = rig.push(TESTING, &Host::new("trial"));
     let status = rig.wait_in_sync(trial);
@@ -57,7 +57,7 @@ fn a_testing_branch_is_tried_and_the_release_comes_back_when_it_goes() {
 
 #[test]
 fn a_merged_testing_branch_becomes_the_default_without_a_second_activation() {
-    let (rig, _) = Rig::deployed();
+    let (rig, _) = Rig::trying();
     let trial = rig.push(TESTING, &Host::new("trial"));
     rig.wait_in_sync(trial);
     // The head itself, then a merge commit of the same tree.
@@ -78,7 +78,7 @@ fn a_merged_testing_branch_becomes_the_default_without_a_second_activation() {
 
 #[test]
 fn a_merge_commit_of_the_tried_system_makes_it_the_default() {
-    let (rig, _) = Rig::deployed();
+    let (rig, _) = Rig::trying();
     let trial = rig.push(TESTING, &Host::new("trial"));
     rig.wait_in_sync(trial);
     let merge = rig.push_tree("release", "Merge the trial");
@@ -90,7 +90,7 @@ fn a_merge_commit_of_the_tried_system_makes_it_the_default() {
 
 #[test]
 fn a_reboot_undoes_a_testing_branch_until_a_retry_or_a_new_head() {
-    let (mut rig, one) = Rig::deployed();
+    let (mut rig, one) = Rig::trying();
     let trial = rig.push(TESTING, &Host::new("trial"));
     rig.wait_in_sync(trial);
     rig.stop();
@@ -126,7 +126,7 @@ fn a_reboot_undoes_a_testing_branch_until_a_retry_or_a_new_head() {
 
 #[test]
 fn a_testing_branch_left_behind_is_reported_and_costs_nothing() {
-    let (rig, one) = Rig::deployed();
+    let (rig, one) = Rig::trying();
     let trial = rig.push(TESTING, &Host::new("trial"));
     rig.wait_in_sync(trial);
     rig.check_out(one);

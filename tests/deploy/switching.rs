@@ -222,7 +222,7 @@ fn exit_code_100_defers_to_the_next_boot() {
 
 #[test]
 fn exit_code_100_of_a_testing_branch_has_failed() {
-    let (rig, _) = Rig::deployed();
+    let (rig, _) = Rig::trying();
     let trial = rig.push(TESTING, &Host::exits("trial", "test", 100));
     let failed = rig.wait_verdict(trial, "failed");
     assert!(failed["cause"].as_str().unwrap().contains("100"));

@@ -1,5 +1,7 @@
 //! Polling: what it costs, what it tells, and how each failure is named.
 
+use std::os::unix::fs::{chown, lchown, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use fort_agent::git::{Connection, PollError, Remote};
@@ -145,6 +147,45 @@ fn a_token_file_that_holds_no_token_is_told_apart_from_a_missing_one() {
     remote.token_file = Some(forge.dir().to_owned());
     assert!(matches!(poll(&remote), Err(PollError::Setup(_))));
     assert_eq!(forge.counts().requests, 0);
+}
+
+#[test]
+fn a_link_of_somebody_else_leads_to_no_file_of_roots() {
+    assert!(rustix::process::geteuid().is_root(), "giving a link away needs root");
+    const NOBODY: u32 = 65534;
+    let (forge, _repo, remote) = forge_with_main();
+    // Whoever serves a token can put into its directory what it likes.
+    let theirs = forge.dir().join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    let link = |name: &str, to: &Path| {
+        let link = theirs.join(name);
+        symlink(to, &link).unwrap();
+        lchown(&link, Some(NOBODY), Some(NOBODY)).unwrap();
+        link
+    };
+    let token = forge.token_file();
+    let to_token = link("token", &token);
+    let on_the_way = link("way", forge.dir()).join(token.file_name().unwrap());
+    let to_ca = link("ca", &forge.ca_file());
+    for odd in [
+        Remote { token_file: Some(to_token.clone()), ..remote.clone() },
+        Remote { token_file: Some(on_the_way), ..remote.clone() },
+        Remote { ca_file: Some(to_ca), ..remote.clone() },
+    ] {
+        let Err(PollError::Setup(said)) = poll(&odd) else { panic!("{odd:?}") };
+        assert!(
+            said.contains("by a link of user 65534, which leads to a file of user 0"),
+            "{said}"
+        );
+    }
+    assert_eq!(forge.counts().requests, 0);
+
+    // A link to what is its owner's, and root's own to what is another's.
+    chown(&token, Some(NOBODY), Some(NOBODY)).unwrap();
+    assert_eq!(poll(&Remote { token_file: Some(to_token), ..remote.clone() }), Ok(1));
+    let ours = theirs.join("ours");
+    symlink(&token, &ours).unwrap();
+    assert_eq!(poll(&Remote { token_file: Some(ours), ..remote }), Ok(1));
 }
 
 #[test]

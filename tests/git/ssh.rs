@@ -168,6 +168,30 @@ fn a_far_side_that_says_nothing_or_nothing_of_git_is_told_apart() {
 }
 
 #[test]
+fn a_key_or_known_hosts_behind_a_link_of_somebody_else_is_refused() {
+    assert!(rustix::process::geteuid().is_root(), "giving a link away needs root");
+    let (host, sshd) = (Host::new(), Sshd::start());
+    let good = sshd.remote(&host.repo.bare);
+    let link = |name: &str| {
+        let link = sshd.file(&format!("link-to-{name}"));
+        std::os::unix::fs::symlink(sshd.file(name), &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(65534), Some(65534)).unwrap();
+        Some(link)
+    };
+    for remote in [
+        Remote { ssh_key_file: link("key"), ..good.clone() },
+        Remote { known_hosts: link("known_hosts"), ..good.clone() },
+    ] {
+        let PollError::Setup(said) = refused(&sshd, &host, &remote) else { panic!() };
+        assert!(
+            said.contains("by a link of user 65534, which leads to a file of user 0"),
+            "{said}"
+        );
+    }
+    assert_eq!(poll(&good), Ok(1));
+}
+
+#[test]
 fn a_url_or_a_path_that_ssh_could_take_for_an_option_is_refused() {
     let (host, sshd) = (Host::new(), Sshd::start());
     let good = sshd.remote(&host.repo.bare);

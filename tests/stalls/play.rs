@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::support::mounts::in_own_mounts;
 use crate::support::pages::get;
+use crate::support::rig::settings::TRIES;
 use crate::support::rig::{LONG, Rig};
 use crate::support::site::Site;
 use crate::support::sshd::free_port;
@@ -266,6 +267,7 @@ fn set(stall: &Stall) -> Stage {
     site.answer(200, "well");
     let mut stage = Stage { rig, pages, one, head: one, site, kept };
     stage.rig.settings.sections = format!("[metrics]\nlisten = \"{pages}\"\n");
+    stage.rig.settings.branch = TRIES.into();
     stage.rig.settings.poll = format!("interval = \"{}\"\njitter = \"0s\"\n", stall.every);
     // None of them is lifted by the next try, unless it says so.
     stage.rig.settings.retry = "first = \"10m\"\nmax = \"10m\"\n".into();

@@ -117,6 +117,20 @@ impl ScratchStore {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Copies a path of another Nix's, with all that it refers to, into a cache of
+    /// files that signs: the options that have it read from there.
+    pub fn cache_of(&self, nix: &Nix, path: &str) -> [(&'static str, String); 2] {
+        let at = |name: &str| self.dir().join(name).display().to_string();
+        let (secret, public) = (at("cache-key"), at("cache-key.pub"));
+        let generate = ["--generate-binary-cache-key", "test-1", &secret, &public];
+        self.run("nix-store", &generate);
+        let cache = format!("file://{}", at("cache"));
+        let signing = format!("{cache}?secret-key={secret}");
+        self.run_on(nix, "nix", &["copy", "--to", &signing, path]);
+        let key = std::fs::read_to_string(public).unwrap().trim().to_owned();
+        [("substituters", cache), ("trusted-public-keys", key)]
+    }
+
     /// Whether a store path is really there.
     pub fn has(&self, path: &fort_agent::core::types::StorePath) -> bool {
         self.root().physical(path).symlink_metadata().is_ok()

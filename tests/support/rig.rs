@@ -22,7 +22,7 @@ mod host;
 pub(crate) mod settings;
 
 pub(crate) use self::asked::LONG;
-use self::settings::Settings;
+use self::settings::{Settings, TRIES};
 
 /// The agent under test. The demo is an example, for which cargo names no
 /// binary: there it is where cargo puts it, above the examples.
@@ -39,7 +39,7 @@ pub(crate) fn agent() -> PathBuf {
 
 /// The host's name.
 pub(crate) const HOST: &str = "joker";
-/// The branch that it tries.
+/// The branch that it tries, where it tries one.
 pub(crate) const TESTING: &str = "release-joker-test";
 
 /// A forge, a repository and a host.
@@ -105,7 +105,12 @@ impl Rig {
         Self::deployed_with(|_| {})
     }
 
-    /// The same with other settings.
+    /// The same, and it tries a branch.
+    pub(crate) fn trying() -> (Self, Commit) {
+        Self::deployed_with(|rig| rig.settings.branch = TRIES.into())
+    }
+
+    /// One that runs `one`, with other settings.
     pub(crate) fn deployed_with(settings: impl FnOnce(&mut Self)) -> (Self, Commit) {
         let mut rig = Self::new();
         settings(&mut rig);

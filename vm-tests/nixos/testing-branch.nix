@@ -11,6 +11,7 @@ let
   base.imports = [
     config.base
     ./common/boot-loader.nix
+    { services.fort-agent.settings.branch.testing = "release-{hostname}-test"; }
   ];
 in
 {

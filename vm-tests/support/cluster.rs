@@ -150,7 +150,7 @@ impl Cluster {
     }
 
     /// An agent's configuration that follows this repository, quickly. `more`
-    /// are whole sections; `[branch]`, `[poll]`, `[retry]`, `[health]` and
+    /// are whole sections; `[poll]`, `[retry]`, `[health]` and
     /// `[activation]` are taken.
     pub(crate) fn agent_config(&self, more: &str) -> String {
         self.agent_config_at(&Pace::default(), more)

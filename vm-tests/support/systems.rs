@@ -16,6 +16,8 @@ pub(crate) const CONFIG: &str = "fort-agent/config.toml";
 /// The unit that hosts run the agent as.
 pub(crate) const UNIT: &str = include_str!("../units/fort-agent.service");
 
+const AGENT_UNIT: &str = "fort-agent.service";
+
 /// The timer that starts the agent should it be gone.
 const REVIVE: &str = include_str!("../units/fort-agent-revive.timer");
 
@@ -80,9 +82,20 @@ impl Host {
     pub(crate) fn agent(self, config: &str) -> Self {
         let trigger = config.lines().collect::<Vec<_>>().join(";").replace('%', "%%");
         let unit = UNIT.replacen("[Unit]\n", &format!("[Unit]\nX-Restart-Triggers={trigger}\n"), 1);
-        self.unit("fort-agent.service", &unit)
+        self.unit(AGENT_UNIT, &unit)
             .unit("fort-agent-revive.timer", REVIVE)
             .file(CONFIG, config)
+    }
+
+    /// The same with its state where systemd makes no such directories, as the module
+    /// renders it. Its activation makes the directory.
+    pub(crate) fn agent_at(self, config: &str, state_dir: &str) -> Self {
+        let moved = self.agent(&format!("state_dir = \"{state_dir}\"\n{config}"));
+        let unit = moved.etc[&format!("systemd/system/{AGENT_UNIT}")].clone();
+        let elsewhere = format!("ReadWritePaths={state_dir}\n");
+        let there = unit.replacen("StateDirectory=fort-agent\n", &elsewhere, 1);
+        assert_ne!(there, unit);
+        moved.unit(AGENT_UNIT, &there).activation(&format!("mkdir -p -m 0700 {state_dir}"))
     }
 
     /// Describes it in a repository; not committed.

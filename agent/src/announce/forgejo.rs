@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::ReportFailed;
 use crate::config::Report;
 use crate::core::types::Commit;
-use crate::transport::{Broken, one_line};
+use crate::transport::{Broken, one_line, stays_here};
 use crate::{git, token};
 
 /// For the name lookup, TCP and TLS together.
@@ -91,7 +91,7 @@ impl Forgejo {
     }
 
     fn client(&self, limit: Duration) -> Result<Client, ReportFailed> {
-        let builder = match &self.report.ca_file {
+        let mut builder = match &self.report.ca_file {
             Some(file) => {
                 let trusted = git::trusting(file);
                 let trusted = trusted.map_err(|error| ReportFailed::Setup(error.to_string()))?;
@@ -104,6 +104,9 @@ impl Forgejo {
                 Client::builder()
             }
         };
+        if stays_here(&self.report.forgejo) {
+            builder = builder.no_proxy();
+        }
         builder
             .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())

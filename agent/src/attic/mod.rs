@@ -31,7 +31,7 @@ pub use self::info::NarInfo;
 pub use self::substituter::{LOGIN, readable};
 use crate::nar::Packed;
 use crate::token;
-use crate::transport::Broken;
+use crate::transport::{Broken, stays_here};
 
 /// For the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ struct Uploaded {
 impl Attic {
     /// The cache of that name at that address. Nothing is sent yet.
     pub fn new(endpoint: &str, name: &str, token_file: PathBuf) -> Result<Self, AtticFailed> {
-        let client = client()?;
+        let client = client(endpoint)?;
         Ok(Self { client, endpoint: endpoint.into(), name: name.into(), token_file })
     }
 
@@ -182,12 +182,16 @@ impl Attic {
     }
 }
 
-/// One that talks to nobody but whom it is told to.
-fn client() -> Result<Client, AtticFailed> {
+/// One that talks to nobody but whom it is told to: this server.
+fn client(endpoint: &str) -> Result<Client, AtticFailed> {
     // The platform's verifier takes the process's provider. Whoever
     // installed one before chose the same: only ring is built in.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
+    let mut builder = Client::builder();
+    if stays_here(endpoint) {
+        builder = builder.no_proxy();
+    }
+    builder
         .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)

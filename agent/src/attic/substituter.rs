@@ -27,7 +27,7 @@ pub async fn readable(
     name: &str,
     token_file: Option<&Path>,
 ) -> Result<(), AtticFailed> {
-    let client = client()?;
+    let client = client(endpoint)?;
     let token = token_file.map(token::read).transpose();
     let asker = Asker { client, cache: format!("{endpoint}/{name}"), name, token_file, token };
     tokio::time::timeout(LIMIT, asker.ask())

@@ -203,6 +203,7 @@ impl Said {
 
 /// Runs what this process was called for.
 pub fn main() -> ExitCode {
+    crate::core_dumps::forbid();
     match Line::try_parse() {
         Ok(line) => perform(line),
         Err(error) => misread(&error),

@@ -107,7 +107,7 @@ pub(crate) fn blind() -> Status {
     );
     (status.running.system, status.running.commit) = (None, None);
     status.next = Some(Next { action: "look".into(), at: before(-5) });
-    status.lift = Some(lift.clone());
+    status.lift = Some(lift.clone().into());
     status.blind = Some(BlindView { unseen, since, lift, more: Vec::new() });
     status
 }

@@ -36,6 +36,9 @@ pub(super) fn text(path: &Path, config: &Config) -> String {
     for (name, row) in rows {
         let _ = writeln!(out, "  {name:<8} {}", clean(&row));
     }
+    for warning in config.warnings() {
+        let _ = writeln!(out, "WARNING: {}", clean(&warning));
+    }
     out
 }
 
@@ -254,5 +257,6 @@ pub(super) fn json(path: &Path, config: &Config) -> Value {
             "token_file": report.token_file,
         })),
         "metrics": { "listen": config.metrics.listen },
+        "warnings": config.warnings(),
     })
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::cache::{endpoint, is_local};
 use super::section::Section;
+use super::url::endpoint;
 use super::value::{self, absolute, positive, text};
 use super::wording::shown;
+use crate::transport::in_clear;
 
 /// What is run when a deployment ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub(super) fn report(s: &Section<'_>) -> Option<Report> {
     for key in ["forgejo", "repository", "token_file"].into_iter().filter(|key| !section.has(key)) {
         section.missing(key, "is missing");
     }
-    if report.forgejo.starts_with("http://") && !is_local(&report.forgejo) {
+    if in_clear(&report.forgejo) {
         let what = "must be an https:// URL: the token would be sent in clear";
         section.problem("forgejo", what);
     }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use reqwest::Url;
 use toml::de::DeValue;
 
 use super::section::Section;
+use super::url::endpoint;
 use super::value::{self, absolute, count, flag, text};
 use super::wording::{instead, shown};
+use crate::transport::in_clear;
 
 /// More at a time would only wait for each other, and for one server.
 const MOST_JOBS: u32 = 32;
@@ -16,7 +17,7 @@ const MOST_JOBS: u32 = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     /// Where the server is, without a `/` at its end. `https://`, or `http://`
-    /// on this very host.
+    /// on this very host or without a token.
     pub endpoint: String,
     /// The cache's name there.
     pub name: String,
@@ -58,8 +59,8 @@ fn read(s: &Section<'_>) -> Cache {
         jobs: s.or("jobs", jobs, "4"),
         publish: s.choice("publish", &[("after-success", true), ("off", false)], "after-success"),
     };
-    let clear = cache.endpoint.starts_with("http://") && !is_local(&cache.endpoint);
-    if clear && s.has("token_file") {
+    // Without a token it does no harm: what is fetched was signed.
+    if in_clear(&cache.endpoint) && s.has("token_file") {
         s.problem("token_file", "would be sent in clear: give the cache an https:// `endpoint`");
     }
     cache
@@ -78,26 +79,6 @@ fn complete(s: &Section<'_>, cache: &Cache) {
         let what = "is missing: without it nothing is published (or set `publish = \"off\"`)";
         s.missing("token_file", what);
     }
-}
-
-/// Where the server is: all of its paths begin at the top.
-pub(super) fn endpoint(value: &DeValue<'_>) -> Result<String, String> {
-    let text = value::http_url(value)?;
-    let url = Url::parse(&text).map_err(|e| format!("be a URL ({e})"))?;
-    if !url.username().is_empty() {
-        return Err("not name a user: the token comes from `token_file`".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("end with the server's address: no `?` and no `#`".to_owned());
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-/// Whether it is this very host, to which nothing is sent over a wire.
-pub(super) fn is_local(endpoint: &str) -> bool {
-    let Ok(url) = Url::parse(endpoint) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// One key, or a list of them.

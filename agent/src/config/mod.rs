@@ -10,7 +10,6 @@
 //! `health.timeout`, `retry.first` and `retry.max`) and one was left out, its
 //! default gives way to the one that was written.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use crate::core::policy::{Confirm, Drift, OnKernelChange, OnRollbackFailure};
+use crate::foreign_file;
 use crate::windows::{TimeZone, Windows};
 
 mod announce;
@@ -31,7 +31,9 @@ mod problem;
 mod section;
 mod sections;
 mod unbuilt;
+mod url;
 mod value;
+mod warnings;
 mod wording;
 
 pub use announce::{Hooks, Report};
@@ -89,9 +91,13 @@ pub struct Config {
 pub struct Remote {
     /// Its name in status, logs and metrics; unique.
     pub name: String,
-    /// `https://`, `ssh://`, `file://` (for tests), or `http://` without a token.
+    /// `https://`, `ssh://`, `file://` (for tests), or `http://` on this very host
+    /// or with `insecure_http`, and without a token. The scheme is in lower case.
     /// Holds no password, and a user only with `ssh://`.
     pub url: String,
+    /// Whether `url` may be `http://` on another host: whoever is on the way there
+    /// then decides what runs. Default false.
+    pub insecure_http: bool,
     /// Sent with the token. Default `fort-agent`.
     pub username: String,
     /// Holds the token; read at every use, may be absent or empty for now.
@@ -113,7 +119,7 @@ pub struct Branch {
     pub release: String,
     /// What is done with a system of the release branch.
     pub operation: Operation,
-    /// Default `release-{hostname}-test`; none where it was set to `""`.
+    /// Tried until the next reboot while it is ahead of the release. Default: none.
     pub testing: Option<String>,
     /// What is done with a head that does not descend from the last one.
     pub force_push: ForcePush,
@@ -347,7 +353,7 @@ fn read(path: &Path) -> Result<String, Problems> {
     let unusable = |message: String| Problems::of_file(path, message);
     let unreadable = |e: std::io::Error| unusable(format!("cannot be read: {e}"));
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = foreign_file::open(path).map_err(unreadable)?;
     file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > MOST_BYTES {
         return Err(unusable("is larger than 1 MiB".to_owned()));

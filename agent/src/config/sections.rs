@@ -17,9 +17,10 @@ use super::value::{self, absolute, count, duration, flag, positive, text};
 use super::{
     Activation, Branch, Check, Config, Evaluate, FailedUnits, ForcePush, Health, Kind, Limits,
     Metrics, Nix, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner, System,
-    nix_options, wording,
+    nix_options, url, wording,
 };
 use crate::core::policy::{Drift, OnKernelChange, OnRollbackFailure};
+use crate::transport::in_clear;
 
 /// What is said of keys that nothing could act on.
 const NEEDS_SYSTEMD: &str = "needs `activation.runner` to be \"systemd\"";
@@ -30,7 +31,7 @@ pub(super) fn config(s: &Section<'_>, kernel_hostname: &str) -> Config {
     let activation = activation(&s.section("activation"));
     let direct = activation.runner == Runner::Direct;
     Config {
-        state_dir: s.or("state_dir", absolute, "'/var/lib/fort-agent'"),
+        state_dir: s.or("state_dir", value::own_directory, "'/var/lib/fort-agent'"),
         run_dir: s.or("run_dir", run_dir, "'/run/fort-agent'"),
         root: s.or("root", absolute, "'/'"),
         machine_id: s.optional("machine_id", value::machine_id),
@@ -38,7 +39,7 @@ pub(super) fn config(s: &Section<'_>, kernel_hostname: &str) -> Config {
         branch: branch(&s.section("branch"), &hostname),
         poll: poll(&s.section("poll")),
         system: system(&s.section("system"), &hostname, direct),
-        nix: nix(&s.section("nix")),
+        nix: nix(&s.section("nix"), direct),
         activation,
         retry: retry(&s.section("retry")),
         reboot: reboot(s, direct),
@@ -64,7 +65,7 @@ fn hostname(s: &Section<'_>, kernel_hostname: &str) -> String {
 
 /// A socket's address has room for 107 bytes (unix(7)), and ours ends in `/bus`.
 fn run_dir(value: &DeValue<'_>) -> Result<PathBuf, String> {
-    let dir = absolute(value)?;
+    let dir = value::own_directory(value)?;
     let long = dir.join("bus").as_os_str().len() > 107;
     if long { Err("be shorter: a socket's path has 107 bytes".to_owned()) } else { Ok(dir) }
 }
@@ -81,7 +82,8 @@ fn remotes(s: &Section<'_>) -> Vec<Remote> {
     let read = |s: &Section<'_>| {
         let remote = Remote {
             name: s.required("name", value::name),
-            url: s.required("url", value::git_url),
+            url: s.required("url", url::git_url),
+            insecure_http: s.or("insecure_http", flag, "false"),
             username: s.or("username", value::username, "'fort-agent'"),
             token_file: s.optional("token_file", absolute),
             ca_file: s.optional("ca_file", absolute),
@@ -92,15 +94,31 @@ fn remotes(s: &Section<'_>) -> Vec<Remote> {
         if !remote.name.is_empty() && !names.insert(remote.name.clone()) {
             s.problem("name", &format!("{:?} is already that of another remote", remote.name));
         }
-        let clear = remote.url.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://"));
-        if clear && s.has("token_file") {
-            let what = "would be sent in clear: give the remote an https:// `url`, or no token";
-            s.problem("token_file", what);
-        }
+        unencrypted(s, &remote);
         ssh_keys(s, remote.url.starts_with("ssh://"));
         remote
     };
     sections.iter().map(read).collect()
+}
+
+/// What comes over http:// is what whoever is on the way made of it, and runs as
+/// root; and a token would be theirs.
+fn unencrypted(s: &Section<'_>, remote: &Remote) {
+    match (in_clear(&remote.url), remote.insecure_http) {
+        (true, false) => {
+            let must = "be an https:// or ssh:// URL: over http:// whoever is on the way decides \
+                        what runs on this host (`insecure_http = true` takes it all the same)";
+            s.wrong("url", must);
+        }
+        (false, true) if s.has("url") => {
+            s.problem("insecure_http", "is for an http:// `url` on another host only");
+        }
+        (true | false, _) if remote.url.starts_with("http://") && s.has("token_file") => {
+            let what = "would be sent in clear: give the remote an https:// `url`, or no token";
+            s.problem("token_file", what);
+        }
+        (true | false, _) => {}
+    }
 }
 
 /// ssh:// needs its keys and has no use for those of https://; and the reverse.
@@ -132,7 +150,7 @@ fn branch(s: &Section<'_>, hostname: &str) -> Branch {
             &[("switch", Operation::Switch), ("boot", Operation::Boot)],
             "switch",
         ),
-        testing: s.or("testing", testing, "'release-{hostname}-test'"),
+        testing: s.or("testing", testing, "''"),
         force_push: s.choice(
             "force_push",
             &[("refuse", ForcePush::Refuse), ("accept", ForcePush::Accept)],
@@ -213,10 +231,11 @@ fn attribute(value: &DeValue<'_>, hostname: &str) -> Result<String, String> {
     Ok(text)
 }
 
-fn nix(s: &Section<'_>) -> Nix {
+fn nix(s: &Section<'_>, direct: bool) -> Nix {
+    let options = s.table("options").map(|table| nix_options::read(s, table, direct));
     Nix {
-        store: s.or("store", text, "'auto'"),
-        options: s.table("options").map(|table| nix_options::read(s, table)).unwrap_or_default(),
+        store: s.or("store", nix_options::store, "'auto'"),
+        options: options.unwrap_or_default(),
         bin_dir: s.optional("bin_dir", absolute),
     }
 }
@@ -309,7 +328,7 @@ fn checks(s: &Section<'_>, direct: bool) -> Vec<Check> {
         let name = s.required("name", text);
         let required = s.or("required", flag, "true");
         let probes = [
-            s.optional("http", value::http_url).map(Probe::Http),
+            s.optional("http", url::http_url).map(Probe::Http),
             s.optional("command", value::command).map(Probe::Command),
             s.optional("tcp", value::endpoint).map(Probe::Tcp),
             s.optional("unit", value::unit).map(Probe::Unit),

@@ -105,7 +105,7 @@ fn a_misspelt_key_is_refused_with_the_right_one() {
          unknown key `poll.intervall`; did you mean `poll.interval`?"
     );
     assert_eq!(wrong("rootdir = '/'"), "unknown key `rootdir`; did you mean `root`?");
-    assert_eq!(wrong("state-dir = '/x'"), "unknown key `state-dir`; did you mean `state_dir`?");
+    assert_eq!(wrong("state-dir = '/x/y'"), "unknown key `state-dir`; did you mean `state_dir`?");
     assert_eq!(
         wrong("poll.operation = 'boot'"),
         "unknown key `poll.operation`; did you mean `branch.operation`?"
@@ -266,21 +266,102 @@ fn a_cache_needs_what_it_is_used_for() {
 
 #[test]
 fn a_token_is_not_sent_in_clear_but_to_this_host() {
+    const REPORT: &str = "[report]\nforgejo = 'https://cache.example.org/'\n\
+        repository = 'infra/nixos'\ntoken_file = '/t'\n";
     for (endpoint, good) in [
         ("http://cache.example.org", false),
+        ("HTTP://cache.example.org", false),
         ("http://localhost.example.org", false),
         ("http://127.0.0.1:8080", true),
+        ("Http://LOCALHOST:8080", true),
         ("http://[::1]:8080", true),
         ("https://cache.example.org:8080/attic/", true),
+        ("HTTPS://cache.example.org", true),
         ("https://user@cache.example.org", false),
         ("https://user:pass@cache.example.org", false),
         ("ftp://cache.example.org", false),
         ("https://cache.example.org/?x", false),
+        ("https:cache.example.org", false),
+        ("https:\\\\cache.example.org", false),
     ] {
-        let text = CACHE.replace("https://cache.example.org/", endpoint);
-        let parsed = parsed(&format!("{LEAST}{text}"));
-        assert_eq!(parsed.is_ok(), good, "{endpoint}: {parsed:?}");
+        for section in [CACHE, REPORT] {
+            let text = section.replace("https://cache.example.org/", endpoint);
+            let parsed = parsed(&format!("{LEAST}{text}"));
+            assert_eq!(parsed.is_ok(), good, "{endpoint}: {parsed:?}");
+        }
     }
+    // What anybody may read is signed: only who changes it is to be noticed.
+    let public = CACHE.replace("token_file", "#").replace("https", "http");
+    assert!(parsed(&format!("{LEAST}{public}publish = 'off'")).is_ok());
+}
+
+#[test]
+fn a_scheme_is_read_in_any_case_and_is_one_from_there_on() {
+    let remote = |url: &str, more: &str| {
+        let text = LEAST.replace("https://git.example.org/infra/nixos.git", url);
+        good(&format!("{text}{more}")).remotes.remove(0).url
+    };
+    assert_eq!(
+        remote("HTTPS://Git.example.org/Infra.git", ""),
+        "https://Git.example.org/Infra.git"
+    );
+    assert_eq!(remote("File:///srv/r.git", ""), "file:///srv/r.git");
+    let keys = "ssh_key_file = '/k'\nknown_hosts = '/h'";
+    assert_eq!(remote("SSH://git@h/r", keys), "ssh://git@h/r");
+    let cache = CACHE.replace("https", "HTTPS");
+    assert_eq!(
+        good(&format!("{LEAST}{cache}")).cache.unwrap().endpoint,
+        "https://cache.example.org"
+    );
+    let check = "health.check = [{ name = 'a', http = 'HTTP://127.0.0.1/Healthz' }]";
+    let check = with(check).unwrap().health.checks.remove(0);
+    assert_eq!(check.probe, Probe::Http("http://127.0.0.1/Healthz".to_owned()));
+}
+
+#[test]
+fn what_comes_in_clear_is_taken_from_this_host_or_where_that_is_said() {
+    let remote = |url: &str, more: &str| {
+        let text = LEAST.replace("https://git.example.org/infra/nixos.git", url);
+        parsed(&format!("{text}{more}"))
+    };
+    for local in ["http://127.0.0.1:3000/r", "http://[::1]/r", "HTTP://localhost/r"] {
+        assert!(remote(local, "").is_ok(), "{local}: {:?}", remote(local, ""));
+        let said = remote(local, "insecure_http = true").unwrap_err().to_string();
+        assert!(said.contains("`remote.insecure_http` is for an http:// `url`"), "{said}");
+    }
+    for other in ["http://git.example.org/r", "HTTP://10.0.0.1/r", "http://localhost.evil.org/r"] {
+        let said = remote(other, "").unwrap_err().to_string();
+        assert!(said.contains("`remote.url` must be an https:// or ssh:// URL"), "{said}");
+        assert!(said.contains("insecure_http = true"), "{said}");
+        let taken = remote(other, "insecure_http = true").unwrap();
+        assert!(taken.remotes[0].insecure_http);
+        let token = "insecure_http = true\ntoken_file = '/t'";
+        let said = remote(other, token).unwrap_err().to_string();
+        assert!(said.contains("`remote.token_file` would be sent in clear"), "{said}");
+    }
+    let said = remote("https://h/r", "insecure_http = true").unwrap_err().to_string();
+    assert!(said.contains("is for an http:// `url` on another host only"), "{said}");
+}
+
+#[test]
+fn what_lets_others_in_is_warned_of() {
+    let warnings = |lines: &str| good(&format!("{LEAST}{lines}")).warnings();
+    assert_eq!(warnings(""), [""; 0]);
+    let warned = |lines: &str, words: &[&str]| {
+        let warnings = warnings(lines);
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        for word in words {
+            assert!(warning.contains(word), "{word}: {warning}");
+        }
+    };
+    warned("[branch]\ntesting = 'release-{hostname}-test'", &["release-joker-test", "root"]);
+    let report = "[report]\nforgejo = 'https://git.example.org'\nrepository = 'infra/nixos'\n\
+                  token_file = '/t'\n";
+    warned(report, &["`report.token_file`", "push", "every branch"]);
+    let second = "[[remote]]\nname = 'b'\nurl = ";
+    let clear = format!("{second}'http://10.0.0.1/r'\ninsecure_http = true");
+    warned(&clear, &["`remote.insecure_http` of b", "on the way"]);
+    warned(&format!("{second}'file:///srv/r.git'"), &["`remote.url` of b", "for tests"]);
 }
 
 #[test]
@@ -497,10 +578,9 @@ fn a_configuration_needs_a_remote() {
 }
 
 #[test]
-fn a_remote_is_https_or_a_file_or_http_without_a_token() {
+fn a_remote_is_https_or_a_file_or_http_on_this_host_without_a_token() {
     let url = |url: &str| parsed(&LEAST.replace("https://git.example.org/infra/nixos.git", url));
-    for good in ["https://h/r.git", "https://[::1]:8443/r", "file:///srv/r.git", "http://h:3000/r"]
-    {
+    for good in ["https://h/r.git", "https://[::1]:8443/r", "file:///srv/r.git", "http://[::1]/r"] {
         assert!(url(good).is_ok(), "{good}: {:?}", url(good));
     }
     for bad in [
@@ -534,6 +614,17 @@ fn a_remote_is_https_or_a_file_or_http_without_a_token() {
         "file:///",
         "https://h/{hostname}.git",
         "https://h h/r",
+        "https://h/r x",
+        " https://h/r",
+        "https:h/r",
+        "https:/h/r",
+        "https:///h/r",
+        "https:\\\\h\\r",
+        "https://h\\r",
+        "file:/srv/r.git",
+        "file://localhost/srv/r.git",
+        "ext::https://h/r",
+        "ws://h/r",
         "javascript:alert(1)",
     ] {
         let problems = url(bad).expect_err(bad).to_string();
@@ -541,7 +632,7 @@ fn a_remote_is_https_or_a_file_or_http_without_a_token() {
         assert!(!problems.contains("hunter2"), "{problems}");
     }
     let token = "token_file = '/run/token'";
-    let clear = LEAST.replace("https", "HTTP");
+    let clear = LEAST.replace("https://git.example.org", "HTTP://127.0.0.1");
     let problems = parsed(&format!("{clear}\n{token}")).unwrap_err().to_string();
     assert!(problems.contains("would be sent in clear"), "{problems}");
     assert!(parsed(&format!("{LEAST}\n{token}")).is_ok());
@@ -607,13 +698,16 @@ fn a_check_asks_in_exactly_one_way() {
 
 #[test]
 fn the_hostname_is_put_into_branches_and_directory() {
-    let config = with("system.flake_dir = './hosts/{hostname}/'").unwrap();
-    assert_eq!(config.branch.testing.as_deref(), Some("release-joker-test"));
+    let lines = "system.flake_dir = './hosts/{hostname}/'\nbranch.testing = '{hostname}-test'";
+    let config = with(lines).unwrap();
+    assert_eq!(config.branch.testing.as_deref(), Some("joker-test"));
     assert_eq!(config.system.flake_dir, Path::new("hosts/joker"));
     let toplevel = "nixosConfigurations.{hostname}.config.system.build.toplevel";
     assert_eq!(config.system.attribute, toplevel);
-    let config = with("hostname = 'penny'\nbranch.testing = ''").unwrap();
-    assert_eq!((config.hostname.as_str(), config.branch.testing), ("penny", None));
+    for none in ["", "\nbranch.testing = ''"] {
+        let config = with(&format!("hostname = 'penny'{none}")).unwrap();
+        assert_eq!((config.hostname.as_str(), config.branch.testing), ("penny", None));
+    }
     for line in [
         "branch.release = '{host}'",
         "branch.testing = '{hostname'",
@@ -662,9 +756,22 @@ fn paths_stay_where_they_belong() {
             assert!(message.starts_with(&format!("`{key}` must")), "{key} {bad}: {message}");
         }
     }
-    let long = format!("run_dir = '/{}'", "x".repeat(103));
+    let long = format!("run_dir = '/r/{}'", "x".repeat(101));
     assert_eq!(wrong(&long), "`run_dir` must be shorter: a socket's path has 107 bytes");
     assert!(with(&long.replacen('x', "", 1)).is_ok());
+}
+
+#[test]
+fn the_agents_directories_are_nobody_elses() {
+    let shared = ["/", "/persist", "/persist/", "/run/", "/var/lib", "/var//lib/", "/./run/user"];
+    for (key, good) in [("state_dir", "/persist/fort-agent"), ("run_dir", "/run/a/b")] {
+        assert!(with(&format!("{key} = '{good}'")).is_ok());
+        for shared in shared {
+            let message = wrong(&format!("{key} = '{shared}'"));
+            let must = format!("`{key}` must be a directory of the agent's own");
+            assert!(message.starts_with(&must), "{shared}: {message}");
+        }
+    }
 }
 
 #[test]
@@ -680,7 +787,60 @@ fn nix_options_are_written_as_nix_reads_them() {
 
 #[test]
 fn nix_options_that_undo_safety_are_refused() {
+    for fine in [
+        "max-jobs = 2",
+        "build-cores = 1",
+        "substituters = ''",
+        "extra-substituters = ['https://cache.example.org?priority=10', 'file:///srv/cache']",
+        "builders = ''",
+        "sandbox = true",
+        "build-use-sandbox = 'true'",
+        "require-sigs = true",
+        "build-users-group = ''",
+        "extra-experimental-features = ['ca-derivations']",
+    ] {
+        assert!(with(&format!("nix.options = {{ {fine} }}")).is_ok(), "{fine}");
+    }
+    let systemd = LEAST.replace("\"direct\"", "\"systemd\"");
+    let users = parsed(&format!("nix.options = {{ build-users-group = '' }}\n{systemd}"));
+    assert!(users.unwrap_err().to_string().contains("builders run as root"));
     for bad in [
+        "require-sigs = false",
+        "sandbox = false",
+        "sandbox = 'relaxed'",
+        "build-use-sandbox = false",
+        "build-use-chroot = false",
+        "sandbox-fallback = true",
+        "sandbox-paths = ['/etc']",
+        "extra-sandbox-paths = ['/etc']",
+        "build-sandbox-paths = '/etc'",
+        "extra-build-chroot-dirs = '/etc'",
+        "allowed-impure-host-deps = '/etc'",
+        "extra-allowed-impure-host-deps = '/etc'",
+        "plugin-files = '/x.so'",
+        "extra-plugin-files = '/x.so'",
+        "post-build-hook = '/x'",
+        "pre-build-hook = '/x'",
+        "build-hook = '/x'",
+        "diff-hook = '/x'",
+        "run-diff-hook = true",
+        "external-builders = '[]'",
+        "filter-syscalls = false",
+        "allow-new-privileges = true",
+        "builders = 'ssh://elsewhere'",
+        "trusted-public-keys = 'x:y'",
+        "extra-trusted-public-keys = 'x:y'",
+        "binary-cache-public-keys = 'x:y'",
+        "substituters = 'https://cache.example.org?trusted=1'",
+        "extra-substituters = ['https://a', 'https://b?priority=1&%74rusted=true']",
+        "binary-caches = 'file:///srv?trusted=true'",
+        "substituters = 'https://user:hunter2@cache.example.org'",
+        "substituters = 'https://hunter2@cache.example.org'",
+        "impure-env = 'KEY=hunter2'",
+        "nix-path = 'nixpkgs=/x'",
+        "trusted-users = '*'",
+        "start-id = 0",
+        "an-option-of-tomorrow = true",
         "accept-flake-config = true",
         "pure-eval = false",
         "allow-unsafe-native-code-during-evaluation = true",
@@ -697,6 +857,26 @@ fn nix_options_that_undo_safety_are_refused() {
         assert!(message.starts_with("`nix.options."), "{bad}: {message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
+}
+
+#[test]
+fn an_option_that_is_not_taken_is_told_with_what_was_meant_or_where_it_goes() {
+    assert_eq!(
+        wrong("nix.options = { max-job = 2 }"),
+        "`nix.options.max-job` is not known to be harmless: did you mean `max-jobs`? If not, for \
+         all of Nix it is said in nix.conf"
+    );
+    assert_eq!(
+        wrong("nix.options = { require-sigs = false }"),
+        "`nix.options.require-sigs` is refused: it would have a cache believed whatever it sends"
+    );
+    for store in
+        ["local?root=/x&require-sigs=false", "local?re%71uire-sigs=0", "auto?require-sigs="]
+    {
+        let said = wrong(&format!("nix.store = '{store}'"));
+        assert!(said.starts_with("`nix.store` must not switch off `require-sigs`"), "{said}");
+    }
+    assert!(with("nix.store = 'local?root=/x&require-sigs=true'").is_ok());
 }
 
 #[test]

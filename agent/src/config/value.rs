@@ -1,13 +1,12 @@
 //! What single values may be.
 //!
 //! A reader's error continues the sentence "`key` must ...". Where a secret may
-//! have been put by mistake (paths, URLs) the value is not repeated.
+//! have been put by mistake (paths) the value is not repeated.
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::Url;
 use toml::de::DeValue;
 
 use super::duration;
@@ -15,7 +14,8 @@ use super::wording::{instead, nearest, printable, shown};
 use crate::core::policy::Confirm;
 use crate::windows::{self, TimeZone, Windows};
 
-type Read<T> = Result<T, String>;
+/// A value, or what it "must" be.
+pub(super) type Read<T> = Result<T, String>;
 
 /// Text that is not empty and has no control characters.
 pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
@@ -174,6 +174,40 @@ pub(super) fn absolute(value: &DeValue<'_>) -> Read<PathBuf> {
     }
 }
 
+/// Directories of the host, below which others have theirs.
+const SHARED: [&str; 17] = [
+    "/etc/nixos",
+    "/nix/store",
+    "/nix/var",
+    "/run/lock",
+    "/run/secrets",
+    "/run/systemd",
+    "/run/user",
+    "/run/fort-agent-handover",
+    "/usr/local",
+    "/usr/share",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/var/run",
+    "/var/spool",
+    "/var/tmp",
+    "/var/db",
+];
+
+/// A directory that is the agent's alone: it is closed to everybody else.
+pub(super) fn own_directory(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = absolute(value)?;
+    let deep = path.components().filter(|c| matches!(c, Component::Normal(_))).count() > 1;
+    if deep && !SHARED.iter().any(|shared| path == Path::new(shared)) {
+        Ok(path)
+    } else {
+        Err("be a directory of the agent's own, as in \"/persist/fort-agent\": it is closed to \
+             everybody else, and others have files in this one"
+            .to_owned())
+    }
+}
+
 /// A path that stays below where it starts; `.` is that place itself.
 pub(super) fn inside(path: &str) -> Read<PathBuf> {
     let mut inside = PathBuf::new();
@@ -223,70 +257,6 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Read<String> {
     });
     let must = "be a host and a port, as in \"127.0.0.1:22\"";
     if good { Ok(text) } else { Err(format!("{must}, not {}", shown(&text))) }
-}
-
-/// The URL of something that is asked over HTTP.
-pub(super) fn http_url(value: &DeValue<'_>) -> Read<String> {
-    let text = text(value)?;
-    let url = url(&text)?;
-    if matches!(url.scheme(), "http" | "https") {
-        Ok(text)
-    } else {
-        Err("be an http:// or https:// URL".to_owned())
-    }
-}
-
-/// The URL of a git repository.
-pub(super) fn git_url(value: &DeValue<'_>) -> Read<String> {
-    let text = text(value)?;
-    no_placeholder(&text)?;
-    if text.starts_with('/') {
-        return Err("be a URL: https://..., or for tests file:///...".to_owned());
-    }
-    // git's short form, USER@HOST:PATH, is no URL.
-    if text.split_once(':').is_some_and(|(host, path)| {
-        !path.starts_with("//") && (host.contains('@') || host.contains('.'))
-    }) {
-        return Err("be a URL: for ssh, ssh://USER@HOST/PATH".to_owned());
-    }
-    let url = url(&text)?;
-    match url.scheme() {
-        "https" | "http" if !url.username().is_empty() => {
-            Err("not name a user: set `username`, and `token_file` for the secret".to_owned())
-        }
-        "https" | "http" if url.path() == "/" => Err("name a repository".to_owned()),
-        "https" | "http" if url.query().is_some() || url.fragment().is_some() => {
-            Err("end with the repository's path: no `?` and no `#`".to_owned())
-        }
-        "https" | "http" => Ok(text),
-        "file" if url.host_str().is_some() || url.path() == "/" => {
-            Err("name a directory of this host: file:///...".to_owned())
-        }
-        "file" => Ok(text),
-        "ssh" => ssh_url(&url).map(|()| text),
-        "git+ssh" | "ssh+git" => Err("be written with ssh://".to_owned()),
-        scheme => Err(format!("be an https:// or ssh:// URL; {scheme}:// is not supported")),
-    }
-}
-
-fn ssh_url(url: &Url) -> Read<()> {
-    let user = url.username();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let host = url.host_str().unwrap_or_default();
-    if !user.chars().all(plain) || user.starts_with('-') {
-        return Err("have a user of letters, digits, `.`, `_` and `-`".to_owned());
-    }
-    let bracketed = |c: char| plain(c) || "[:]".contains(c);
-    if host.is_empty() || host.starts_with('-') || !host.chars().all(bracketed) {
-        return Err("name a host: ssh://USER@HOST/PATH".to_owned());
-    }
-    if url.port() == Some(0) || url.path().len() < 2 {
-        return Err("name a repository: ssh://USER@HOST/PATH".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("end with the repository's path: no `?` and no `#`".to_owned());
-    }
-    Ok(())
 }
 
 /// The absolute path of a file that ssh is told of.
@@ -363,7 +333,7 @@ pub(super) fn expanded(text: &str, hostname: &str) -> Read<String> {
 }
 
 /// Elsewhere the text would be used as it stands, to nobody's surprise but one.
-fn no_placeholder(text: &str) -> Read<()> {
+pub(super) fn no_placeholder(text: &str) -> Read<()> {
     if text.contains("{hostname}") {
         Err("not contain `{hostname}`: it is replaced only in branch names, `flake_dir` and \
              `attribute`"
@@ -371,12 +341,4 @@ fn no_placeholder(text: &str) -> Read<()> {
     } else {
         Ok(())
     }
-}
-
-fn url(text: &str) -> Read<Url> {
-    let url = Url::parse(text).map_err(|e| format!("be a URL ({e})"))?;
-    if url.password().is_some() {
-        return Err("not contain a password".to_owned());
-    }
-    Ok(url)
 }

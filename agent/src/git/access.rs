@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::Remote;
 use super::failure::PollError;
-use crate::token::{self, NoToken, small_file};
+use crate::foreign_file;
+use crate::token::{self, NoToken};
 use crate::transport::one_line;
 
 const CA_LIMIT: u64 = 1 << 20;
@@ -37,7 +38,7 @@ impl Remote {
 pub(crate) fn trusting(file: &Path) -> Result<rustls::ClientConfig, PollError> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let trouble = |what: String| PollError::Setup(format!("ca_file {}: {what}", file.display()));
-    let pem = small_file(file, CA_LIMIT).map_err(|e| trouble(e.to_string()))?;
+    let pem = foreign_file::read(file, CA_LIMIT).map_err(|e| trouble(e.to_string()))?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|e| trouble(e.to_string()))?;

@@ -19,28 +19,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::failure::PollError;
 use super::{Related, Remote, clone};
 use crate::core::types::Commit;
+use crate::environment;
 use crate::transport::one_line;
 
 const REQUEST_LIMIT: u64 = 1 << 20;
 const REPLY_LIMIT: u64 = 4 << 20;
 const STDERR_TAIL: usize = 4 << 10;
-/// What a child sees of our environment: where git is (for `file://`), how to
-/// reach the network, whom to trust.
-const ENVIRONMENT: [&str; 13] = [
-    "PATH",
-    "TMPDIR",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "RUST_BACKTRACE",
-];
 
 /// What is to be brought into the clone, and compared there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,7 +160,7 @@ async fn answer(exe: &Path, request: &Request) -> Result<Reply, FetchError> {
     let mut child = tokio::process::Command::new(exe)
         .args(["job", "fetch"])
         .env_clear()
-        .envs(ENVIRONMENT.iter().filter_map(|&name| Some((name, std::env::var_os(name)?))))
+        .envs(environment::of_fetch())
         .env("LANG", "C.UTF-8")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -19,7 +19,7 @@ use super::Remote;
 use super::access::trusting;
 use super::exchange::Answer;
 use super::failure::PollError;
-use crate::transport::one_line;
+use crate::transport::{one_line, stays_here};
 
 /// For the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -66,6 +66,9 @@ impl Http {
             .pool_idle_timeout(Duration::from_secs(300))
             .pool_max_idle_per_host(1)
             .tcp_keepalive(Duration::from_secs(60));
+        if stays_here(&remote.url) {
+            builder = builder.no_proxy();
+        }
         builder = match &remote.ca_file {
             Some(file) => builder.tls_backend_preconfigured(trusting(file)?),
             None => {

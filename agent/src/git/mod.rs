@@ -34,6 +34,7 @@ pub use child::{FetchError, Reply, Request};
 pub use export::{ExportError, Exported, export};
 pub use failure::PollError;
 pub use poll::Connection;
+pub(crate) use poll::reads_as;
 pub use repository::Related;
 pub use ssh::ssh_takes;
 
@@ -43,7 +44,8 @@ pub struct Remote {
     /// How it is called in the configuration, the status and the clone's refs.
     pub name: String,
     /// `https://`; `ssh://`; `http://` only where no token is sent; `file://` in
-    /// tests. Never with a password in it, and with a user for `ssh://` only.
+    /// tests. The scheme is in lower case. Never with a password in it, and with a
+    /// user for `ssh://` only.
     pub url: String,
     /// The user that the token belongs to.
     pub username: String,

@@ -114,15 +114,34 @@ pub(super) fn over_http(remote: &Remote, http: Http) -> Result<http::Transport<H
 
 pub(super) fn parse_url(remote: &Remote) -> Result<gix::Url, PollError> {
     // The url itself is not repeated: it may hold the secret it should not.
-    let setup = |what: &str| PollError::Setup(format!("the url of {}: {what}", remote.name));
-    if !["https://", "ssh://", "http://", "file://"].iter().any(|s| remote.url.starts_with(s)) {
-        return Err(setup("only https:// and ssh:// are supported"));
+    url(&remote.url).map_err(|what| PollError::Setup(format!("the url of {}: {what}", remote.name)))
+}
+
+fn url(text: &str) -> Result<gix::Url, &'static str> {
+    if !["https://", "ssh://", "http://", "file://"].iter().any(|s| text.starts_with(s)) {
+        return Err("only https:// and ssh:// are supported");
     }
-    let url = gix::url::parse(remote.url.as_str()).map_err(|_| setup("not a url"))?;
-    if url.password().is_some() || (url.user().is_some() && !is_ssh(remote)) {
-        return Err(setup("put the user in username and the password in token_file"));
+    let url = gix::url::parse(text).map_err(|_| "not a url")?;
+    if url.password().is_some() || (url.user().is_some() && url.scheme != gix::url::Scheme::Ssh) {
+        return Err("put the user in username and the password in token_file");
     }
     Ok(url)
+}
+
+/// Whether a remote of this URL is polled at all, and where it says: what is asked
+/// over HTTP is put together from gix's reading of it.
+pub(crate) fn reads_as(text: &str, understood: &reqwest::Url) -> bool {
+    let Ok(url) = url(text) else { return false };
+    let place = |url: &reqwest::Url| {
+        (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default())
+    };
+    match url.scheme {
+        gix::url::Scheme::Http | gix::url::Scheme::Https => {
+            let asked = reqwest::Url::parse(&url.to_bstring().to_string());
+            asked.is_ok_and(|asked| place(&asked) == place(understood))
+        }
+        _ => url.scheme.as_str() == understood.scheme(),
+    }
 }
 
 /// What gix said, when the failure was not in the HTTP below it.

@@ -31,6 +31,7 @@ use super::Remote;
 use super::failure::PollError;
 use super::http::{Limits, lock};
 use super::ssh_words;
+use crate::foreign_file;
 
 /// For the name lookup, TCP and the key exchange together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -302,22 +303,20 @@ fn command(remote: &Remote, url: &gix::Url) -> Result<Command, PollError> {
     let host = url.host_argument_safe().ok_or_else(|| setup("names no host"))?;
     let key = file("ssh_key_file", remote.ssh_key_file.as_deref())?;
     let known_hosts = file("known_hosts", remote.known_hosts.as_deref())?;
-    match std::fs::metadata(&key) {
-        Ok(data) if data.is_file() && data.len() > 0 => {}
-        Ok(data) if data.is_file() => return Err(PollError::NoKey { file: key }),
+    // ssh opens both by itself. Should they be others by then, they still only let us
+    // in where the configuration says, or out of it.
+    match foreign_file::look(&key) {
+        Ok(1..) => {}
+        Ok(0) => return Err(PollError::NoKey { file: key }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return Err(PollError::NoKey { file: key });
-        }
-        Ok(_) => {
-            let what = format!("the key {} is not a regular file", key.display());
-            return Err(PollError::Setup(what));
         }
         Err(e) => {
             let what = format!("the key {} cannot be read: {e}", key.display());
             return Err(PollError::Setup(what));
         }
     }
-    std::fs::File::open(&known_hosts).map_err(|e| {
+    foreign_file::look(&known_hosts).map_err(|e| {
         PollError::Setup(format!("known_hosts {} cannot be read: {e}", known_hosts.display()))
     })?;
     let connect = remote.timeout.min(CONNECT_LIMIT).as_secs().max(1);

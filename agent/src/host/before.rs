@@ -79,6 +79,7 @@ impl Asked {
             store: &self.store,
             nix: &self.nix,
             system: &self.system,
+            running: self.running.as_ref(),
             default: self.default.as_ref(),
             needs_agent: self.needs_agent,
             writes_boot: self.writes_boot,

@@ -32,7 +32,7 @@ use self::beside::Beside;
 use self::configuration::Configuration;
 use self::service::ServiceManager;
 use self::world::{Host, Unwritten};
-use crate::config::Config;
+use crate::config::{Config, Runner};
 use crate::control::{Command, Control, Shown, Told};
 use crate::core::decide::{Decision, Step, decide};
 use crate::core::explain::{Moment, explain};
@@ -47,8 +47,10 @@ use crate::core::types::{Mono, Now, StorePath};
 use crate::crash;
 use crate::files::{self, Durability};
 use crate::journal::Journal;
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::nix::{Nix, Settings};
+use crate::own_directory::{self, NotOurs};
 use crate::{announce, bus, clock, web};
 
 /// What came of a turn of the loop.
@@ -122,6 +124,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    claim_directories(config)?;
     let mut journal = Journal::open(&config.state_dir)?;
     let memory = journal.load(clock::now().wall)?;
     let agent = std::env::current_exe().context("the agent's own program is not known")?;
@@ -179,6 +182,9 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
         told,
     };
     tracing::info!(version = VERSION, hostname = %config.hostname, "fort-agent starts");
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let (why, ended) = tokio::select! {
         _ = terminate.recv() => ("SIGTERM", Ended::Told),
         _ = interrupt.recv() => ("SIGINT", Ended::Told),
@@ -188,6 +194,23 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     let _ = timeout(Duration::from_millis(500), bus).await;
     tracing::info!(why, "fort-agent stops; jobs go on");
     Ok(ended)
+}
+
+/// What is in these is believed, whoever made them.
+fn claim_directories(config: &Config) -> Result<(), NotOurs> {
+    let handover = Machine { root: config.root.clone() }.handover();
+    // Made when there is something to hand over.
+    let handover = handover.symlink_metadata().is_ok().then_some((&handover, "."));
+    let own = [(&config.state_dir, "lock"), (&config.run_dir, "bus")];
+    for (directory, ours) in own.into_iter().chain(handover) {
+        own_directory::claim(directory, ours)?;
+        match config.activation.runner {
+            Runner::Systemd => own_directory::stays_in_place(directory)?,
+            // A test's or a demo's host is below a directory of whoever runs it.
+            Runner::Direct => {}
+        }
+    }
+    Ok(())
 }
 
 /// This program's version.

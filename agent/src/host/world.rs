@@ -19,7 +19,9 @@ use crate::chance::luck;
 use crate::clock;
 use crate::config::{Config, FailedUnits, Kind, Runner};
 use crate::core::decide::Step;
-use crate::core::job::{JobId, Kind as JobKind, Order, PublishOrder, Realised, SwitchOrder};
+use crate::core::job::{
+    JobId, Kind as JobKind, Order, PublishOrder, Realised, SwitchOrder, Verdict,
+};
 use crate::core::memory::Memory;
 use crate::core::policy::OnKernelChange;
 use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
@@ -325,9 +327,8 @@ impl Host {
             Step::LookAgainstReboot => self.reboots.ask(&self.beside),
             Step::Reboot { system: _ } => self.reboots.reboot(&self.beside),
             Step::WriteVerdict { job, verdict } => {
-                let (dir, file) = (self.directory(job), "verdict.json");
-                dir.write(file, verdict, Durability::Durable)
-                    .map_err(unwritten(&dir.path().join(file)))?;
+                let file = self.directory(job).path().join("verdict.json");
+                self.write_verdict(job, verdict).map_err(unwritten(&file))?;
                 if verdict.good {
                     self.note_failed_when_good();
                 }
@@ -434,6 +435,25 @@ impl Host {
         }
     }
 
+    /// Writes it where the guardian looks: into its own directory. An agent that was
+    /// given another state directory may not write there, and leaves it beside.
+    fn write_verdict(&self, id: &JobId, verdict: &Verdict) -> std::io::Result<()> {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let is_elsewhere = self.jobs.get(id).is_some_and(|known| known.elsewhere.is_some());
+        match self.directory(id).write("verdict.json", verdict, Durability::Durable) {
+            Err(error)
+                if is_elsewhere && matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) =>
+            {
+                handover::leave_verdict(&self.machine.handover(), &id.deployment, verdict)
+            }
+            written => written,
+        }
+    }
+
+    fn verdict_beside(&self, id: &JobId) -> Option<Verdict> {
+        handover::verdict(&self.machine.handover(), &id.deployment).unwrap_or_default()
+    }
+
     fn failed_when_good_file(&self) -> PathBuf {
         self.config.state_dir.join("failed-when-good.json")
     }
@@ -532,7 +552,7 @@ impl Host {
             Spec::Switch(order) => Work::Switch {
                 order: *order,
                 progress: dir.look("progress.json")?,
-                verdict: dir.look("verdict.json")?,
+                verdict: dir.look("verdict.json")?.or_else(|| self.verdict_beside(&id)),
                 outcome: dir.look("outcome.json")?,
             },
             // Nothing of a deployment rests on these.

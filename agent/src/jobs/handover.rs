@@ -2,7 +2,10 @@
 //! configuration says: `/run/fort-agent-handover/DEPLOYMENT` is a link to the
 //! job's directory. No `RuntimeDirectory=`: systemd deletes those.
 //!
-//! Whoever takes the outcome in removes the link. A directory of another state
+//! The agent that comes next may have another state directory, and a unit that lets
+//! it write to that one alone: it then leaves its verdict beside the link.
+//!
+//! Whoever takes the outcome in removes the link, and the verdict. A directory of another state
 //! directory stays: the agent that comes back there takes it in as well.
 
 use std::io;
@@ -10,8 +13,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::dir::{self, JobDir};
-use crate::core::job::DeploymentId;
-use crate::files;
+use crate::core::job::{DeploymentId, Verdict};
+use crate::files::{self, Durability};
 use crate::sight::{Unreadable, at};
 
 /// More links than this are not looked at: there is one at a time.
@@ -24,20 +27,37 @@ pub fn leave(handover: &Path, deployment: &DeploymentId, job: &JobDir) -> io::Re
     std::os::unix::fs::symlink(job.path(), link(handover, deployment))
 }
 
-/// Removes the link; fine if there is none.
+/// Removes the link and the verdict; fine if there is none.
 pub fn remove(handover: &Path, deployment: &DeploymentId) -> io::Result<()> {
-    match std::fs::remove_file(link(handover, deployment)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+    for file in [link(handover, deployment), verdict_file(handover, deployment)] {
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
     }
+    Ok(())
+}
+
+/// Leaves a verdict for a guardian to whose directory this agent cannot write.
+pub fn leave_verdict(
+    handover: &Path,
+    deployment: &DeploymentId,
+    verdict: &Verdict,
+) -> io::Result<()> {
+    files::write_json(&verdict_file(handover, deployment), verdict, Durability::Passing)
+}
+
+/// The verdict that was left so, if it was and nobody else can have.
+pub fn verdict(handover: &Path, deployment: &DeploymentId) -> io::Result<Option<Verdict>> {
+    if !is_ours(handover) {
+        return Ok(None);
+    }
+    files::read_json(&verdict_file(handover, deployment))
 }
 
 /// The jobs of other state directories. Nobody else may have put a link there.
 /// Fails where that cannot be looked at: a switch may be at work there.
 pub fn of_others(handover: &Path, state_dir: &Path) -> Result<Vec<JobDir>, Unreadable> {
-    let ours = |data: &std::fs::Metadata| {
-        data.uid() == rustix::process::geteuid().as_raw() && data.mode() & 0o077 == 0
-    };
     match std::fs::symlink_metadata(handover) {
         Ok(data) if ours(&data) => {}
         Ok(_) => return Ok(Vec::new()),
@@ -74,6 +94,19 @@ fn is_none(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// Whether nobody else can put anything there.
+fn is_ours(handover: &Path) -> bool {
+    std::fs::symlink_metadata(handover).is_ok_and(|data| ours(&data))
+}
+
+fn ours(directory: &std::fs::Metadata) -> bool {
+    directory.uid() == rustix::process::geteuid().as_raw() && directory.mode() & 0o022 == 0
+}
+
+fn verdict_file(handover: &Path, deployment: &DeploymentId) -> PathBuf {
+    handover.join(format!("{deployment}.verdict.json"))
+}
+
 fn link(handover: &Path, deployment: &DeploymentId) -> PathBuf {
     handover.join(deployment.as_str())
 }
@@ -96,7 +129,12 @@ mod tests {
             let found = of_others(&handover, &root.path().join("ours")).unwrap();
             assert_eq!(found.len(), usize::from(state == "others"));
         }
+        let good = Verdict { good: true, cause: None, checks: Vec::new() };
+        leave_verdict(&handover, &deployment, &good).unwrap();
+        assert_eq!(of_others(&handover, &root.path().join("ours")).unwrap().len(), 1, "it is no job");
+        assert_eq!(verdict(&handover, &deployment).unwrap(), Some(good));
         std::fs::set_permissions(&handover, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(verdict(&handover, &deployment).unwrap(), None);
         assert!(of_others(&handover, &root.path().join("ours")).unwrap().is_empty());
         remove(&handover, &deployment).unwrap();
         remove(&handover, &deployment).unwrap();

@@ -3,7 +3,7 @@
 //!
 //! Whether a job lives is not known here: that is its lock's to say.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -15,33 +15,14 @@ use zbus::Variant;
 
 use crate::config::Limits;
 use crate::core::job::{JobId, Kind};
-use crate::crash;
+use crate::environment;
+use crate::files::{self, Durability};
 use crate::flock;
 use crate::systemd::{self, Service, Systemd};
 
-/// What a job gets of the agent's own environment, besides what it makes for
-/// the programs that it runs itself.
-const HANDED_ON: [&str; 14] = [
-    "PATH",
-    "LOCALE_ARCHIVE",
-    "NIX_SSL_CERT_FILE",
-    "SSL_CERT_FILE",
-    "FORT_AGENT_LOG",
-    "TZDIR",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-];
-
-fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
-    let names = HANDED_ON.iter().chain(crash::HANDED_ON);
-    names.filter_map(|name| Some((*name, std::env::var_os(name)?)))
-}
+/// Where the variables of a job's unit are that not everybody may see, in its
+/// directory.
+const SECRET_VARIABLES: &str = "environment";
 
 /// Starts the job of a directory as a detached process. Its end calls `ended`.
 pub fn detached(
@@ -57,7 +38,8 @@ pub fn detached(
         .arg(kind.as_str())
         .arg(directory)
         .env_clear()
-        .envs(environment())
+        .envs(environment::public_of_job())
+        .envs(environment::secret_of_job())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -71,29 +53,75 @@ pub fn detached(
     Ok(())
 }
 
+/// Why a job's unit was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// What only it may see could not be left for it.
+    #[error("its environment cannot be written")]
+    Environment(#[from] io::Error),
+    /// systemd did not start it.
+    #[error(transparent)]
+    Systemd(#[from] systemd::Failed),
+}
+
 /// Starts the job of a directory as a transient unit; fine if it runs already.
 pub async fn unit(
     agent: &Path,
     id: &JobId,
     directory: &Path,
     limits: &Limits,
-) -> Result<(), systemd::Failed> {
+) -> Result<(), NotStarted> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let argv = [text(agent), "job".into(), id.kind.as_str().into(), text(directory)];
     let variable = |(name, value): (&str, OsString)| {
         // systemd takes text only.
         value.into_string().ok().map(|value| format!("{name}={value}"))
     };
-    let environment: Vec<String> = environment().filter_map(variable).collect();
+    let environment: Vec<String> =
+        environment::public_of_job().into_iter().filter_map(variable).collect();
     let description = format!("fort-agent: {} {}", id.kind.as_str(), id.deployment);
+    let mut properties = properties(id.kind, limits);
+    properties.extend(secret_environment(directory)?);
     let service = Service {
         name: &unit_name(id),
         description: &description,
         argv: &argv,
         environment: &environment,
-        properties: properties(id.kind, limits),
+        properties,
     };
-    Systemd::connect().await?.start(&service).await
+    Ok(Systemd::connect().await?.start(&service).await?)
+}
+
+/// The property that names a file of those variables that everybody could see in a
+/// unit's `Environment=`; none if there are none.
+fn secret_environment(directory: &Path) -> io::Result<Option<(&'static str, Variant<'static>)>> {
+    let variables = environment::secret_of_job();
+    if variables.is_empty() {
+        return Ok(None);
+    }
+    let file = directory.join(SECRET_VARIABLES);
+    let lines = variables.iter().filter_map(|(name, value)| assignment(name, value));
+    let written =
+        files::write_private(&file, lines.collect::<String>().as_bytes(), Durability::Passing);
+    match written {
+        // One that goes on in a directory that is not this agent's any more.
+        Err(_) if file.exists() => {}
+        written => written?,
+    }
+    // A guardian is started again without it rather than not at all.
+    let may_be_missing = true;
+    let files = vec![(file.to_string_lossy().into_owned(), may_be_missing)];
+    Ok(Some(("EnvironmentFiles", Variant::new(files))))
+}
+
+/// A line of an environment file, as systemd.exec(5) reads it; none for what it would
+/// not take.
+fn assignment(name: &str, value: &OsStr) -> Option<String> {
+    let value = value.to_str().filter(|value| !value.contains(char::is_control))?;
+    let special = |c: char| matches!(c, '"' | '\\' | '$' | '`');
+    let quoted: String =
+        value.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect();
+    Some(format!("{name}=\"{quoted}\"\n"))
 }
 
 /// Asks a job's unit to stop: SIGTERM, and SIGKILL ten seconds later.
@@ -109,6 +137,8 @@ fn properties(kind: Kind, limits: &Limits) -> Vec<(&'static str, Variant<'static
     const SECOND: u64 = 1_000_000;
     let mut properties: Vec<(&'static str, Variant<'static>)> =
         vec![("TimeoutStopUSec", (10 * SECOND).into())];
+    // There are tokens in its memory, and in that of what it runs.
+    properties.extend([("LimitCORE", 0_u64.into()), ("LimitCORESoft", 0_u64.into())]);
     match kind {
         Kind::Switch => {
             // Without it nobody puts the old system back: it goes last.
@@ -153,4 +183,30 @@ pub fn signal(directory: &Path, signal: Signal) -> io::Result<()> {
         holder.signal(&lock, signal)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_read_back_from_a_line_as_it_was() {
+        let line = |value: &str| assignment("https_proxy", OsStr::new(value));
+        let plain = line("http://user:pass@proxy:8080/").unwrap();
+        assert_eq!(plain, "https_proxy=\"http://user:pass@proxy:8080/\"\n");
+        let odd = line(r#"a"b\c$d`e'f #g"#).unwrap();
+        assert_eq!(odd, "https_proxy=\"a\\\"b\\\\c\\$d\\`e'f #g\"\n");
+        assert_eq!(line("a\nLD_PRELOAD=/x"), None);
+    }
+
+    #[test]
+    fn no_job_leaves_its_memory_behind() {
+        for kind in [Kind::Realise, Kind::Switch, Kind::Publish] {
+            let properties = properties(kind, &Limits::default());
+            for limit in ["LimitCORE", "LimitCORESoft"] {
+                let found = properties.iter().find(|(name, _)| *name == limit);
+                assert_eq!(found.map(|(_, value)| value), Some(&0_u64.into()), "{kind:?} {limit}");
+            }
+        }
+    }
 }

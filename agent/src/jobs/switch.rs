@@ -104,6 +104,8 @@ impl Guardian {
         if let Err(lack) = &watched {
             tracing::warn!("the verdict is looked for ten times a second: {lack}");
         }
+        // Without it a verdict that is left there is seen a second later.
+        let _ = watch.add(&spec.host.machine.handover());
         let watch = watched.is_ok().then_some(watch);
         Ok(Self {
             dir,
@@ -229,7 +231,9 @@ impl Guardian {
         }
         // A verdict that cannot be read is none yet: without a good one in
         // time the old system comes back.
+        let beside = || handover::verdict(&machine.handover(), &self.spec.order.order.deployment);
         let verdict: Option<Verdict> = self.dir.read("verdict.json").unwrap_or_default();
+        let verdict = verdict.or_else(|| beside().unwrap_or_default());
         Sight {
             unseen: unseen.zip(self.blind_since),
             boot_id: boot_id.unwrap_or_else(|| self.spec.order.order.boot_id.clone()),

@@ -23,24 +23,15 @@ pub use self::log::{Phase, Progress};
 pub use self::store_root::StoreRoot;
 use crate::command::{CannotStart, Command, Finished, plain};
 use crate::config::Config;
-
-/// What Nix reads from the environment and we hand on: where its certificates
-/// are, and the proxies (libcurl knows both spellings).
-const HANDED_ON: [&str; 10] = [
-    "NIX_SSL_CERT_FILE",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "ftp_proxy",
-];
+use crate::environment;
 
 /// The option that says where names and passwords are.
 const NETRC_FILE: &str = "netrc-file";
+
+/// What no option replaces: these come last. A repository that may set substituters
+/// and trusted keys decides what this host believes; so does a cache, where nothing
+/// has to be signed.
+const ALWAYS: [(&str, &str); 2] = [("accept-flake-config", "false"), ("require-sigs", "true")];
 
 /// For what only reads or links.
 const QUICK: Duration = Duration::from_secs(120);
@@ -166,7 +157,7 @@ impl Nix {
         if self.store != "auto" {
             variables.push(("NIX_REMOTE".into(), self.store.clone().into()));
         }
-        let handed_on = HANDED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let handed_on = environment::of_nix().into_iter();
         variables.extend(handed_on.map(|(name, value)| (name.into(), value)));
         variables
     }
@@ -244,10 +235,8 @@ impl Nix {
     }
 
     fn option_arguments(&self) -> impl Iterator<Item = String> {
-        // Last, so that no option replaces it: a repository that may set
-        // substituters and trusted keys decides what this host believes.
-        let never = ("accept-flake-config".to_owned(), "false".to_owned());
-        let options = self.options.iter().cloned().chain([never]);
+        let always = ALWAYS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let options = self.options.iter().cloned().chain(always);
         options.flat_map(|(name, value)| ["--option".to_owned(), name, value])
     }
 }
@@ -392,9 +381,15 @@ mod tests {
     }
 
     #[test]
-    fn no_option_lets_a_repository_configure_nix() {
-        let nix = Nix::find(settings(Some(programs().path()), "auto"), OsStr::new("")).unwrap();
+    fn no_option_lets_a_repository_configure_nix_or_a_cache_send_what_nobody_signed() {
+        let dir = programs();
+        let mut settings = settings(Some(dir.path()), "auto");
+        settings.options.push(("require-sigs".into(), "false".into()));
+        let nix = Nix::find(settings, OsStr::new("")).unwrap();
+        let nix = nix.with(vec![("extra-require-sigs".into(), "false".into())], None);
         let last: Vec<String> = nix.option_arguments().collect();
-        assert_eq!(last[last.len() - 3..], ["--option", "accept-flake-config", "false"]);
+        let always =
+            ["--option", "accept-flake-config", "false", "--option", "require-sigs", "true"];
+        assert_eq!(last[last.len() - 6..], always);
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::attic::LOGIN;
 use crate::files::{self, Durability};
-use crate::token;
+use crate::foreign_file;
 
 /// Larger was not written by a person.
 const LARGEST: u64 = 256 << 10;
@@ -32,7 +32,7 @@ pub(super) enum NoEntry {
 /// Writes the file, for its owner alone: the token for a machine, and
 /// everything that `own` has, if it is there.
 pub(super) fn write(file: &Path, own: &Path, machine: &str, token: &str) -> Result<(), NoEntry> {
-    let entries = match token::small_file(own, LARGEST) {
+    let entries = match foreign_file::read(own, LARGEST) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(source) => return Err(NoEntry::Unreadable { file: own.into(), source }),

@@ -8,6 +8,7 @@ use fort_agent::core::types::{Commit, StorePath};
 use serde_json::Value;
 
 use super::stories::Story;
+use crate::support::rig::settings::TRIES;
 use crate::support::rig::{HOST, LONG, Rig};
 use crate::support::site::Site;
 use crate::support::system::Host;
@@ -42,6 +43,7 @@ impl Stage {
         site.answer(200, "well");
         let (rig, _) = Rig::deployed_with(|rig| {
             rig.record_points();
+            rig.settings.branch = TRIES.into();
             rig.settings.poll = "interval = \"100ms\"\njitter = \"0s\"\n".into();
             (story.settings)(rig, &site);
         });

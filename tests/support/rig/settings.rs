@@ -7,6 +7,9 @@ use super::super::forge::{Forge, Repo};
 use super::super::nix::ScratchStore;
 use super::{HOST, Rig};
 
+/// For `[branch]`: what is pushed to it is tried until the next reboot.
+pub(crate) const TRIES: &str = "testing = \"release-{hostname}-test\"\n";
+
 /// What a test may want other than usual.
 pub(crate) struct Settings {
     /// Lines for the top of the configuration.

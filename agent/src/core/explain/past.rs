@@ -59,7 +59,7 @@ impl Explainer<'_> {
         let judged = entry.stages.verify.is_some() || !entry.checks.is_empty();
         let mut rules = vec![match &entry.system {
             Some(system) => Rule::met("realised", format!("its system is {system}")),
-            None => Rule::broken("realised", cause),
+            None => Rule::broken("realised", cause.clone()),
         }];
         rules.extend(entry.system.as_ref().and_then(|system| self.quarantine(system)));
         rules.push(match (entry.stages.activate, &entry.system) {
@@ -67,14 +67,14 @@ impl Explainer<'_> {
                 Rule::met("activation", format!("switch-to-configuration took {took} ms"))
             }
             (_, Some(_)) if good => Rule::met("activation", "its system ran already"),
-            (_, Some(_)) => Rule::broken("activation", cause),
+            (_, Some(_)) => Rule::broken("activation", cause.clone()),
             (_, None) => Rule::open("activation", NOT_REACHED),
         });
         rules.push(if good {
             Rule::met("verification", checked(&entry.checks))
         } else if judged {
             let failed = failing(&entry.checks);
-            Rule::broken("verification", failed.unwrap_or_else(|| cause.into()))
+            Rule::broken("verification", failed.unwrap_or(cause))
         } else {
             Rule::open("verification", NOT_REACHED)
         });

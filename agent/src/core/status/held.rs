@@ -84,7 +84,8 @@ impl Viewer<'_> {
                     Lift::from("nix-store --verify --check-contents --repair, or run ").run("retry")
                 }
                 RefusalCause::NoAgent => Lift::from(
-                    "push a commit whose system has the agent; if it comes in another unit, run ",
+                    "push a commit whose system has the agent and a Nix for it; if they come in \
+                     other units, run ",
                 )
                 .run(format!("accept {}", commit.unwrap_or_default())),
             },

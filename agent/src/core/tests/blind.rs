@@ -68,7 +68,7 @@ fn it_is_shown_with_path_since_and_what_lifts_it_before_whatever_is_held() {
     assert_eq!(shown.state, State::Blind);
     let told = shown.blind.clone().unwrap();
     assert_eq!((told.unseen, told.since), (unseen(Part::Profile), since));
-    assert_eq!(shown.lift, Some(told.lift));
+    assert_eq!(shown.lift, Some(told.lift.into()));
     assert!(shown.reason.contains("/the/path: Input/output error"), "{}", shown.reason);
     assert!(shown.reason.contains(&format!("since {since}")), "{}", shown.reason);
     assert_eq!(shown.next.unwrap().action, "look");

@@ -140,6 +140,7 @@ fn plays(switch: &mut Switch) -> (Vec<String>, u64, SwitchOutcome) {
             }
             Act::Finish(outcome) => return (acts, waited, outcome),
             Act::AwaitVerdict(_)
+            | Act::LookAgain(_)
             | Act::SetProfile
             | Act::EndUnits(_)
             | Act::Reboot

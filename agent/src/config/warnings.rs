@@ -1,0 +1,43 @@
+//! What a configuration without mistakes lets others do that its owner may not
+//! expect of it.
+
+use super::Config;
+use crate::transport::in_clear;
+
+impl Config {
+    /// Sentences for people, each about a key; none where nothing is to be said.
+    pub fn warnings(&self) -> Vec<String> {
+        let remotes = self.remotes.iter().filter_map(|remote| {
+            let name = &remote.name;
+            if in_clear(&remote.url) {
+                Some(format!(
+                    "`remote.insecure_http` of {name}: whoever is on the way to it decides what \
+                     runs on this host"
+                ))
+            } else if remote.url.starts_with("file://") {
+                Some(format!(
+                    "`remote.url` of {name} is a directory of this host, which is for tests: \
+                     whoever can write there decides what runs on this host"
+                ))
+            } else {
+                None
+            }
+        });
+        let testing = self.branch.testing.as_ref().map(|testing| {
+            format!(
+                "`branch.testing`: whoever can push to {testing} is root on this host until its \
+                 next reboot: protect that branch as {} is protected",
+                self.branch.release
+            )
+        });
+        let report = self.report.as_ref().map(|report| {
+            format!(
+                "`report.token_file`: a token that may set statuses of {} (write:repository) may \
+                 push to it as well, from every host that has one: protect every branch that is \
+                 followed against its account",
+                report.repository
+            )
+        });
+        remotes.chain(testing).chain(report).collect()
+    }
+}
