@@ -51,6 +51,9 @@ let
   duration = types.strMatching "[0-9]+(ms|s|m|h|d)" // {
     description = "duration, as in \"30s\", \"5m\" or \"2h\"";
   };
+  bytes = types.strMatching "[0-9]+[KMGT]?" // {
+    description = "size in bytes, as in \"512M\" or \"2G\"";
+  };
   # Not types.path: a Nix path would be copied to the store, for all to read.
   file = types.str // {
     description = "absolute path of a file, as a string";
@@ -161,6 +164,13 @@ in
     poll = section "How often the remotes are asked." {
       interval = key duration ''"30s"'' "1m" "The pause.";
       jitter = key duration ''"5s"'' "10s" "Up to this is added at random.";
+    };
+    git = section "What reading what was pushed may cost this host. More is refused by name." {
+      memory =
+        key bytes ''"512M"'' "1G"
+          "Memory of a fetch, and of an export. One file may take a quarter of it.";
+      pack = key bytes ''"1G"'' "2G" "What is new on a remote, as it is sent.";
+      tree = key bytes ''"1G"'' "2G" "A commit's files, each counted in whole blocks.";
     };
     system = section "Where in the repository this host's system is." {
       kind = key (types.enum [

@@ -33,6 +33,9 @@
     # Only the agent is asked to end; what it runs (fetches, probes, hooks) is its
     # own to end, and killed with it when it does not. Jobs are units of their own.
     KillMode = "mixed";
+    # A fetch that takes too much memory is ended first, and alone: not the agent
+    # with it.
+    OOMPolicy = "continue";
 
     # The agent's own, read by nobody else.
     StateDirectoryMode = "0700";

@@ -4,8 +4,11 @@
 
 mod cost;
 mod damage;
+mod evil;
 mod export;
 mod fetch;
 mod host;
+mod limits;
+mod odd;
 mod poll;
 mod ssh;

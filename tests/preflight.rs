@@ -9,6 +9,7 @@ use std::time::Duration;
 use fort_agent::core::job::{Order, RealiseOutcome, Realised, Refusal, RefusalCause, Target};
 use fort_agent::core::policy::Operation;
 use fort_agent::core::types::{BootId, Commit, Mono, StorePath, Wall};
+use fort_agent::git::Limits;
 use fort_agent::jobs::realise;
 use fort_agent::jobs::spec::{RealiseHost, RealiseSpec};
 use fort_agent::nix::Nix;
@@ -59,12 +60,14 @@ fn realised(dir: &Path, repository: &Repository, commit: Commit, nix: Nix) -> Re
             nix,
             timeout: Duration::from_secs(120),
             cache: None,
+            limits: Limits::default(),
         },
     };
     let job = dir.join("job");
     std::fs::create_dir(&job).unwrap();
     std::fs::write(job.join("spec.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
-    block(realise::run(&job, pending())).unwrap();
+    let agent = Path::new(env!("CARGO_BIN_EXE_fort-agent"));
+    block(realise::run(agent, &job, pending())).unwrap();
     let outcome = std::fs::read(job.join("outcome.json")).unwrap();
     serde_json::from_slice::<RealiseOutcome>(&outcome).unwrap().result
 }

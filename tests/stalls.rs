@@ -42,7 +42,8 @@ stalls! {
     heads: force_push rewind branch_missing no_such_host testing_stale testing_undone;
     systems: evaluation_error build_failure build_timeout no_room boot_full closure_lost exit_code
         switch_refuses switch_hangs check_fails quarantined rolled_back_by_hand lock_stuck
-        inhibited reboot_required rollback_failed drift machine_id state_full journal_unwritable;
+        inhibited reboot_required rollback_failed drift machine_id state_full journal_unwritable
+        pack_too_large tree_too_large;
     gates: confirmation window suspended;
     besides: publish_refused publish_unreachable hook_fails report_fails configuration_wrong
         journal_newer;

@@ -2,7 +2,7 @@
 //! in transient units, Nix through its daemon, and others looking over D-Bus.
 
 use fort_agent::core::types::Commit;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Cluster, Host, Image, Machine, on, on_each, service};
 
@@ -31,35 +31,70 @@ fn verdicts(machine: &Machine, commit: Commit) -> Vec<String> {
 }
 
 #[test]
-fn what_a_commit_would_change_is_said_and_not_done() {
+fn what_a_commit_would_change_is_said_and_nothing_of_it_is_run() {
     on_each(|cluster| {
-        let one = host(cluster, "joker").unit("old.service", &service("", "sleep infinity"));
+        let odd = |more: &str| {
+            format!("{}[Service]\n{more}", service("X-Restart-Triggers=@version@", "sleep infinity"))
+        };
+        let one = host(cluster, "joker")
+            .unit("old.service", &service("", "sleep infinity"))
+            .unit("stays.service", &odd("X-RestartIfChanged=false"))
+            .unit("reloads.service", &odd("X-ReloadIfChanged=true\nExecReload=true"))
+            .unit("restarts.service", &odd("X-StopIfChanged=false"));
         let joker = started(cluster, &one);
         let first = cluster.push("release", &[&one]);
         joker.wait_in_sync(first);
-        let first = first.to_string();
+        joker.must(&[AGENT, "suspend"]);
         let two = one
             .at("two")
             .without_unit("old.service")
-            .unit("new.service", &service("", "sleep infinity"));
+            .unit("new.service", &service("", "sleep infinity"))
+            .check("echo $0 >> /run/a-program-of-it-ran");
         let commit = cluster.push("release", &[&two]);
-        joker.wait_in_sync(commit);
-        let web = joker.unit("web.service", "MainPID");
+        joker.wait_status("the gate", |status| status["gate"]["commit"] == commit.to_string());
+        let names = ["web", "stays", "reloads", "restarts"];
+        let units: Vec<String> = names.iter().map(|name| format!("{name}.service")).collect();
+        let main = |unit: &String| joker.unit(unit, "MainPID");
+        let before: Vec<String> = units.iter().map(main).collect();
 
-        let diff = joker.must(&[AGENT, "diff", &first, "--json"]);
-        let diff: Value = serde_json::from_str(&diff).unwrap();
-        let units = |what: &str| -> Vec<&str> {
-            diff["units"][what].as_array().unwrap().iter().filter_map(Value::as_str).collect()
+        let diff = |arguments: &[&str]| -> Value {
+            let said = joker.must(&[&[AGENT, "diff", "--json"], arguments].concat());
+            serde_json::from_str(&said).unwrap()
         };
-        assert_eq!(units("stop"), ["new.service"], "{diff}");
-        assert!(units("restart").contains(&"web.service"), "{diff}");
-        assert_eq!(joker.version(), "two");
-        assert!(joker.is_active("new.service"));
-        assert_eq!(joker.unit("web.service", "MainPID"), web, "nothing was touched");
-        // Everybody may ask why.
+        let told = diff(&[&commit.to_string()])["units"].clone();
+        assert_eq!(told["stop"], json!(["old.service"]), "{told}");
+        assert_eq!(told["restart"], json!(["restarts.service", "web.service"]), "{told}");
+        assert_eq!(told["start"], json!(["new.service"]), "{told}");
+        assert_eq!(told["reload"], json!(["reloads.service"]), "{told}");
+        assert_eq!(told["left"], json!(["stays.service"]), "{told}");
+        // Everybody may look, and ask why.
         let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", AGENT];
+        let seen = joker.must(&[&nobody[..], &["diff", "--json"]].concat());
+        assert_eq!(serde_json::from_str::<Value>(&seen).unwrap()["units"], told);
         let explained = joker.must(&[&nobody[..], &["explain"]].concat());
-        assert!(explained.contains("runs and was verified"), "{explained}");
+        assert!(explained.contains("deployments are suspended"), "{explained}");
+        let refused = joker.run(&[AGENT, "diff", "--execute"]);
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(4), "{why}");
+        assert!(why.contains("fort-agent resume"), "{why}");
+        assert_eq!(joker.tell(&["ls", "/run/a-program-of-it-ran"]).trim(), "", "it was run");
+        assert_eq!(units.iter().map(main).collect::<Vec<_>>(), before, "nothing was touched");
+
+        // And so it is done.
+        joker.must(&[AGENT, "resume"]);
+        joker.wait_in_sync(commit);
+        assert!(joker.is_active("new.service") && !joker.is_active("old.service"));
+        let again = units.iter().zip(&before).filter(|(unit, was)| main(unit) != **was);
+        let again: Vec<&String> = again.map(|(unit, _)| unit).collect();
+        assert_eq!(again, ["web.service", "restarts.service"]);
+        // The program says the same of the way back, but for what is new there.
+        let first = first.to_string();
+        let (files, program) = (diff(&[&first]), diff(&[&first, "--execute"]));
+        for what in ["stop", "restart", "reload", "left"] {
+            assert_eq!(files["units"][what], program["units"][what], "{what}: {program}");
+        }
+        assert_eq!(files["units"]["start"], json!(["old.service"]));
+        assert_eq!(joker.version(), "two");
     });
 }
 

@@ -35,7 +35,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
 /// Every cause of `held`, so that each has a series before it first happens.
-const HELD: [&str; 13] = [
+const HELD: [&str; 14] = [
     "branch-missing",
     "contents",
     "disk-space",
@@ -49,6 +49,7 @@ const HELD: [&str; 13] = [
     "serial",
     "signature",
     "state-dir",
+    "too-large",
 ];
 
 /// Every kind of gate.

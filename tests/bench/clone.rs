@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fort_agent::git::Request;
+use fort_agent::git::{Limits, Request};
 
 use crate::support::forge::{Forge, Repo};
 use crate::support::grown::COMMITS;
@@ -20,6 +20,7 @@ pub(crate) fn rows(forge: &Forge, repo: &Repo) -> Vec<Row> {
         compare: vec![],
         keep: vec![],
         reclone: false,
+        limits: Limits::default(),
     };
     let all = |of: &dyn Fn(usize) -> usize| {
         let runs = (0..RUNS).map(|n| fetched(&request(of(n))));

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use fort_agent::git::{Connection, Request, export};
+use fort_agent::git::{Connection, Export, Limits, Request, export};
 
 use crate::support::forge::Forge;
 use crate::support::grown::{COMMITS, FILES, grow};
@@ -37,6 +37,7 @@ fn a_clone_and_an_export_are_quick_and_small() {
         compare: vec![],
         keep: vec![],
         reclone: false,
+        limits: Limits::default(),
     };
     let (reply, took, peak) = measured(&request);
     assert_eq!(reply.heads["main"], head);
@@ -53,12 +54,19 @@ fn a_clone_and_an_export_are_quick_and_small() {
 
     let first = dir.path().join("first");
     let started = Instant::now();
-    let exported = export(&request.clone, head, &first, None).unwrap();
+    let order = |commit, name: &str, previous| Export {
+        clone: request.clone.clone(),
+        commit,
+        dest: dir.path().join(name),
+        previous,
+        limits: Limits::default(),
+    };
+    let exported = export(&order(head, "first", None)).unwrap();
     println!("export of {FILES} files: {:?}", started.elapsed());
     assert_eq!(exported.rev_count, COMMITS);
     let started = Instant::now();
     let before = git(&repo.bare, 0, &["rev-parse", "main~1"]).parse().unwrap();
-    export(&request.clone, before, &dir.path().join("second"), Some(&first)).unwrap();
+    export(&order(before, "second", Some(first))).unwrap();
     println!("export beside another: {:?}", started.elapsed());
 }
 

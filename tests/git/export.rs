@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use fort_agent::core::types::Commit;
-use fort_agent::git::{ExportError, export};
+use fort_agent::git::{Export, ExportError, Limits, Unfit, export};
 
-use crate::support::forge::{Forge, Repo};
+use super::evil;
+use crate::support::forge::{Forge, Repo, wait_for};
+use crate::support::mounts::{fill, free, in_own_mounts, mount};
 use crate::support::work::{EPOCH, git, hermetic};
 
 /// A repository, and a place to export to.
@@ -40,12 +42,21 @@ impl Source {
     }
 
     fn export(&self, commit: Commit, to: &str, previous: Option<&str>) -> Result<(), ExportError> {
-        let previous = previous.map(|name| self.to(name));
-        export(&self.repo.bare, commit, &self.to(to), previous.as_deref()).map(|_| ())
+        export(&self.order(commit, to, previous)).map(|_| ())
+    }
+
+    fn order(&self, commit: Commit, to: &str, previous: Option<&str>) -> Export {
+        Export {
+            clone: self.repo.bare.clone(),
+            commit,
+            dest: self.to(to),
+            previous: previous.map(|name| self.to(name)),
+            limits: Limits::default(),
+        }
     }
 
     /// Why a commit is not exported; nothing is left of the attempt.
-    fn refusal(&self, commit: Commit) -> (String, &'static str) {
+    fn refusal(&self, commit: Commit) -> (String, Unfit) {
         let error = self.export(commit, "refused", None).unwrap_err();
         assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 0);
         let ExportError::Refused { path, why } = error else { unreachable!("{error:?}") };
@@ -190,7 +201,7 @@ fn time_and_count_are_those_of_the_commit() {
     source.repo.work.write("side", "s").commit("side");
     source.repo.work.git(&["merge", "-q", "--no-edit", "main"]);
     let commit = source.commit();
-    let done = export(&source.repo.bare, commit, &source.to("out"), None).unwrap();
+    let done = export(&source.order(commit, "out", None)).unwrap();
     let say = |args: &[&str]| git(&source.repo.bare, 0, args).parse::<i64>().unwrap();
     let hex = commit.to_string();
     assert_eq!(done.last_modified, say(&["show", "-s", "--format=%ct", &hex]));
@@ -290,7 +301,7 @@ fn what_a_killed_export_left_is_removed() {
 }
 
 #[test]
-fn a_submodule_is_refused_by_name() {
+fn a_submodule_is_an_empty_directory_as_for_git_archive_and_is_named() {
     let source = Source::new();
     source.repo.work.write("a", "a").commit("first");
     let head = source.repo.work.head();
@@ -298,24 +309,33 @@ fn a_submodule_is_refused_by_name() {
     source.repo.work.git(&["update-index", "--add", "--cacheinfo", &entry]);
     source.repo.work.git(&["commit", "-q", "-m", "a submodule"]);
     source.repo.work.push("main");
-    let refusal = source.refusal(source.repo.work.head());
-    assert_eq!(refusal, ("libs/sub".into(), "submodules are not supported"));
+    let commit = source.repo.work.head();
+    for (to, previous) in [("first", None), ("second", Some("first"))] {
+        let done = export(&source.order(commit, to, previous)).unwrap();
+        assert_eq!(done.elsewhere, ["libs/sub (a submodule)"]);
+        assert_eq!(tree(&source.to(to)), archived(&source, commit));
+    }
 }
 
 #[test]
-fn an_lfs_pointer_is_refused_by_name() {
+fn an_lfs_pointer_stays_the_text_that_it_is_and_is_named() {
     let source = Source::new();
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
-    source.repo.work.write("big/file.bin", pointer);
-    let refusal = source.refusal(source.commit());
-    assert_eq!(refusal, ("big/file.bin".into(), "files in Git LFS are not supported"));
+    source.repo.work.write("big/file.bin", pointer).write("other", "x");
+    let commit = source.commit();
+    for (to, previous) in [("first", None), ("second", Some("first"))] {
+        let done = export(&source.order(commit, to, previous)).unwrap();
+        assert_eq!(done.elsewhere, ["big/file.bin (in Git LFS)"]);
+        assert_eq!(fs::read_to_string(source.to(to).join("big/file.bin")).unwrap(), pointer);
+    }
 }
 
 #[test]
 fn a_text_about_lfs_is_not_a_pointer() {
     let source = Source::new();
     source.repo.work.write("doc", "Git LFS: version https://git-lfs.github.com/spec/v1\n");
-    source.export(source.commit(), "out", None).unwrap();
+    let done = export(&source.order(source.commit(), "out", None)).unwrap();
+    assert!(done.elsewhere.is_empty());
 }
 
 #[test]
@@ -350,7 +370,7 @@ fn a_name_that_is_there_twice_is_refused() {
         [("40000", b"a", &directory), ("40000", b"a", &directory)],
     ] {
         let refusal = source.refusal(source.crafted(&twice));
-        assert_eq!(refusal.1, "the tree has this name twice");
+        assert_eq!(refusal.1, Unfit::Twice);
     }
 }
 
@@ -367,7 +387,7 @@ fn endless_nesting_is_refused() {
         deep = wrap(&deep);
     }
     let commit = source.crafted(&[("40000", b"d", &deep)]);
-    assert_eq!(source.refusal(commit).1, "directories are nested too deeply");
+    assert_eq!(source.refusal(commit).1, Unfit::Nested);
 }
 
 #[test]
@@ -400,6 +420,126 @@ fn a_clone_without_the_commit_or_with_holes_is_damaged() {
 fn no_clone_is_damaged_too() {
     let source = Source::new();
     let commit = source.commit();
-    let error = export(&source.to("absent"), commit, &source.to("out"), None).unwrap_err();
+    let order = Export { clone: source.to("absent"), ..source.order(commit, "out", None) };
+    let error = export(&order).unwrap_err();
     assert!(matches!(error, ExportError::Damaged(_)), "{error:?}");
+}
+
+/// Two levels of directories that all have the same files.
+fn bushy(bare: &Path, files: usize) -> String {
+    let blob = evil::object(bare, "blob", &[b'x'; 5000]);
+    let small = evil::object(bare, "blob", b"s");
+    let mut entries: Vec<(&str, String, &str)> = vec![("100644", "large".into(), &blob)];
+    entries.extend((0..files).map(|n| ("100644", format!("s{n:03}"), small.as_str())));
+    let leaf = evil::tree(bare, &entries);
+    let branches = |of: &str| {
+        let entries: Vec<_> = (0..20).map(|n| ("40000", format!("d{n:02}"), of)).collect();
+        evil::tree(bare, &entries)
+    };
+    branches(&branches(&leaf))
+}
+
+#[test]
+fn a_tree_that_unfolds_is_refused_when_it_takes_more_than_is_granted() {
+    let source = Source::new();
+    // Twenty files twenty times twenty times, of a block each.
+    let commit = evil::commit(&source.repo.bare, "main", &bushy(&source.repo.bare, 20));
+    let limits = Limits { tree: 16 << 20, ..Limits::default() };
+    let order = Export { limits, ..source.order(commit, "out", None) };
+    let refused = export(&order).unwrap_err();
+    assert_eq!(refused, ExportError::TooLarge { limit: 16 << 20 });
+    assert!(refused.to_string().contains("16.0 MiB"), "{refused}");
+    assert_eq!(fs::read_dir(source.dir.path()).unwrap().count(), 0);
+    let whole = Export { limits: Limits::default(), ..order };
+    assert_eq!(tree(&export(&whole).unwrap().dir).len(), 20 * 20 * 22 + 20);
+}
+
+#[test]
+fn what_is_the_same_takes_room_once_and_counts_each_time() {
+    let source = Source::new();
+    let bare = &source.repo.bare;
+    let blob = evil::object(bare, "blob", &evil::noise(1 << 20, 1));
+    let entries: Vec<_> = (0..60).map(|n| ("100644", format!("f{n:02}"), blob.as_str())).collect();
+    let mut entries = entries;
+    entries.push(("100755", "x".into(), &blob));
+    let commit = evil::commit(bare, "main", &evil::tree(bare, &entries));
+    source.export(commit, "out", None).unwrap();
+    let taken = evil::on_disk(&source.to("out"));
+    assert!(taken < 4 << 20, "{taken}: once, and once executable");
+    let mode = |name: &str| source.to("out").join(name).metadata().unwrap().mode() & 0o777;
+    assert_eq!((mode("f00"), mode("x")), (0o444, 0o555));
+    // Nix would copy each.
+    let limits = Limits { tree: 32 << 20, ..Limits::default() };
+    let order = Export { limits, ..source.order(commit, "again", None) };
+    assert_eq!(export(&order).unwrap_err(), ExportError::TooLarge { limit: 32 << 20 });
+    let linked = Export { previous: Some(source.to("out")), ..order };
+    assert_eq!(export(&linked).unwrap_err(), ExportError::TooLarge { limit: 32 << 20 });
+}
+
+#[test]
+fn an_export_leaves_room_on_the_disk_and_says_how_much() {
+    in_own_mounts("git::export::an_export_leaves_room_on_the_disk_and_says_how_much", || {
+        let source = Source::new();
+        for n in 0..12 {
+            source.repo.work.write(&format!("n{n}"), evil::noise(1 << 20, n));
+        }
+        let commit = source.commit();
+        let disk = source.to("disk");
+        mount(&disk, "100M");
+        fill(&disk, 20 << 20);
+        let order = Export { dest: disk.join("out"), ..source.order(commit, "", None) };
+        let refused = export(&order).unwrap_err();
+        let ExportError::NoRoom(found) = &refused else { panic!("{refused:?}") };
+        // A twentieth of the disk stays free, and what Nix's copy will take.
+        assert_eq!(found.keep, 5 << 20);
+        assert!(found.free > found.keep, "{found:?}");
+        assert!(refused.to_string().contains("5.0 MiB are to stay free"), "{refused}");
+        assert_eq!(free(&disk), 20 << 20, "nothing is left of it");
+    });
+}
+
+#[test]
+fn an_export_that_is_killed_or_called_off_leaves_nothing() {
+    let source = Source::new();
+    let commit = evil::commit(&source.repo.bare, "main", &bushy(&source.repo.bare, 200));
+    let order = source.order(commit, "out", None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let begun = || fs::read_dir(source.dir.path()).unwrap().count() > 0;
+    let agent = crate::support::rig::agent();
+    runtime.block_on(async {
+        let export = fort_agent::git::export::run(&agent, &order);
+        let until_begun = async {
+            while !begun() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            done = export => panic!("{done:?}"),
+            () = until_begun => {}
+        }
+    });
+    wait_for("the export to go", || {
+        // Its process may have had a last word.
+        fort_agent::git::export::sweep_all(source.dir.path());
+        !begun()
+    });
+    // One whose parent is gone ends by itself.
+    let mut child = std::process::Command::new(&agent)
+        .args(["job", "export"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut line = serde_json::to_vec(&order).unwrap();
+    line.push(b'\n');
+    stdin.write_all(&line).unwrap();
+    wait_for("an export to begin", begun);
+    drop(stdin);
+    wait_for("it to end", || child.try_wait().unwrap().is_some());
+    let left = source.to(&format!("out.partial-{}", child.id()));
+    assert!(left.exists() || source.to("out").exists(), "it was at it");
+    // The next one, or whoever removes its job, removes that.
+    fort_agent::git::export::sweep(&order.dest);
+    assert!(!left.exists());
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fort_agent::core::types::Commit;
-use fort_agent::git::{FetchError, Relation, Reply, Request, child};
+use fort_agent::git::{FetchError, Limits, Relation, Reply, Request, child};
 
 use crate::support::forge::{Forge, Repo};
 use crate::support::work::git;
@@ -41,6 +41,7 @@ impl Host {
             compare: vec![],
             keep: vec![],
             reclone: false,
+            limits: Limits::default(),
         }
     }
 

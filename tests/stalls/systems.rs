@@ -472,3 +472,44 @@ pub(super) fn journal_unwritable() -> Stall {
         ..FULL
     }
 }
+
+/// A file of ten MiB that nothing makes smaller.
+fn large(stage: &mut Stage) {
+    let noise: Vec<u8> = (0_u64..10 << 17)
+        .flat_map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n >> 7).to_le_bytes())
+        .collect();
+    std::fs::write(stage.rig.tree.dir().join("large"), noise).unwrap();
+    push(stage, &Host::new("large"));
+}
+
+fn another_without_it(stage: &mut Stage) -> Commit {
+    let one = stage.one;
+    stage.rig.check_out(one);
+    another(stage)
+}
+
+pub(super) fn pack_too_large() -> Stall {
+    Stall {
+        settings: |stage| stage.rig.settings.sections += "[git]\npack = \"8M\"\n",
+        cause: large,
+        held: Some("too-large"),
+        words: &["{head} on release was not fetched", "larger than 8.0 MiB"],
+        lift: &["raise pack in [git]"],
+        undo: another_without_it,
+        ..Stall::USUAL
+    }
+}
+
+pub(super) fn tree_too_large() -> Stall {
+    Stall {
+        settings: |stage| stage.rig.settings.sections += "[git]\ntree = \"8M\"\n",
+        cause: large,
+        in_effect: realised,
+        every: SELDOM,
+        held: Some("too-large"),
+        words: &["{head} is not activated", "its tree is larger than 8.0 MiB"],
+        lift: &["raise the limit in [git]"],
+        undo: another_without_it,
+        ..Stall::USUAL
+    }
+}

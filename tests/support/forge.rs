@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     CutPack,
     /// Nothing comes after the first half of a pack.
     HangInPack,
+    /// Lists of branches have no end.
+    EndlessRefs,
 }
 
 /// What a forge saw.

@@ -55,6 +55,13 @@ fn ticks(pid: u32, fields: usize) -> f64 {
 /// Fetches and measures: the reply, how long it took, and the most memory.
 pub(crate) fn fetched(request: &Request) -> (Reply, Duration, u64) {
     let started = Instant::now();
+    let (reply, peak) = tried(request);
+    (serde_json::from_str(&reply).unwrap(), started.elapsed(), peak)
+}
+
+/// Tries to fetch, and says what was answered, if anything was, and the most
+/// memory that took, in KiB.
+pub(crate) fn tried(request: &Request) -> (String, u64) {
     let mut child = Command::new(agent())
         .args(["job", "fetch"])
         .stdin(Stdio::piped())
@@ -66,10 +73,9 @@ pub(crate) fn fetched(request: &Request) -> (Reply, Duration, u64) {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&line).unwrap();
     let (_, peak) = watched(&mut child);
-    let took = started.elapsed();
     let mut reply = String::new();
     child.stdout.take().unwrap().read_to_string(&mut reply).unwrap();
-    (serde_json::from_str(&reply).unwrap(), took, peak)
+    (reply, peak)
 }
 
 /// What a program cost that has ended.

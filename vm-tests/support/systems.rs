@@ -36,7 +36,8 @@ impl Host {
     pub(crate) fn new(name: &str, version: &str) -> Self {
         let host =
             Self { name: name.into(), knobs: system::Host::new(version), etc: BTreeMap::default() };
-        host.unit("web.service", &service("Description=The web, @version@", "sleep infinity"))
+        let changes = "Description=The web, @version@\nX-Restart-Triggers=@version@";
+        host.unit("web.service", &service(changes, "sleep infinity"))
     }
 
     pub(crate) fn name(&self) -> &str {

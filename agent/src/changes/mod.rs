@@ -1,19 +1,26 @@
 //! What another system would change: packages by name and version, its size,
 //! and the units that it would touch.
 //!
-//! It only looks. A system of the history may have lost its root: both are kept
+//! It only looks, and runs nothing of that system but where that is asked for
+//! ([`dry_activate`]): whoever is about to let it in has not done so yet. A system of the history may have lost its root: both are kept
 //! from the garbage collector by the connection that asks the store about them,
-//! so that one has to live until the last question is answered, that to
-//! `switch-to-configuration` included.
+//! so that one has to live until the last question is answered, that for its units
+//! included.
 
+mod dry_run;
+mod mounts;
 mod names;
+mod switching;
+mod unit_files;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::units::{Units, dry_activate};
+pub use self::dry_run::dry_activate;
+pub use self::switching::by_files;
+pub use self::units::Units;
 use crate::core::types::StorePath;
 use crate::store::{Closure, Store, StoreFailed};
 

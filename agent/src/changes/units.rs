@@ -1,24 +1,6 @@
-//! Which units a system would touch: what its own `switch-to-configuration
-//! dry-activate` says, in its own words.
-//!
-//! It changes nothing, but is a program of that system and runs as root; and it
-//! takes the lock that every switch takes, for as long as it runs: the agent
-//! waits for it as for any other hand.
-
-use std::ffi::OsString;
-use std::path::Path;
-use std::time::Duration;
+//! The units that an activation would touch, whoever tells them.
 
 use serde::{Deserialize, Serialize};
-
-use crate::command::{Command, End, plain};
-use crate::core::types::StorePath;
-use crate::nix::StoreRoot;
-
-/// It takes a twentieth of a second; with a hundred units not much more.
-const LIMIT: Duration = Duration::from_secs(60);
-/// `switch-to-configuration`: another one is at work.
-const LOCKED: i32 = 11;
 
 /// The units that would be touched, by what would be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,64 +15,16 @@ pub struct Units {
     pub reload: Vec<String>,
     /// Changed, and left alone all the same.
     pub left: Vec<String>,
-}
-
-/// Asks the system. Fails with why not, in words.
-pub async fn dry_activate(
-    system: &StorePath,
-    store: &StoreRoot,
-    root: &Path,
-    cancel: impl Future<Output = ()>,
-) -> Result<Units, String> {
-    let program = store.physical(system).join("bin/switch-to-configuration");
-    let handed_on = ["PATH", "LOCALE_ARCHIVE"]
-        .into_iter()
-        .filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
-    let mut environment: Vec<(OsString, OsString)> = handed_on.collect();
-    environment.push(("NIXOS_INSTALL_BOOTLOADER".into(), "0".into()));
-    if root != Path::new("/") {
-        environment.push(("FORT_AGENT_ROOT".into(), root.into()));
-    }
-    let command =
-        Command::new(program).arg("dry-activate").environment(environment).time_limit(LIMIT);
-    let mut units = Units::default();
-    let mut last = String::new();
-    let ended = command.run_with_lines(cancel, |_, line| {
-        let line = plain(line);
-        units.learn(&line);
-        if !line.trim().is_empty() {
-            last = line;
-        }
-    });
-    match ended.await.map(|finished| finished.end) {
-        Ok(End::Exit(0)) => Ok(units),
-        Ok(End::Exit(LOCKED)) => {
-            Err("another switch-to-configuration is at work: ask again when it is done".into())
-        }
-        Ok(end) => {
-            let said = if last.is_empty() { String::new() } else { format!(": {last}") };
-            Err(format!("switch-to-configuration dry-activate: {end}{said}"))
-        }
-        Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
-    }
+    /// Whether systemd itself is begun anew, with all units going on.
+    #[serde(default)]
+    pub systemd: bool,
+    /// Why it is not known which units run, if so: then all that the old system
+    /// has are taken for running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed: Option<String>,
 }
 
 impl Units {
-    /// A line as nixpkgs' switch-to-configuration-ng prints it.
-    fn learn(&mut self, line: &str) {
-        let Some((what, names)) = line.split_once(": ") else { return };
-        let list = match what {
-            "would stop the following units" => &mut self.stop,
-            "would restart the following units" => &mut self.restart,
-            "would start the following units" => &mut self.start,
-            "would reload the following units" => &mut self.reload,
-            "would NOT stop the following changed units"
-            | "would NOT restart the following changed units" => &mut self.left,
-            _ => return,
-        };
-        list.extend(names.split(", ").map(str::to_owned));
-    }
-
     /// With the word for what would be done, those of which there are any.
     pub fn by_action(&self) -> impl Iterator<Item = (&'static str, &[String])> {
         let all = [
@@ -111,74 +45,12 @@ impl Units {
         self.stop.retain(|unit| !again.contains(unit));
         self.start.retain(|unit| !again.contains(unit));
         self.restart.extend(again);
-        self.restart.sort();
-        self.restart.dedup();
-        self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn units_are_read_from_what_a_dry_activation_says() {
-        let mut units = Units::default();
-        for line in [
-            "would stop the following units: a.service, b.service",
-            "would NOT stop the following changed units: dbus.service",
-            "would activate the configuration...",
-            "would restart systemd",
-            "would reload the following units: firewall.service",
-            "would restart the following units: c.service",
-            "would start the following units: b.service, d.service",
-        ] {
-            units.learn(line);
+        self.reload.retain(|unit| !self.restart.contains(unit));
+        let Self { stop, restart, start, reload, left, systemd: _, assumed: _ } = &mut self;
+        for list in [stop, restart, start, reload, left] {
+            list.sort();
+            list.dedup();
         }
-        let list = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
-        assert_eq!(
-            units.joined(),
-            Units {
-                stop: list(&["a.service"]),
-                restart: list(&["b.service", "c.service"]),
-                start: list(&["d.service"]),
-                reload: list(&["firewall.service"]),
-                left: list(&["dbus.service"]),
-            }
-        );
-    }
-
-    /// A store that has a system whose switch-to-configuration is this.
-    fn system(script: &str) -> (tempfile::TempDir, StoreRoot, StorePath) {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let store = StoreRoot::of(&format!("local?root={}", dir.path().display()));
-        let system: StorePath = format!("/nix/store/{}-system", "0".repeat(32)).parse().unwrap();
-        let bin = store.physical(&system).join("bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        let program = bin.join("switch-to-configuration");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        (dir, store, system)
-    }
-
-    async fn asked(script: &str) -> Result<Units, String> {
-        let (dir, store, system) = system(script);
-        dry_activate(&system, &store, dir.path(), std::future::pending()).await
-    }
-
-    #[tokio::test]
-    async fn a_system_is_asked_and_one_that_will_not_say_says_why() {
-        let units = asked(
-            "[ \"$1 $NIXOS_INSTALL_BOOTLOADER $FORT_AGENT_ROOT\" = \"dry-activate 0 ${0%/nix/store/*}\" ] \
-             || exit 9; echo would start the following units: web.service >&2",
-        );
-        assert_eq!(units.await.unwrap().start, ["web.service"]);
-        let failed = asked("echo Failed to open the bus >&2; exit 1").await.unwrap_err();
-        assert!(failed.contains("exit code 1: Failed to open the bus"), "{failed}");
-        assert!(asked("exit 11").await.unwrap_err().contains("at work"));
-        let (dir, store, system) = system("sleep 600");
-        let units = dry_activate(&system, &store, dir.path(), std::future::ready(())).await;
-        assert!(units.unwrap_err().contains("cancelled"));
+        self
     }
 }

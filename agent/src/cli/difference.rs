@@ -11,6 +11,7 @@ use crate::core::status::Status;
 use crate::core::types::{Commit, StorePath};
 use crate::nix::{self, Nix};
 use crate::store::Store;
+use crate::systemd::Systemd;
 
 use super::text::{Look, Tone, clean, columns, pad, wrap};
 use super::{Exit, Said, ask, standing};
@@ -28,7 +29,7 @@ struct Pair {
     new: StorePath,
 }
 
-pub(super) fn diff(config: &Config, commit: Option<&str>, json: bool) -> Said {
+pub(super) fn diff(config: &Config, commit: Option<&str>, execute: bool, json: bool) -> Said {
     if let Some(Err(problem)) = commit.map(Prefix::parse) {
         return Said::not(Exit::Usage, problem);
     }
@@ -52,7 +53,10 @@ pub(super) fn diff(config: &Config, commit: Option<&str>, json: bool) -> Said {
         Ok(pair) => pair,
         Err(why) => return Said::not(Exit::Failed, format!("fort-agent: {}", clean(&why))),
     };
-    match ask::block_on(compared(config, &pair)) {
+    if execute && let Err(why) = may_run(&explained) {
+        return Said::not(Exit::Refused, format!("fort-agent: {}", clean(&why)));
+    }
+    match ask::block_on(compared(config, &pair, execute)) {
         Ok((changes, units)) if json => Said::done(format!("{}\n", told(&pair, &changes, &units))),
         Ok((changes, units)) => Said::done(render(&pair, &changes, &units, Look::of_stdout())),
         Err(trouble) => ask::failed(&trouble),
@@ -77,9 +81,33 @@ fn pair(explained: &Explanation, status: &Status) -> Result<Pair, String> {
     Ok(Pair { commit, old, new })
 }
 
+/// Whether a program of the commit's may run as root on this host, which is what a
+/// gate is closed against. Fails with what is in the way, and what to do.
+fn may_run(explained: &Explanation) -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("--execute runs a program of that system as root: run this as root".into());
+    }
+    let Some(gates) = &explained.gates else {
+        return Err("the agent does not say whether a gate is closed: --execute needs one of this \
+                    version"
+            .into());
+    };
+    match &gates.closed {
+        None => Ok(()),
+        Some(gate) => Err(format!(
+            "--execute would run a program of {} as root, and a gate is closed ({}): {}; without \
+             --execute the files are compared, and nothing of it runs",
+            gate.commit.short(),
+            gate.kind,
+            gate.lift
+        )),
+    }
+}
+
 async fn compared(
     config: &Config,
     pair: &Pair,
+    execute: bool,
 ) -> Result<(Changes, Result<Units, String>), Trouble> {
     let search_path = std::env::var_os("PATH").unwrap_or_default();
     let failed = |error: anyhow::Error| Trouble::Failed(format!("{error:#}"));
@@ -94,22 +122,30 @@ async fn compared(
         )),
         changes::CannotCompare::Store(error) => failed(error.into()),
     })?;
-    let units = units(config, &nix, pair).await;
+    let units = units(config, &nix, pair, execute).await;
     // Its connection has kept both systems in the store until now.
     drop(store);
     Ok((changes, units))
 }
 
 /// Fails with why they are not known.
-async fn units(config: &Config, nix: &Nix, pair: &Pair) -> Result<Units, String> {
+async fn units(
+    config: &Config,
+    nix: &Nix,
+    pair: &Pair,
+    execute: bool,
+) -> Result<Units, String> {
     if pair.old == pair.new {
         return Ok(Units::default());
     }
     if config.activation.runner == Runner::Direct {
         return Err("with [activation] runner = \"direct\" nobody looks after units".into());
     }
-    if !rustix::process::geteuid().is_root() {
-        return Err("only root can ask the system for them: run this as root".into());
+    if !execute {
+        let active = async { Systemd::connect().await?.active().await }.await;
+        let active = active.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+        return changes::by_files(&nix.store_root(), &pair.old, &pair.new, active)
+            .map_err(|error| format!("their files cannot be read: {error}"));
     }
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -176,12 +212,18 @@ fn render(pair: &Pair, changes: &Changes, units: &Result<Units, String>, look: L
     }
     match units {
         Err(why) => rows.push(("units".into(), format!("not known: {why}"))),
-        Ok(units) if units.by_action().next().is_none() => {
-            rows.push(("units".into(), "none would be touched".into()));
-        }
         Ok(units) => {
+            if units.by_action().next().is_none() {
+                rows.push(("units".into(), "none would be touched".into()));
+            }
             for (what, names) in units.by_action() {
                 rows.push((what.into(), names.join(" ")));
+            }
+            if units.systemd {
+                rows.push(("systemd".into(), "begins anew; units go on".into()));
+            }
+            if let Some(why) = &units.assumed {
+                rows.push(("units".into(), format!("as if all ran that can: {why}")));
             }
         }
     }
@@ -292,6 +334,8 @@ mod tests {
             stop: list(&["old.service"]),
             restart: list(&["nginx.service", "sshd.service"]),
             start: list(&["web.service"]),
+            systemd: true,
+            assumed: Some("the system bus did not answer within 10 s".into()),
             ..Units::default()
         }
     }
@@ -301,7 +345,7 @@ mod tests {
         let shown = |width, units: &Result<Units, String>| {
             render(&pair(), &changes(), units, Look { width, colour: false })
         };
-        let unknown = Err("only root can ask the system for them: run this as root".into());
+        let unknown = Err("with [activation] runner = \"direct\" nobody looks after units".into());
         for width in [40, 80] {
             let shown = shown(width, &unknown);
             assert!(shown.lines().all(|line| columns(line) <= width), "{shown}");
@@ -314,7 +358,7 @@ mod tests {
             Look { width: 80, colour: false },
         );
         insta::assert_snapshot!(format!(
-            "{}\n== not as root\n{}\n== the same system\n{same}",
+            "{}\n== not known\n{}\n== the same system\n{same}",
             shown(80, &Ok(units())),
             shown(80, &unknown)
         ));

@@ -72,6 +72,10 @@ enum Command {
     Diff {
         /// Its first seven or more digits [default: of the desired one]
         commit: Option<String>,
+        /// Let the commit's own program say which units it would touch. It runs as
+        /// root: not for a commit that is still to be confirmed
+        #[arg(long)]
+        execute: bool,
         #[command(flatten)]
         format: Format,
     },
@@ -237,8 +241,9 @@ fn perform(line: Line) -> ExitCode {
         Command::Explain { commit, format } => {
             with_agent(&|places| ask::explain(places, commit.as_deref(), format.json))
         }
-        Command::Diff { commit, format } => {
-            with_config(&|config| difference::diff(config, commit.as_deref(), format.json))
+        Command::Diff { commit, execute, format } => {
+            let commit = commit.as_deref();
+            with_config(&|config| difference::diff(config, commit, execute, format.json))
         }
         Command::Confirm { commit, format } => {
             with_agent(&|places| ask::confirm(places, &commit, format.json))
@@ -294,9 +299,7 @@ fn run(path: &Path) -> ExitCode {
 /// Becomes the same program with the same arguments. Returns only if that
 /// fails.
 fn begin_anew() -> io::Error {
-    // Even if another system has taken its file away.
-    let itself = PathBuf::from("/proc/self/exe");
-    let program = env::current_exe().ok().filter(|path| path.exists()).unwrap_or(itself);
+    let program = crate::jobs::itself();
     let mut arguments = env::args_os();
     let called = arguments.next().unwrap_or_else(|| "fort-agent".into());
     ProcessCommand::new(program).arg0(called).args(arguments).exec()

@@ -310,11 +310,16 @@ fn progress(deployment: &DeploymentView) -> Option<String> {
         bytes,
         progress.current.clone(),
         progress.cache_trouble.as_ref().map(|why| format!("trouble with the cache: {why}")),
+        elsewhere(&progress.elsewhere),
     ]
     .into_iter()
     .flatten()
     .collect();
     if parts.is_empty() { Some(progress.phase) } else { Some(parts.join(", ")) }
+}
+
+fn elsewhere(paths: &[String]) -> Option<String> {
+    (!paths.is_empty()).then(|| format!("not in the repository: {}", paths.join(", ")))
 }
 
 /// Plain values only: what is nested is for `--json`.

@@ -19,6 +19,7 @@ use toml::de::DeTable;
 
 use crate::core::policy::{Confirm, Drift, OnKernelChange, OnRollbackFailure};
 use crate::foreign_file;
+use crate::git;
 use crate::windows::{TimeZone, Windows};
 
 mod announce;
@@ -66,6 +67,8 @@ pub struct Config {
     pub poll: Poll,
     /// Where in the repository this host's system is.
     pub system: System,
+    /// What git may cost this host.
+    pub git: git::Limits,
     /// How nix is run.
     pub nix: Nix,
     /// How a system is made the running one.

@@ -20,6 +20,7 @@ use super::{
     nix_options, url, wording,
 };
 use crate::core::policy::{Drift, OnKernelChange, OnRollbackFailure};
+use crate::git;
 use crate::transport::in_clear;
 
 /// What is said of keys that nothing could act on.
@@ -39,6 +40,7 @@ pub(super) fn config(s: &Section<'_>, kernel_hostname: &str) -> Config {
         branch: branch(&s.section("branch"), &hostname),
         poll: poll(&s.section("poll")),
         system: system(&s.section("system"), &hostname, direct),
+        git: git(&s.section("git")),
         nix: nix(&s.section("nix"), direct),
         activation,
         retry: retry(&s.section("retry")),
@@ -229,6 +231,19 @@ fn attribute(value: &DeValue<'_>, hostname: &str) -> Result<String, String> {
         return Err("close its quotes".to_owned());
     }
     Ok(text)
+}
+
+fn git(s: &Section<'_>) -> git::Limits {
+    // Less than this, and what people have in their repositories does not fit.
+    let at_least = |least: u64, value: &DeValue<'_>| match value::bytes(value)? {
+        bytes if bytes < least => Err(format!("be at least \"{}M\"", least >> 20)),
+        bytes => Ok(bytes),
+    };
+    git::Limits {
+        memory: s.or("memory", |value| at_least(64 << 20, value), "'512M'"),
+        pack: s.or("pack", |value| at_least(1 << 20, value), "'1G'"),
+        tree: s.or("tree", |value| at_least(1 << 20, value), "'1G'"),
+    }
 }
 
 fn nix(s: &Section<'_>, direct: bool) -> Nix {

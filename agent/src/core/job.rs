@@ -305,11 +305,14 @@ pub enum RefusalCause {
     IncompleteClosure,
     /// The system has no agent: nothing would follow the branch any more.
     NoAgent,
+    /// The commit's tree, or a file in it, is larger than this host takes.
+    TooLarge,
 }
 
 impl RefusalCause {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::DiskSpace, Self::IncompleteClosure, Self::NoAgent];
+    pub const ALL: [Self; 4] =
+        [Self::DiskSpace, Self::IncompleteClosure, Self::NoAgent, Self::TooLarge];
 
     /// As in status and metrics.
     pub fn as_str(self) -> &'static str {
@@ -317,6 +320,7 @@ impl RefusalCause {
             Self::DiskSpace => "disk-space",
             Self::IncompleteClosure => "incomplete-closure",
             Self::NoAgent => "no-agent",
+            Self::TooLarge => "too-large",
         }
     }
 }
@@ -427,6 +431,10 @@ pub struct RealiseProgress {
     /// Why the cache is of no use, or may be of none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_trouble: Option<String>,
+    /// Submodules and files in Git LFS: what they stand for is not in the
+    /// repository.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<String>,
 }
 
 /// The order of a publish job.

@@ -26,13 +26,15 @@ pub enum Remedy {
     Data,
     /// A certificate that this host trusts.
     Certificate,
+    /// Less to be read: fewer branches, or smaller files.
+    Less,
     /// Something on this host.
     Host,
 }
 
 impl Remedy {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Wait,
         Self::Token,
         Self::Key,
@@ -43,6 +45,7 @@ impl Remedy {
         Self::Forge,
         Self::Data,
         Self::Certificate,
+        Self::Less,
         Self::Host,
     ];
 
@@ -59,6 +62,9 @@ impl Remedy {
             Self::Forge => "see the forge's log; it is asked again by itself",
             Self::Data => "mend the forge, or the proxy in between; it is asked again by itself",
             Self::Certificate => "set ca_file, or mend the certificate or this host's clock",
+            Self::Less => {
+                "delete branches that nobody needs; it is asked again by itself"
+            }
             Self::Host => "mend that on this host; it is asked again by itself",
         }
     }

@@ -96,7 +96,8 @@ fn accept(prefix: &Prefix, policy: &Policy, memory: &Memory, seen: &Seen, now: N
             | Standing::BranchMissing
             | Standing::Usable(_)
             | Standing::Behind(_)
-            | Standing::Unclear(_) => None,
+            | Standing::Unclear(_)
+            | Standing::TooLarge(_) => None,
         })
         .collect();
     if let Some(head) = refused.iter().copied().find(|head| prefix.matches(*head)) {

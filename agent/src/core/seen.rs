@@ -241,6 +241,8 @@ pub struct Remote {
     pub remedy: Remedy,
     /// What it answered last.
     pub heads: Option<Heads>,
+    /// What it has now and this host did not take, if that is so.
+    pub oversize: Option<Oversize>,
     /// When it last gave another answer than before.
     pub moved: Option<Wall>,
     /// A person wants it asked now.
@@ -254,6 +256,20 @@ impl Remote {
     pub fn answers(&self) -> bool {
         self.asked.is_some() && self.failures == 0
     }
+}
+
+/// A head that was not fetched: with what it brings it is larger than this host
+/// takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oversize {
+    /// The head.
+    pub head: Commit,
+    /// Whether it is that of the testing branch: then the release's was fetched.
+    pub testing: bool,
+    /// Which limit it exceeds, in words.
+    pub found: String,
+    /// What would let it through.
+    pub lift: String,
 }
 
 /// The heads of the branches that are followed; none for one that is not

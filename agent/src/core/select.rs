@@ -45,6 +45,8 @@ pub enum Standing {
     Rewind(Commit),
     /// Its relation to the accepted head is not known yet.
     Unclear(Commit),
+    /// It was not fetched, for it is larger than this host takes.
+    TooLarge(Commit),
 }
 
 impl Standing {
@@ -55,7 +57,8 @@ impl Standing {
             | Self::BranchMissing
             | Self::Behind(_)
             | Self::ForcePush(_)
-            | Self::Rewind(_) => true,
+            | Self::Rewind(_)
+            | Self::TooLarge(_) => true,
             Self::Unknown | Self::Usable(_) | Self::Unclear(_) => false,
         }
     }
@@ -87,7 +90,8 @@ pub fn select(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Select
         | Standing::Usable(_)
         | Standing::Behind(_)
         | Standing::ForcePush(_)
-        | Standing::Rewind(_) => None,
+        | Standing::Rewind(_)
+        | Standing::TooLarge(_) => None,
     });
     let accepted = memory.accepted.as_ref();
     let compare = unclear.zip(accepted).map(|(head, accepted)| (accepted.commit, head));
@@ -158,6 +162,9 @@ fn standing(policy: &Policy, memory: &Memory, seen: &Seen, index: usize) -> Stan
     }
     if !remote.answers() {
         return Standing::Silent;
+    }
+    if let Some(oversize) = remote.oversize.as_ref().filter(|oversize| !oversize.testing) {
+        return Standing::TooLarge(oversize.head);
     }
     let Some(head) = remote.heads.and_then(|heads| heads.release) else {
         return Standing::BranchMissing;

@@ -1,30 +1,21 @@
-//! Fetching runs in a process of its own, `fort-agent job fetch`: a clone
-//! takes tens of megabytes that would not come back, and an HTTP wait cannot
-//! be interrupted. Both end with the process.
-//!
-//! Protocol: one line of JSON on stdin ([`Request`]), one on stdout: a
-//! [`Reply`], or `{"error": ...}` with a [`FetchError`]. **The child ends as
-//! soon as its stdin is closed**: nobody is left who wants the answer, and an
-//! orphan would hold the lock on the clone.
+//! Fetching and comparing run in a process of their own, `fort-agent job fetch`:
+//! a clone takes tens of megabytes that would not come back, what it reads comes
+//! from strangers, and an HTTP wait cannot be interrupted. All of that ends with
+//! the process ([`super::process`]), which limits itself ([`super::limits`]).
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::failure::PollError;
+use super::history::Trouble;
+use super::limits::{Exceeded, Limits, NoRoom};
+use super::process::{self, Died};
 use super::{Related, Remote, clone};
 use crate::core::types::Commit;
-use crate::environment;
-use crate::transport::one_line;
-
-const REQUEST_LIMIT: u64 = 1 << 20;
-const REPLY_LIMIT: u64 = 4 << 20;
-const STDERR_TAIL: usize = 4 << 10;
 
 /// What is to be brought into the clone, and compared there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +37,9 @@ pub struct Request {
     /// The clone is known to be damaged: make it anew.
     #[serde(default)]
     pub reclone: bool,
+    /// What it may cost.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// What came of it.
@@ -69,6 +63,12 @@ pub enum FetchError {
     /// It is the remote, or the way there.
     #[error(transparent)]
     Remote(#[from] PollError),
+    /// What is new is larger than this host takes.
+    #[error("{0}: {lift}", lift = .0.lift())]
+    Exceeds(Exceeded),
+    /// What is new is whole, and cannot be used. Git itself could not.
+    #[error("{0}: push a commit that git can read (git fsck)")]
+    Unreadable(String),
     /// The clone cannot be read. Ask again, with branches.
     #[error("the clone is damaged: {0}")]
     Damaged(String),
@@ -78,6 +78,9 @@ pub enum FetchError {
     /// No space, or no quota.
     #[error("the disk is full")]
     DiskFull,
+    /// Less room than is to stay free.
+    #[error(transparent)]
+    NoRoom(NoRoom),
     /// A file or directory of ours is in the way.
     #[error("{0}")]
     Local(String),
@@ -104,6 +107,16 @@ impl FetchError {
     }
 }
 
+impl From<Trouble> for FetchError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Missing(what) | Trouble::Damaged(what) => Self::Damaged(what),
+            Trouble::Exceeds(limit) => Self::Exceeds(limit),
+            Trouble::Odd(what) => Self::Unreadable(what),
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Answer {
@@ -111,34 +124,13 @@ enum Answer {
     Reply(Reply),
 }
 
-/// The child: what `fort-agent job fetch` does. Exit code 0 whenever it
-/// answered, be it with an error; 2 if it was not asked properly.
+/// The child: what `fort-agent job fetch` does.
 pub fn main() -> ExitCode {
-    let mut line = String::new();
-    let read = std::io::stdin().lock().take(REQUEST_LIMIT).read_line(&mut line);
-    let request = match read.map(|_| serde_json::from_str::<Request>(&line)) {
-        Ok(Ok(request)) => request,
-        Ok(Err(error)) => return refuse(&error),
-        Err(error) => return refuse(&error),
-    };
-    std::thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        // What is half-done is swept by the next child.
-        std::process::exit(3);
-    });
-    let answer = match clone::update(&request) {
+    let limits = |request: &Request| request.limits;
+    process::serve("fetch", limits, |request| match clone::update(request) {
         Ok(reply) => Answer::Reply(reply),
         Err(error) => Answer::Error { error },
-    };
-    let written = serde_json::to_writer(std::io::stdout(), &answer)
-        .map_err(std::io::Error::from)
-        .and_then(|()| writeln!(std::io::stdout()));
-    written.map_or_else(|e| refuse(&e), |()| ExitCode::SUCCESS)
-}
-
-fn refuse(error: &dyn std::fmt::Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "fort-agent job fetch: {error}");
-    ExitCode::from(2)
+    })
 }
 
 /// Runs a child (`exe job fetch`) and waits for its answer, for at most
@@ -151,66 +143,19 @@ pub async fn run(exe: &Path, request: &Request, deadline: Duration) -> Result<Re
 }
 
 async fn answer(exe: &Path, request: &Request) -> Result<Reply, FetchError> {
-    let cannot = |what: &str, error: &dyn std::fmt::Display| FetchError::Crashed {
-        status: format!("{what}: {error}"),
-        stderr: String::new(),
+    let died = match process::ask(exe, "fetch", request).await {
+        Ok(Answer::Reply(reply)) => return Ok(reply),
+        Ok(Answer::Error { error }) => return Err(error),
+        Err(died) => died,
     };
-    let mut line = serde_json::to_vec(request).map_err(|e| cannot("cannot be asked", &e))?;
-    line.push(b'\n');
-    let mut child = tokio::process::Command::new(exe)
-        .args(["job", "fetch"])
-        .env_clear()
-        .envs(environment::of_fetch())
-        .env("LANG", "C.UTF-8")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| cannot("cannot be started", &e))?;
-    // Kept open until the end: closing it ends the child.
-    let mut stdin = child.stdin.take();
-    if let Some(stdin) = &mut stdin {
-        // A child that is gone says why on stderr.
-        let _ = stdin.write_all(&line).await;
+    if !request.branches.is_empty() {
+        // What it was receiving is in nobody's use, and may be a gigabyte: the
+        // next child would remove it, but may not be wanted for half an hour.
+        let sweep = Request { branches: Vec::new(), compare: Vec::new(), ..request.clone() };
+        let _ = process::ask::<_, Answer>(exe, "fetch", &sweep).await;
     }
-    let stdout = child.stdout.take();
-    let stderr = child.stderr.take();
-    let (output, errors, status) = tokio::join!(
-        async {
-            let mut bytes = Vec::new();
-            if let Some(pipe) = stdout {
-                let _ = pipe.take(REPLY_LIMIT).read_to_end(&mut bytes).await;
-            }
-            bytes
-        },
-        async {
-            match stderr {
-                Some(pipe) => tail(pipe).await,
-                None => String::new(),
-            }
-        },
-        child.wait(),
-    );
-    drop(stdin);
-    match serde_json::from_slice::<Answer>(&output) {
-        Ok(Answer::Reply(reply)) => Ok(reply),
-        Ok(Answer::Error { error }) => Err(error),
-        Err(_) => Err(FetchError::Crashed {
-            status: status.map_or_else(|e| e.to_string(), |s| format!("ended with {s}")),
-            stderr: errors,
-        }),
-    }
-}
-
-/// Reads to the end and keeps the last of it, as one line.
-async fn tail(mut pipe: impl tokio::io::AsyncRead + Unpin) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..read]);
-        let surplus = kept.len().saturating_sub(STDERR_TAIL);
-        kept.drain(..surplus);
-    }
-    one_line(&String::from_utf8_lossy(&kept))
+    let exceeded = died.exceeded(request.limits);
+    let Died { how, stderr, .. } = died;
+    Err(exceeded
+        .map_or_else(|| FetchError::Crashed { status: how, stderr }, FetchError::Exceeds))
 }

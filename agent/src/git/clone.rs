@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::child::{FetchError, Reply, Request};
 use super::failure::PollError;
 use super::fetch::fetch;
+use super::history::{self, Reader, Trouble};
 use super::repository::{self, Damage, Related, State};
 
 /// Every fetch adds a pack, and nothing joins them.
@@ -27,7 +28,7 @@ pub(super) fn update(request: &Request) -> Result<Reply, FetchError> {
     let clone = &request.clone;
     let _lock = lock(clone)?;
     sweep(clone)?;
-    let state = repository::inspect(clone);
+    let state = repository::inspect(clone, request.limits);
     let existed = !matches!(state, State::Absent);
     let why_anew = match state {
         _ if request.reclone => "asked for".to_owned(),
@@ -39,11 +40,14 @@ pub(super) fn update(request: &Request) -> Result<Reply, FetchError> {
         State::Sound { packs, .. } if packs > MAX_PACKS && !request.branches.is_empty() => {
             format!("it has {packs} packs")
         }
+        State::Sound { .. } if lacks_files(request) && !request.branches.is_empty() => {
+            "files were left out of it that are not too large any more".into()
+        }
         State::Sound { repository, .. } => {
             match guarded(|| bring(&repository, request)) {
                 Ok(reply) => return Ok(reply),
                 // The remote's doing, the clone's, or ours? Look, don't guess.
-                Err(error) if error.may_be_damage() => match guarded_verify(clone) {
+                Err(error) if error.may_be_damage() => match guarded_verify(request) {
                     Ok(()) if !matches!(error, FetchError::Damaged(_)) => return Err(error),
                     Ok(()) => error.to_string(),
                     Err(damage) => damage.0,
@@ -63,19 +67,24 @@ pub(super) fn update(request: &Request) -> Result<Reply, FetchError> {
     Ok(reply)
 }
 
+/// Whether files are missing that would be fetched today.
+fn lacks_files(request: &Request) -> bool {
+    repository::left_out(&request.clone).is_some_and(|least| least < request.limits.object())
+}
+
 /// Fetches, keeps and compares in a repository that is there.
 fn bring(repository: &gix::Repository, request: &Request) -> Result<Reply, FetchError> {
     let heads = match request.branches.is_empty() {
         true => Default::default(),
-        false => fetch(repository, &request.remote, &request.branches)?,
+        false => fetch(repository, &request.remote, &request.branches, request.limits)?,
     };
     keep(repository, request).map_err(|e| local("cannot write refs", &e))?;
+    let reader = Reader { repository, limits: request.limits };
     let compared = request.compare.iter().map(|&(older, newer)| {
-        let relation = repository::relation(repository, older, newer)?;
+        let relation = reader.relation(older, newer)?;
         Ok(Related { older, newer, relation })
     });
-    let relations =
-        compared.collect::<Result<_, Damage>>().map_err(|d| FetchError::Damaged(d.0))?;
+    let relations = compared.collect::<Result<_, Trouble>>()?;
     Ok(Reply { heads, relations, recloned: false, note: None })
 }
 
@@ -84,7 +93,7 @@ fn keep(repository: &gix::Repository, request: &Request) -> gix::Result<()> {
     let hexes: Vec<_> = request.keep.iter().map(ToString::to_string).collect();
     repository::delete_refs(repository, KEEP, |hex| !hexes.iter().any(|kept| kept == hex))?;
     for &commit in &request.keep {
-        let id = repository::id(commit);
+        let id = history::id(commit);
         if repository.has_object(id) {
             let any = gix::refs::transaction::PreviousValue::Any;
             repository.reference(format!("{KEEP}{commit}"), id, any, "")?;
@@ -101,7 +110,7 @@ fn anew(request: &Request) -> Result<Reply, FetchError> {
             std::fs::create_dir_all(parent).map_err(|e| local("cannot make a directory", &e))?;
         }
         let repository =
-            repository::create(&new).map_err(|e| local("cannot make a repository", &e))?;
+            repository::create(&new, request.limits).map_err(|e| local("cannot make a repository", &e))?;
         bring(&repository, request)
     });
     let moved = made.and_then(|reply| {
@@ -126,8 +135,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, FetchError>) -> Result<T, FetchEr
     })
 }
 
-fn guarded_verify(clone: &Path) -> Result<(), Damage> {
-    catch_unwind(AssertUnwindSafe(|| repository::verify(clone)))
+fn guarded_verify(request: &Request) -> Result<(), Damage> {
+    catch_unwind(AssertUnwindSafe(|| repository::verify(&request.clone, request.limits)))
         .unwrap_or_else(|_| Err(Damage("reading it panics".into())))
 }
 
@@ -211,7 +220,7 @@ fn beside(clone: &Path, suffix: &str) -> PathBuf {
     clone.with_file_name(name)
 }
 
-fn local(what: &str, error: &(dyn std::error::Error + 'static)) -> FetchError {
+pub(super) fn local(what: &str, error: &(dyn std::error::Error + 'static)) -> FetchError {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     let full = crate::transport::chain(error)
         .filter_map(|e| e.downcast_ref::<io::Error>())

@@ -1,53 +1,72 @@
 //! Writes out the tree of exactly one commit, for Nix to evaluate.
 //!
 //! No filters, attributes or line endings are applied: what is written is what
-//! was committed. A tree that could not be written faithfully (a submodule, an
-//! LFS pointer, a name that is a path) is refused, never written in part.
+//! was committed, and what could not be written faithfully is refused, never
+//! written in part. As with Nix's own fetchers a pointer of Git LFS stays the text
+//! that it is, and a submodule an empty directory; both are named.
 //!
 //! What surprises: files that the previous export had too are hard links to
-//! it, so nobody may ever write into an export. Nothing is synced to disk: an
-//! export of an earlier boot may have lost its contents, so it is not linked
-//! to, and its owner should remake it.
+//! it, and so are files of one content within an export, so nobody may ever write
+//! into one. Nothing is synced to disk: an export of an earlier boot may have lost
+//! its contents, so it is not linked to, and its owner should remake it.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use gix::ObjectId;
-use gix::bstr::{BStr, BString, ByteSlice as _};
-use gix::objs::tree::{EntryKind, EntryMode};
+use serde::{Deserialize, Serialize};
 
-use super::repository::{self, Damage};
+use super::history::{self, Links, Reader, Trouble};
+use super::limits::{Exceeded, Limits, NoRoom};
+use super::process::{self, Died};
+use super::repository;
+use super::tree::{Older, Writer};
 use crate::core::types::Commit;
+use crate::preflight::size;
 use crate::transport::one_line;
 
-/// Deeper than any project, and well within the stack.
-const MAX_DEPTH: usize = 100;
-/// A small tree can name itself a million times over.
-const MAX_ENTRIES: u32 = 1_000_000;
-/// What git-lfs writes in place of a file; pointers are shorter than this
-/// (git-lfs, docs/spec.md).
-const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1";
-const LFS_LIMIT: usize = 1024;
+/// What an export that is not complete has in its name.
+const PARTIAL: &str = ".partial-";
+
+/// What is to be written, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The clone that has the commit.
+    pub clone: PathBuf,
+    /// Whose tree.
+    pub commit: Commit,
+    /// Must not exist yet, and appears when it is complete. Beside it, names that
+    /// begin with its own are used: `DEST.partial-PID` while it is written, and
+    /// `DEST.commit`, by which a later export recognises it as its `previous`.
+    pub dest: PathBuf,
+    /// An earlier export, whose unchanged files are linked to.
+    pub previous: Option<PathBuf>,
+    /// What it may cost.
+    #[serde(default)]
+    pub limits: Limits,
+}
 
 /// A tree that was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
     /// Where it is: files 0444, or 0555 if executable, less the umask.
     pub dir: PathBuf,
-    /// The committer's time, in seconds since 1970.
+    /// The committer's time, in seconds since 1970; 0 where the commit tells none.
     pub last_modified: i64,
     /// How many commits are reachable, as `git rev-list --count` says.
     pub rev_count: u64,
+    /// Submodules and files in Git LFS, whose content is elsewhere: their paths,
+    /// the first few of them.
+    #[serde(default)]
+    pub elsewhere: Vec<String>,
 }
 
 /// Why a tree was not written. Nothing is left of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
 pub enum ExportError {
     /// The clone lacks something or cannot be read: fetch with `reclone`.
     #[error("the clone is damaged: {0}")]
@@ -58,45 +77,140 @@ pub enum ExportError {
         /// Where in the tree.
         path: String,
         /// What is there.
-        why: &'static str,
+        why: Unfit,
     },
+    /// The commit is whole, and not what a commit should be.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It is larger than this host takes.
+    #[error("its tree is larger than {}", size(*limit))]
+    TooLarge {
+        /// In bytes, each file counted in whole blocks.
+        limit: u64,
+    },
+    /// Reading it takes more than is granted.
+    #[error(transparent)]
+    Exceeds(Exceeded),
+    /// Less room than is to stay free.
+    #[error(transparent)]
+    NoRoom(NoRoom),
     /// No space, or no quota.
     #[error("the disk is full")]
     DiskFull,
     /// Anything else with our own files.
-    #[error("cannot write {}", path.display())]
+    #[error("cannot write {}: {why}", path.display())]
     Local {
         /// What was being written.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        why: String,
+    },
+    /// The process could not run, or ended without an answer.
+    #[error("the exporting process {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
+    Crashed {
+        /// How it ended.
+        status: String,
+        /// The last of what it said.
+        stderr: String,
     },
 }
 
-impl From<Damage> for ExportError {
-    fn from(damage: Damage) -> Self {
-        Self::Damaged(damage.0)
+/// What cannot be written as it was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unfit {
+    /// Deeper than any project.
+    #[error("directories are nested too deeply")]
+    Nested,
+    /// A small tree can name itself a million times over.
+    #[error("there are too many files")]
+    TooMany,
+    /// A path, or what git itself would not write.
+    #[error("not a name that a file may have")]
+    Name,
+    /// Longer than the file system takes.
+    #[error("the name is too long")]
+    LongName,
+    /// One name for two files.
+    #[error("the tree has this name twice")]
+    Twice,
+    /// A link's target is empty, or no path.
+    #[error("a symbolic link to nowhere")]
+    Link,
+    /// Of no kind that git knows, or of another than its tree says.
+    #[error("neither a file nor a directory")]
+    Kind,
+    /// The bytes of a tree are none.
+    #[error("this directory is not one that git can read")]
+    Tree,
+    /// More than is read, or was fetched.
+    #[error("the file is larger than {}", size(*limit))]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+}
+
+impl From<Trouble> for ExportError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Missing(what) | Trouble::Damaged(what) => Self::Damaged(what),
+            Trouble::Exceeds(limit) => Self::Exceeds(limit),
+            Trouble::Odd(what) => Self::Unreadable(what),
+        }
     }
 }
 
-/// Writes the tree of `commit` to `dest`, which must not exist yet and appears
-/// when it is complete. Beside it, names that begin with its own are used:
-/// `DEST.partial-PID` while it is written, and `DEST.commit`, by which a later
-/// export recognises it as its `previous`.
-pub fn export(
-    clone: &Path,
-    commit: Commit,
-    dest: &Path,
-    previous: Option<&Path>,
-) -> Result<Exported, ExportError> {
-    if fs::symlink_metadata(dest).is_ok() {
-        let source = io::ErrorKind::AlreadyExists.into();
-        return Err(ExportError::Local { path: dest.to_owned(), source });
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Error { error: ExportError },
+    Done(Exported),
+}
+
+/// The child: what `fort-agent job export` does.
+pub fn main() -> ExitCode {
+    let limits = |order: &Export| order.limits;
+    process::serve("export", limits, |order| match export(order) {
+        Ok(done) => Answer::Done(done),
+        Err(error) => Answer::Error { error },
+    })
+}
+
+/// Exports in a child (`exe job export`), which limits itself. Dropping the future
+/// kills the child; nothing is left of a tree that was not complete.
+pub async fn run(exe: &Path, order: &Export) -> Result<Exported, ExportError> {
+    let _swept = Swept(order);
+    let died = match process::ask(exe, "export", order).await {
+        Ok(Answer::Done(done)) => return Ok(done),
+        Ok(Answer::Error { error }) => return Err(error),
+        Err(died) => died,
+    };
+    let exceeded = died.exceeded(order.limits);
+    let Died { how, stderr, .. } = died;
+    Err(exceeded
+        .map_or_else(|| ExportError::Crashed { status: how, stderr }, ExportError::Exceeds))
+}
+
+/// However it ends, if it is only that nobody waits for it any more.
+struct Swept<'a>(&'a Export);
+
+impl Drop for Swept<'_> {
+    fn drop(&mut self) {
+        sweep(&self.0.dest);
     }
-    let partial = beside(dest, &format!(".partial-{}", std::process::id()));
+}
+
+/// Writes out a tree, in this process. `run` is what bounds its memory.
+pub fn export(order: &Export) -> Result<Exported, ExportError> {
+    let dest = &order.dest;
+    if fs::symlink_metadata(dest).is_ok() {
+        return Err(local(dest, &io::ErrorKind::AlreadyExists.into()));
+    }
+    let partial = beside(dest, &format!("{PARTIAL}{}", std::process::id()));
     let attempt = || {
-        remove_partials(dest);
-        catch_unwind(AssertUnwindSafe(|| write(clone, commit, &partial, previous)))
+        sweep(dest);
+        catch_unwind(AssertUnwindSafe(|| write(order, &partial)))
             .unwrap_or_else(|_| Err(ExportError::Damaged("reading objects panicked".into())))
     };
     // A clone that is replaced while it is read looks damaged, once.
@@ -104,208 +218,42 @@ pub fn export(
         Err(ExportError::Damaged(_)) => attempt(),
         other => other,
     };
-    let finished = written.and_then(|(last_modified, rev_count)| {
-        fs::rename(&partial, dest).map_err(|e| local(dest, e))?;
-        label(dest, commit)?;
-        Ok(Exported { dir: dest.to_owned(), last_modified, rev_count })
+    let finished = written.and_then(|mut done| {
+        fs::rename(&partial, dest).map_err(|e| local(dest, &e))?;
+        label(dest, order.commit)?;
+        done.dir.clone_from(dest);
+        Ok(done)
     });
-    finished.inspect_err(|_| remove_partials(dest))
+    finished.inspect_err(|_| sweep(dest))
 }
 
-fn write(
-    clone: &Path,
-    commit: Commit,
-    dest: &Path,
-    previous: Option<&Path>,
-) -> Result<(i64, u64), ExportError> {
-    let repository = repository::open(clone)?;
-    let (tree, last_modified) = root(&repository, commit)?;
-    let rev_count = count(&repository, commit)?;
-    let older = previous.and_then(|dir| {
-        let older = labelled(dir)?;
-        Some(Older { tree: root(&repository, older).ok()?.0, dir: dir.to_owned() })
-    });
-    let mut walk = Walk { repository: &repository, entries: 0, at: BString::default() };
-    walk.directory(tree, dest, older.as_ref(), 0)?;
-    Ok((last_modified, rev_count))
-}
-
-/// The same directory in the previous export.
-struct Older {
-    tree: ObjectId,
-    dir: PathBuf,
-}
-
-struct Walk<'a> {
-    repository: &'a gix::Repository,
-    entries: u32,
-    /// The path within the tree, for what is said to people.
-    at: BString,
-}
-
-impl Walk<'_> {
-    fn directory(
-        &mut self,
-        tree: ObjectId,
-        dest: &Path,
-        older: Option<&Older>,
-        depth: usize,
-    ) -> Result<(), ExportError> {
-        if depth > MAX_DEPTH {
-            return Err(self.refused("directories are nested too deeply"));
-        }
-        let unread = |e: &dyn std::fmt::Display| damaged(&format!("tree {tree}"), e);
-        let object = self.repository.find_tree(tree).map_err(|e| unread(&e))?;
-        let before = match older {
-            Some(older) if older.tree != tree => self.entries_of(older.tree),
-            _ => HashMap::new(),
-        };
-        fs::create_dir(dest).map_err(|e| self.unwritten(dest, e))?;
-        for entry in object.iter() {
-            let entry = entry.map_err(|e| unread(&e))?;
-            let (name, mode, id) = (entry.filename(), entry.mode(), entry.oid().to_owned());
-            let length = self.at.len();
-            if length > 0 {
-                self.at.push(b'/');
-            }
-            self.at.extend_from_slice(name);
-            self.entries += 1;
-            if self.entries > MAX_ENTRIES {
-                return Err(self.refused("there are too many files"));
-            }
-            if !is_plain(name) {
-                return Err(self.refused("not a name that a file may have"));
-            }
-            let path = dest.join(OsStr::from_bytes(name));
-            let was = older.and_then(|older| {
-                let same = (mode, id);
-                let (mode, id) =
-                    if older.tree == tree { same } else { *before.get(name.as_bytes())? };
-                Some((mode, id, older.dir.join(OsStr::from_bytes(name))))
-            });
-            self.entry(mode, id, &path, was, depth)?;
-            self.at.truncate(length);
-        }
-        Ok(())
-    }
-
-    fn entry(
-        &mut self,
-        mode: EntryMode,
-        id: ObjectId,
-        path: &Path,
-        was: Option<(EntryMode, ObjectId, PathBuf)>,
-        depth: usize,
-    ) -> Result<(), ExportError> {
-        if mode.is_tree() {
-            let older =
-                was.filter(|(mode, ..)| mode.is_tree()).map(|(_, tree, dir)| Older { tree, dir });
-            return self.directory(id, path, older.as_ref(), depth + 1);
-        }
-        let kind = mode.kind();
-        let unchanged = was.filter(|(was, old, _)| was.kind() == kind && *old == id);
-        if let Some((.., old)) = unchanged
-            && fs::hard_link(old, path).is_ok()
-        {
-            return Ok(());
-        }
-        match kind {
-            EntryKind::Blob => self.file(id, path, 0o444),
-            EntryKind::BlobExecutable => self.file(id, path, 0o555),
-            EntryKind::Link => {
-                let target = self.blob(id)?;
-                if target.is_empty() || target.contains(&0) {
-                    return Err(self.refused("a symbolic link to nowhere"));
-                }
-                let target = OsStr::from_bytes(&target);
-                std::os::unix::fs::symlink(target, path).map_err(|e| self.unwritten(path, e))
-            }
-            EntryKind::Commit => Err(self.refused("submodules are not supported")),
-            EntryKind::Tree => Err(self.refused("neither a file nor a directory")),
-        }
-    }
-
-    fn file(&self, id: ObjectId, path: &Path, mode: u32) -> Result<(), ExportError> {
-        let data = self.blob(id)?;
-        if data.len() < LFS_LIMIT && data.starts_with(LFS) {
-            return Err(self.refused("files in Git LFS are not supported"));
-        }
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(path)
-            .and_then(|mut file| file.write_all(&data))
-            .map_err(|e| self.unwritten(path, e))
-    }
-
-    fn blob(&self, id: ObjectId) -> Result<Vec<u8>, ExportError> {
-        match self.repository.find_blob(id) {
-            Ok(mut blob) => Ok(blob.take_data()),
-            Err(e) if e.is_resource_exhausted() => Err(self.refused("the file is too large")),
-            Err(e) => Err(damaged(&self.at.to_string(), &e)),
-        }
-    }
-
-    /// Without them, everything is written out.
-    fn entries_of(&self, tree: ObjectId) -> HashMap<Vec<u8>, (EntryMode, ObjectId)> {
-        let Ok(tree) = self.repository.find_tree(tree) else { return HashMap::new() };
-        tree.iter()
-            .filter_map(Result::ok)
-            .map(|e| (e.filename().to_vec(), (e.mode(), e.oid().to_owned())))
-            .collect()
-    }
-
-    fn refused(&self, why: &'static str) -> ExportError {
-        ExportError::Refused { path: one_line(&self.at.to_string()), why }
-    }
-
-    /// A tree that has a name twice, as a symbolic link and as a directory,
-    /// would write elsewhere: nothing that exists is ever written to.
-    fn unwritten(&self, path: &Path, error: io::Error) -> ExportError {
-        if error.kind() == io::ErrorKind::AlreadyExists {
-            return self.refused("the tree has this name twice");
-        }
-        if error.kind() == io::ErrorKind::InvalidFilename {
-            return self.refused("the name is too long");
-        }
-        local(path, error)
-    }
-}
-
-/// Whether a name is one that git itself would write (`verify_path`).
-fn is_plain(name: &BStr) -> bool {
-    !name.is_empty()
-        && name != "."
-        && name != ".."
-        && !name.eq_ignore_ascii_case(b".git")
-        && !name.contains(&b'/')
-        && !name.contains(&0)
-}
-
-fn root(repository: &gix::Repository, commit: Commit) -> Result<(ObjectId, i64), ExportError> {
-    let read = || -> gix::Result<_> {
-        let found = repository.find_commit(repository::id(commit))?;
-        Ok((found.tree_id()?.detach(), found.time()?.seconds))
+fn write(order: &Export, dest: &Path) -> Result<Exported, ExportError> {
+    let limits = order.limits;
+    let repository = repository::open(&order.clone, limits)
+        .map_err(|damage| ExportError::Damaged(damage.0))?;
+    let reader = Reader { repository: &repository, limits };
+    let links = |commit| -> Result<Links, Trouble> {
+        reader.links(history::id(commit), &mut Vec::new())
     };
-    read().map_err(|e| damaged(&format!("commit {commit}"), &e))
-}
-
-fn count(repository: &gix::Repository, commit: Commit) -> Result<u64, ExportError> {
-    let broken = |e: &dyn std::fmt::Display| damaged("its history", e);
-    let mut count = 0;
-    for commit in repository.rev_walk([repository::id(commit)]).all().map_err(|e| broken(&e))? {
-        commit.map_err(|e| broken(&e))?;
-        count += 1;
+    let Links { tree, time, .. } = links(order.commit)?;
+    let mut rev_count = 0;
+    for commit in reader.history([history::id(order.commit)])? {
+        commit?;
+        rev_count += 1;
     }
-    Ok(count)
+    let older = order.previous.as_ref().and_then(|dir| {
+        Some(Older { tree: links(labelled(dir)?).ok()?.tree, dir: dir.clone() })
+    });
+    let left_out = repository::left_out(&order.clone);
+    let elsewhere = Writer::new(reader, left_out).write(tree, dest, older.as_ref())?;
+    Ok(Exported { dir: dest.to_owned(), last_modified: time, rev_count, elsewhere })
 }
 
 /// Notes beside an export which commit it is of, and in which boot it was made.
 fn label(dest: &Path, commit: Commit) -> Result<(), ExportError> {
     let Some(boot) = boot() else { return Ok(()) };
     let path = beside(dest, ".commit");
-    fs::write(&path, format!("{commit} {boot}\n")).map_err(|e| local(&path, e))
+    fs::write(&path, format!("{commit} {boot}\n")).map_err(|e| local(&path, &e))
 }
 
 fn labelled(dir: &Path) -> Option<Commit> {
@@ -319,13 +267,28 @@ fn boot() -> Option<String> {
     Some(id.trim_end().to_owned())
 }
 
-/// Also what a run that was killed left.
-fn remove_partials(dest: &Path) {
-    let prefix = beside(dest, ".partial-");
-    let listed = dest.parent().and_then(|parent| fs::read_dir(parent).ok());
+/// Removes what was written of an export that is not complete, also by a run that
+/// was killed.
+pub fn sweep(dest: &Path) {
+    let prefix = beside(dest, PARTIAL);
+    remove_all(dest.parent(), |path| {
+        path.as_os_str().as_bytes().starts_with(prefix.as_os_str().as_bytes())
+    });
+}
+
+/// The same of all exports in a directory.
+pub fn sweep_all(directory: &Path) {
+    let partial = |name: &[u8]| name.windows(PARTIAL.len()).any(|it| it == PARTIAL.as_bytes());
+    remove_all(Some(directory), |path| {
+        path.file_name().is_some_and(|name| partial(name.as_bytes()))
+    });
+}
+
+fn remove_all(directory: Option<&Path>, doomed: impl Fn(&Path) -> bool) {
+    let listed = directory.and_then(|directory| fs::read_dir(directory).ok());
     for entry in listed.into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.as_os_str().as_bytes().starts_with(prefix.as_os_str().as_bytes()) {
+        if doomed(&path) {
             // If it cannot be removed, what is written next says why.
             let _ = fs::remove_dir_all(path);
         }
@@ -338,13 +301,9 @@ fn beside(dest: &Path, suffix: &str) -> PathBuf {
     dest.with_file_name(name)
 }
 
-fn damaged(what: &str, error: &dyn std::fmt::Display) -> ExportError {
-    ExportError::Damaged(one_line(&format!("{what}: {error}")))
-}
-
-fn local(path: &Path, source: io::Error) -> ExportError {
-    if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+pub(super) fn local(path: &Path, error: &io::Error) -> ExportError {
+    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         return ExportError::DiskFull;
     }
-    ExportError::Local { path: path.to_owned(), source }
+    ExportError::Local { path: path.to_owned(), why: one_line(&error.to_string()) }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Exceeded;
 use crate::core::remedy::Remedy;
 use crate::transport::{Broken, find};
 
@@ -91,6 +92,9 @@ pub enum PollError {
         /// The limit that was exceeded.
         after: Duration,
     },
+    /// It answers with more than this host takes.
+    #[error("{0}: {lift}", lift = .0.lift())]
+    Exceeds(Exceeded),
     /// Git's protocol, but not as expected.
     #[error("git protocol: {0}")]
     Protocol(String),
@@ -112,6 +116,7 @@ impl PollError {
             Self::Status(_) => Remedy::Forge,
             Self::Protocol(_) => Remedy::Data,
             Self::Tls(_) => Remedy::Certificate,
+            Self::Exceeds(_) => Remedy::Less,
             Self::Setup(_) => Remedy::Host,
             Self::Unreachable(_) | Self::Stalled { .. } => Remedy::Wait,
         }

@@ -2,17 +2,31 @@
 //!
 //! Always whole history (ancestry is what heads are judged by), no tags,
 //! always forced: whether a head may be followed is decided elsewhere.
+//!
+//! What surprises: files larger than may be read are left out, where the server
+//! can do that (`filter`, gitprotocol-v2). Whoever exports a tree that has one
+//! says so; nobody else needs them, and a later commit without them arrives.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use gix::ObjectId;
+use gix::odb::pack::{self, data::input};
 use gix::progress::Discard;
-use gix::remote::{Direction, fetch::Tags, ref_map};
+use gix::protocol::fetch::{Context, Options, Shallow, Tags};
+use gix::protocol::{Handshake, indicate_end_of_interaction};
+use gix::refs::transaction::PreviousValue;
+use gix_transport::Protocol;
 use gix_transport::client::blocking_io::Transport;
 
 use super::child::FetchError;
+use super::clone::local;
 use super::failure::PollError;
-use super::http::{Http, Limits};
+use super::history::{self, Reader, Trouble};
+use super::http::{Http, Pace};
+use super::limits::{Limits, Meter, Stopped, exhausted};
+use super::negotiate::Haves;
 use super::ssh::Ssh;
 use super::{Remote, poll, repository};
 use crate::core::types::Commit;
@@ -23,54 +37,69 @@ pub(super) fn fetch(
     repository: &gix::Repository,
     remote: &Remote,
     branches: &[String],
+    limits: Limits,
 ) -> Result<BTreeMap<String, Commit>, FetchError> {
-    let specs = refspecs(remote, branches)?;
+    let names = names(remote, branches)?;
     let url = poll::parse_url(remote)?;
-    let local = |e: gix::Error| failed(remote, None, &e);
-    let to = repository
-        .remote_at(url)
-        .and_then(|r| r.with_refspecs(specs.iter().map(String::as_str), Direction::Fetch))
-        .map_err(local)?
-        .with_fetch_tags(Tags::None);
-    let want = Wanted { repository, remote, branches };
+    let want = Wanted { repository, remote, branches, names, limits };
     if poll::is_file(remote) {
-        let connection = to.connect(Direction::Fetch).map_err(local)?;
-        return want.receive(connection).map_err(|e| e.explained(remote, None));
+        let connected = gix_transport::client::blocking_io::connect::connect(url, <_>::default());
+        let mut transport =
+            connected.map_err(|e| PollError::Unreachable(remote.presentable(&e.to_string())))?;
+        let received = want.receive(&mut transport, None);
+        return received.map_err(|e| e.explained(&want, None, None));
     }
     if poll::is_ssh(remote) {
-        let (ssh, transport) = Ssh::start(remote, &poll::parse_url(remote)?, Limits::Fetch)?;
-        let received = want.receive(to.to_connection_with_transport(transport));
-        return received.map_err(|e| e.explained(remote, ssh.failure()));
+        let (ssh, mut transport) = Ssh::start(remote, &url, Pace::Fetch)?;
+        let meter = ssh.meter();
+        let received = want.receive(&mut transport, Some(&meter));
+        return received.map_err(|e| e.explained(&want, Some(&meter), ssh.failure()));
     }
-    let http = Http::new(remote, Limits::Fetch)?;
-    let transport = poll::over_http(remote, http.clone())?;
-    let connection = to.to_connection_with_transport(transport);
-    want.receive(connection).map_err(|e| e.explained(remote, http.failure()))
+    let http = Http::new(remote, Pace::Fetch)?;
+    let mut transport = poll::over_http(remote, http.clone())?;
+    let received = want.receive(&mut transport, Some(http.meter()));
+    received.map_err(|e| e.explained(&want, Some(http.meter()), http.failure()))
 }
 
 struct Wanted<'a> {
     repository: &'a gix::Repository,
     remote: &'a Remote,
     branches: &'a [String],
+    /// The same in full: theirs.
+    names: Vec<String>,
+    limits: Limits,
 }
 
-enum Trouble {
+enum Failed {
     Gix(gix::Error),
     Known(FetchError),
 }
 
-impl From<gix::Error> for Trouble {
+impl From<gix::Error> for Failed {
     fn from(error: gix::Error) -> Self {
         Self::Gix(error)
     }
 }
 
-impl Trouble {
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        Self::Known(trouble.into())
+    }
+}
+
+impl Failed {
     /// `below`: what went wrong first in the transport.
-    fn explained(self, remote: &Remote, below: Option<PollError>) -> FetchError {
-        match self {
-            Self::Gix(error) => failed(remote, below, &error),
-            Self::Known(error) => error,
+    fn explained(
+        self,
+        want: &Wanted<'_>,
+        meter: Option<&Meter>,
+        below: Option<PollError>,
+    ) -> FetchError {
+        match (meter.and_then(Meter::stopped), self) {
+            (Some(Stopped::Exceeds(limit)), _) => FetchError::Exceeds(limit),
+            (Some(Stopped::NoRoom(no_room)), _) => FetchError::NoRoom(no_room),
+            (None, Self::Gix(error)) => failed(want, below, &error),
+            (None, Self::Known(error)) => error,
         }
     }
 }
@@ -78,40 +107,105 @@ impl Trouble {
 impl Wanted<'_> {
     fn receive<T: Transport>(
         &self,
-        connection: gix::remote::Connection<'_, '_, '_, T>,
-    ) -> Result<BTreeMap<String, Commit>, Trouble> {
-        let prepared = connection
-            // Never a helper: a 401 is reported as such.
-            .with_credentials(|_| Ok(None))
-            .prepare_fetch(Discard, ref_map::Options::default())?;
-        let heads: BTreeMap<String, Commit> = prepared
-            .ref_map()
-            .remote_refs
-            .iter()
-            .filter_map(poll::named)
+        transport: &mut T,
+        meter: Option<&Meter>,
+    ) -> Result<BTreeMap<String, Commit>, Failed> {
+        // Over http the second version is a must, as it is when polling.
+        let mut hands = poll::shake_hands(transport, poll::is_ssh(self.remote))?;
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let listed = poll::list(transport, &hands, &names)?;
+        let heads: BTreeMap<String, Commit> = listed
+            .into_iter()
             .filter_map(|(name, commit)| {
                 Some((name.strip_prefix("refs/heads/")?.to_owned(), commit))
             })
-            .filter(|(name, _)| self.branches.contains(name))
             .collect();
         self.make_room(&heads)?;
-        if !heads.is_empty() {
-            prepared.receive(Discard, &AtomicBool::new(false))?;
-        }
-        // What counts is what is there now: a ref that was not updated is
-        // reported by gix inside a success.
-        for (branch, &commit) in &heads {
-            let name = format!("{}{branch}", self.prefix());
-            let found = self.repository.try_find_reference(name.as_str())?;
-            let id = found.as_ref().and_then(gix::Reference::try_id).map(gix::Id::detach);
-            if id != Some(repository::id(commit)) {
-                let told = format!("{branch} was not updated to {}", commit.short());
-                return Err(Trouble::Known(PollError::Protocol(told).into()));
+        let ids = heads.values().map(|&commit| history::id(commit));
+        // What an earlier fetch brought has come with all that it stands on.
+        let wanted: Vec<_> = ids.filter(|id| !self.repository.has_object(id)).collect();
+        if !wanted.is_empty() {
+            if let Some(meter) = meter {
+                meter.expect_pack(self.limits.pack, &self.packs());
             }
-            repository::head_is_whole(self.repository, repository::id(commit))
-                .map_err(|d| Trouble::Known(FetchError::Damaged(d.0)))?;
+            self.receive_pack(transport, &mut hands, wanted)?;
+        }
+        let reader = Reader { repository: self.repository, limits: self.limits };
+        for (branch, &commit) in &heads {
+            let id = history::id(commit);
+            reader.is_whole(id)?;
+            let name = format!("{}{branch}", self.prefix());
+            self.repository.reference(name, id, PreviousValue::Any, "")?;
         }
         Ok(heads)
+    }
+
+    fn receive_pack<T: Transport>(
+        &self,
+        transport: &mut T,
+        hands: &mut Handshake,
+        wanted: Vec<ObjectId>,
+    ) -> Result<(), Failed> {
+        let (limits, repository) = (self.limits, self.repository);
+        let second = hands.server_protocol_version == Protocol::V2;
+        let tips = repository::heads(repository).map_err(|d| FetchError::Damaged(d.0));
+        let here = Reader { repository, limits }.history(tips.map_err(Failed::Known)?)?;
+        let largest = can_leave_out(hands).then(|| limits.object());
+        if let Some(largest) = largest {
+            repository::leaves_out(repository, largest)
+                .map_err(|e| Failed::Known(local("cannot write", &e)))?;
+        }
+        let mut haves = Haves::new(wanted, largest, second, here);
+        let context = Context {
+            handshake: hands,
+            transport,
+            user_agent: ("agent", Some(poll::AGENT.into())),
+            trace_packetlines: false,
+        };
+        let options = Options {
+            shallow_file: repository.shallow_file()?,
+            shallow: &Shallow::NoChange,
+            tags: Tags::None,
+            reject_shallow_remote: false,
+        };
+        let packs = self.packs();
+        let mut written = None;
+        gix::protocol::fetch(
+            &mut haves,
+            |pack, progress, interrupt| {
+                let outcome = pack::Bundle::write_to_directory(
+                    pack,
+                    Some(&packs),
+                    progress,
+                    interrupt,
+                    Some(repository.objects.clone()),
+                    gix::hash::Kind::Sha1,
+                    pack::bundle::write::Options {
+                        thread_limit: Some(1),
+                        iteration_mode: input::Mode::Verify,
+                        alloc_limit_bytes: usize::try_from(limits.object()).ok(),
+                        ..Default::default()
+                    },
+                )?;
+                written = outcome.keep_path;
+                Ok(true)
+            },
+            Discard,
+            &AtomicBool::new(false),
+            context,
+            options,
+        )?;
+        if second {
+            // It has all that was asked for; a session may end as it likes.
+            let _ = indicate_end_of_interaction(transport, false);
+        }
+        // Against a garbage collector, which nobody runs here.
+        written.map_or(Ok(()), std::fs::remove_file).map_err(gix::Error::from_error)?;
+        Ok(())
+    }
+
+    fn packs(&self) -> PathBuf {
+        self.repository.git_dir().join(Path::new("objects/pack"))
     }
 
     fn prefix(&self) -> String {
@@ -129,9 +223,21 @@ impl Wanted<'_> {
     }
 }
 
-fn refspecs(remote: &Remote, branches: &[String]) -> Result<Vec<String>, FetchError> {
+/// Whether a server can leave out files by their size.
+fn can_leave_out(hands: &Handshake) -> bool {
+    match hands.server_protocol_version {
+        Protocol::V2 => {
+            let fetch = hands.capabilities.capability("fetch");
+            fetch.and_then(|fetch| fetch.supports("filter")).unwrap_or(false)
+        }
+        Protocol::V0 | Protocol::V1 => hands.capabilities.contains("filter"),
+    }
+}
+
+/// The branches' full names on the remote. Those that they get here are good too.
+fn names(remote: &Remote, branches: &[String]) -> Result<Vec<String>, FetchError> {
     let name = &remote.name;
-    let specs = branches.iter().map(|branch| {
+    let names = branches.iter().map(|branch| {
         let theirs = format!("refs/heads/{branch}");
         let ours = format!("refs/remotes/{name}/{branch}");
         for full in [&theirs, &ours] {
@@ -139,19 +245,24 @@ fn refspecs(remote: &Remote, branches: &[String]) -> Result<Vec<String>, FetchEr
                 PollError::Setup(format!("{branch:?} of {name:?} is no branch name"))
             })?;
         }
-        Ok(format!("+{theirs}:{ours}"))
+        Ok(theirs)
     });
-    specs.collect()
+    names.collect()
 }
 
-fn failed(remote: &Remote, below: Option<PollError>, error: &gix::Error) -> FetchError {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    let full = error
-        .iter_errors()
-        .filter_map(|e| e.downcast_ref::<std::io::Error>())
-        .any(|e| matches!(e.kind(), StorageFull | QuotaExceeded));
-    if full {
+fn failed(want: &Wanted<'_>, below: Option<PollError>, error: &gix::Error) -> FetchError {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let kinds = || {
+        error.iter_errors().filter_map(|e| Some(e.downcast_ref::<std::io::Error>()?.kind()))
+    };
+    if kinds().any(|kind| matches!(kind, StorageFull | QuotaExceeded)) {
         return FetchError::DiskFull;
     }
-    below.unwrap_or_else(|| poll::protocol(remote, error)).into()
+    if kinds().any(|kind| kind == FileTooLarge) {
+        return FetchError::Exceeds(super::Exceeded::Pack { limit: want.limits.pack });
+    }
+    if let Some(limit) = exhausted(error, want.limits) {
+        return FetchError::Exceeds(limit);
+    }
+    below.unwrap_or_else(|| poll::protocol(want.remote, error)).into()
 }

@@ -19,29 +19,20 @@ use super::Remote;
 use super::access::trusting;
 use super::exchange::Answer;
 use super::failure::PollError;
+use super::limits::{Meter, Stopped};
 use crate::transport::{one_line, stays_here};
 
 /// For the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How much of an answer is taken.
+/// How long an answer may take. How large it may be, its [`Meter`] says.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Limits {
-    /// Small answers, read as a whole within twice the remote's timeout.
+pub(super) enum Pace {
+    /// Read as a whole within twice the remote's timeout.
     Poll,
-    /// A pack, read as it comes; each read may take the remote's timeout, and
-    /// the whole is bounded by the life of the process that fetches.
+    /// Read as it comes; each read may take the remote's timeout, and the whole is
+    /// bounded by the life of the process that fetches.
     Fetch,
-}
-
-impl Limits {
-    pub(super) fn bytes(self) -> u64 {
-        match self {
-            // Some ten thousand heads.
-            Self::Poll => 2 << 20,
-            Self::Fetch => 4 << 30,
-        }
-    }
 }
 
 /// One remote over HTTP.
@@ -49,13 +40,14 @@ impl Limits {
 pub(super) struct Http {
     client: Client,
     remote: Arc<Remote>,
-    limits: Limits,
+    pace: Pace,
+    meter: Meter,
     failure: Arc<Mutex<Option<PollError>>>,
 }
 
 impl Http {
     /// Prepares for a remote; nothing is sent yet.
-    pub(super) fn new(remote: &Remote, limits: Limits) -> Result<Self, PollError> {
+    pub(super) fn new(remote: &Remote, pace: Pace) -> Result<Self, PollError> {
         let mut builder = Client::builder()
             // The name begins as git's own: some proxies let only that through.
             .user_agent(concat!("git/fort-agent-", env!("CARGO_PKG_VERSION")))
@@ -82,12 +74,17 @@ impl Http {
             .build()
             .map_err(|e| PollError::Setup(format!("cannot set up HTTPS: {}", words(&e))))?;
         let remote = Arc::new(remote.clone());
-        Ok(Self { client, remote, limits, failure: Arc::default() })
+        Ok(Self { client, remote, pace, meter: Meter::list(), failure: Arc::default() })
     }
 
     /// What went wrong first, if it was in here.
     pub(super) fn failure(&self) -> Option<PollError> {
         lock(&self.failure).clone()
+    }
+
+    /// Counts what comes. It expects lists of refs, until told otherwise.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn fail(&self, error: PollError) -> io::Error {
@@ -121,16 +118,17 @@ impl Http {
         })?;
         self.refusal(&answer, authorised).map_or(Ok(()), |e| Err(self.fail(e)))?;
         let headers = format!("content-type: {}\n", content_type(&answer)).into_bytes();
-        let mut body = Bounded { http: self.clone(), answer, left: self.limits.bytes(), started };
-        let body: Box<dyn BufRead + Send> = match self.limits {
+        self.meter.begin();
+        let mut body = Bounded { http: self.clone(), answer, started };
+        let body: Box<dyn BufRead + Send> = match self.pace {
             // Read to its end at once: that leaves the connection free, and
             // nothing half-read behind for the time until the next poll.
-            Limits::Poll => {
+            Pace::Poll => {
                 let mut whole = Vec::new();
                 body.read_to_end(&mut whole)?;
                 Box::new(Cursor::new(whole))
             }
-            Limits::Fetch => Box::new(io::BufReader::with_capacity(64 << 10, body)),
+            Pace::Fetch => Box::new(io::BufReader::with_capacity(64 << 10, body)),
         };
         Ok(Answer { headers: Cursor::new(headers), body })
     }
@@ -165,23 +163,23 @@ impl Http {
 struct Bounded {
     http: Http,
     answer: Response,
-    left: u64,
     started: Instant,
 }
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let timeout = self.http.remote.timeout;
-        if matches!(self.http.limits, Limits::Poll) && self.started.elapsed() > timeout * 2 {
+        if matches!(self.http.pace, Pace::Poll) && self.started.elapsed() > timeout * 2 {
             return Err(self.http.fail(PollError::Stalled { after: timeout * 2 }));
         }
         let read = self
             .answer
             .read(buffer)
             .map_err(|e| self.http.fail(PollError::from_io(&e, timeout)))?;
-        let taken = u64::try_from(read).unwrap_or(u64::MAX);
-        self.left = self.left.checked_sub(taken).ok_or_else(|| {
-            self.http.fail(PollError::Protocol("the answer is larger than expected".into()))
+        self.http.meter.take(read).inspect_err(|_| {
+            if let Some(Stopped::Exceeds(limit)) = self.http.meter.stopped() {
+                self.http.fail(PollError::Exceeds(limit));
+            }
         })?;
         Ok(read)
     }

@@ -7,8 +7,8 @@
 //! configuration, and decides nothing: which head to follow is said elsewhere.
 //!
 //! What surprises: polling happens in this process, on a connection that is
-//! kept; fetching happens in a child ([`child`]), so that its memory, a hang
-//! or a crash goes with it.
+//! kept; all that reads what was pushed happens in a child ([`child`]), whose
+//! memory is bounded ([`limits`]), and a hang or a crash of which goes with it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,17 +22,23 @@ mod exchange;
 pub mod export;
 mod failure;
 mod fetch;
+mod history;
 mod http;
+pub mod limits;
+mod negotiate;
 pub mod poll;
+mod process;
 mod repository;
 mod ssh;
 mod ssh_words;
+mod tree;
 
 pub use crate::core::seen::Relation;
 pub(crate) use access::trusting;
 pub use child::{FetchError, Reply, Request};
-pub use export::{ExportError, Exported, export};
+pub use export::{Export, ExportError, Exported, Unfit, export};
 pub use failure::PollError;
+pub use limits::{Exceeded, Limits, NoRoom};
 pub use poll::Connection;
 pub(crate) use poll::reads_as;
 pub use repository::Related;

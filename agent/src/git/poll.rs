@@ -22,12 +22,12 @@ use gix_transport::{Protocol, Service};
 
 use super::Remote;
 use super::failure::PollError;
-use super::http::{Http, Limits};
+use super::http::{Http, Pace};
 use super::ssh::Ssh;
 use crate::core::types::Commit;
 
 /// What we call ourselves to the server.
-const AGENT: &str = concat!("fort-agent/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("fort-agent/", env!("CARGO_PKG_VERSION"));
 
 /// A remote with which the handshake is done. It owns a thread and at most one
 /// TCP connection; dropping it ends both.
@@ -57,7 +57,7 @@ impl Connection {
         } else if is_ssh(remote) {
             Kind::Ssh
         } else {
-            let http = Http::new(remote, Limits::Poll)?;
+            let http = Http::new(remote, Pace::Poll)?;
             let mut transport = Box::new(over_http(remote, http.clone())?);
             let handshake = shake_hands(&mut *transport, false)
                 .map_err(|e| http.failure().unwrap_or_else(|| protocol(remote, &e)))?;
@@ -77,7 +77,7 @@ impl Connection {
                 .map_err(|e| http.failure().unwrap_or_else(|| protocol(&self.remote, &e))),
             Kind::Ssh => {
                 let url = parse_url(&self.remote)?;
-                let (ssh, mut transport) = Ssh::start(&self.remote, &url, Limits::Poll)?;
+                let (ssh, mut transport) = Ssh::start(&self.remote, &url, Pace::Poll)?;
                 shake_hands(&mut transport, true)
                     .and_then(|hands| list(&mut transport, &hands, names))
                     .map_err(|e| ssh.failure().unwrap_or_else(|| protocol(&self.remote, &e)))
@@ -146,14 +146,19 @@ pub(crate) fn reads_as(text: &str, understood: &reqwest::Url) -> bool {
 
 /// What gix said, when the failure was not in the HTTP below it.
 pub(super) fn protocol(remote: &Remote, error: &gix::Error) -> PollError {
+    PollError::Protocol(remote.presentable(&words(error)))
+}
+
+/// All that an error of gix's rests on, outermost first.
+pub(super) fn words(error: &gix::Error) -> String {
     let mut words: Vec<String> = error.iter_errors().map(ToString::to_string).collect();
     words.dedup();
-    PollError::Protocol(remote.presentable(&words.join(": ")))
+    words.join(": ")
 }
 
 /// `any`: also with a server that does not speak the second version, which then
 /// says all of its refs right away.
-fn shake_hands(transport: &mut impl Transport, any: bool) -> gix::Result<Handshake> {
+pub(super) fn shake_hands(transport: &mut impl Transport, any: bool) -> gix::Result<Handshake> {
     // Never called: a 401 is reported as such, the token was sent at once.
     let no_helper = |_| Ok(None);
     let hands =
@@ -166,7 +171,8 @@ fn shake_hands(transport: &mut impl Transport, any: bool) -> gix::Result<Handsha
     Ok(hands)
 }
 
-fn list(
+/// The commits that these refs (full names) are at, by name.
+pub(super) fn list(
     transport: &mut impl Transport,
     hands: &Handshake,
     names: &[&str],
@@ -190,7 +196,7 @@ fn list(
 }
 
 /// A ref's full name and the commit behind it.
-pub(super) fn named(found: &Ref) -> Option<(String, Commit)> {
+fn named(found: &Ref) -> Option<(String, Commit)> {
     let (name, target, _) = found.unpack();
     Some((name.to_string(), commit(target?)?))
 }

@@ -10,9 +10,14 @@ use std::path::{Path, PathBuf};
 use gix::bstr::ByteSlice as _;
 use serde::{Deserialize, Serialize};
 
+use super::history::{Reader, Trouble};
+use super::limits::Limits;
 use crate::core::seen::Relation;
 use crate::core::types::Commit;
 use crate::transport::one_line;
+
+/// Says which files this clone may lack: those of more bytes than it names.
+const LEFT_OUT: &str = "fort-left-out";
 
 /// Two commits and how they relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,15 +49,15 @@ pub(super) enum State {
 }
 
 /// A new, empty, bare repository.
-pub(super) fn create(dir: &Path) -> Result<gix::Repository, gix::Error> {
+pub(super) fn create(dir: &Path, limits: Limits) -> Result<gix::Repository, gix::Error> {
     gix::init_bare(dir)?;
-    gix::open_opts(dir, options())
+    gix::open_opts(dir, options(limits))
 }
 
 /// Opens a clone, without looking further.
-pub(super) fn open(dir: &Path) -> Result<gix::Repository, Damage> {
+pub(super) fn open(dir: &Path, limits: Limits) -> Result<gix::Repository, Damage> {
     let repository =
-        gix::open_opts(dir, options()).map_err(|e| Damage::new("it cannot be opened", &e))?;
+        gix::open_opts(dir, options(limits)).map_err(|e| Damage::new("it cannot be opened", &e))?;
     if repository.object_hash() != gix::hash::Kind::Sha1 || !repository.is_bare() {
         return Err(Damage("it is not a bare repository of SHA-1 objects".into()));
     }
@@ -62,18 +67,18 @@ pub(super) fn open(dir: &Path) -> Result<gix::Repository, Damage> {
 
 /// Opens a clone and looks for the damage that a power cut leaves: truncated
 /// packs, empty refs, heads without their objects. Takes about a millisecond.
-pub(super) fn inspect(dir: &Path) -> State {
+pub(super) fn inspect(dir: &Path, limits: Limits) -> State {
     if std::fs::symlink_metadata(dir).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
         return State::Absent;
     }
     let sound = || {
-        let repository = open(dir)?;
+        let repository = open(dir, limits)?;
         let packs = packs(dir)?;
         for pack in &packs {
             trailers_agree(pack)?;
         }
         for head in heads(&repository)? {
-            head_is_whole(&repository, head)?;
+            undamaged(Reader { repository: &repository, limits }.is_whole(head))?;
         }
         Ok((repository, packs.len()))
     };
@@ -84,63 +89,38 @@ pub(super) fn inspect(dir: &Path) -> State {
 }
 
 /// Reads all packs and all of history, for when something did go wrong.
-pub(super) fn verify(dir: &Path) -> Result<(), Damage> {
-    let repository = open(dir)?;
+pub(super) fn verify(dir: &Path, limits: Limits) -> Result<(), Damage> {
+    let repository = open(dir, limits)?;
     for pack in packs(dir)? {
         trailers_agree(&pack)?;
         checksum_is_right(&pack)?;
         checksum_is_right(&pack.with_extension("idx"))?;
     }
+    let reader = Reader { repository: &repository, limits };
     let heads = heads(&repository)?;
     for &head in &heads {
-        head_is_whole(&repository, head)?;
+        undamaged(reader.is_whole(head))?;
     }
-    let broken = |e: &dyn std::fmt::Display| Damage::new("its history is broken", e);
-    for commit in repository.rev_walk(heads).all().map_err(|e| broken(&e))? {
-        commit.map_err(|e| broken(&e))?;
-    }
-    Ok(())
+    let walked = reader.history(heads).and_then(|mut walk| walk.try_for_each(|it| it.map(drop)));
+    undamaged(walked)
 }
 
-/// Whether a head is there, with the root of its tree.
-pub(super) fn head_is_whole(
-    repository: &gix::Repository,
-    head: gix::ObjectId,
-) -> Result<(), Damage> {
-    let read = || -> gix::Result<()> {
-        let tree = repository.find_commit(head)?.tree()?;
-        for entry in tree.iter() {
-            entry?;
-        }
-        Ok(())
-    };
-    read().map_err(|e| Damage::new(&format!("commit {head} cannot be read"), &e))
+/// What is whole may still be odd, or too large to be read.
+fn undamaged(read: Result<(), Trouble>) -> Result<(), Damage> {
+    match read {
+        Ok(()) | Err(Trouble::Odd(_) | Trouble::Exceeds(_)) => Ok(()),
+        Err(Trouble::Missing(what) | Trouble::Damaged(what)) => Err(Damage(what)),
+    }
 }
 
-/// How `newer` stands to `older`.
-pub(super) fn relation(
-    repository: &gix::Repository,
-    older: Commit,
-    newer: Commit,
-) -> Result<Relation, Damage> {
-    let (old, new) = (id(older), id(newer));
-    if old == new {
-        return Ok(Relation::Same);
-    }
-    if !repository.has_object(old) || !repository.has_object(new) {
-        return Ok(Relation::Diverged);
-    }
-    let base = repository
-        .merge_base(old, new)
-        .map_err(|e| Damage::new("its history is broken", &e))?
-        .map(gix::Id::detach);
-    Ok(if base == Some(old) {
-        Relation::Ahead
-    } else if base == Some(new) {
-        Relation::Behind
-    } else {
-        Relation::Diverged
-    })
+/// Notes that files of more than so many bytes may be missing from now on.
+pub(super) fn leaves_out(repository: &gix::Repository, largest: u64) -> io::Result<()> {
+    std::fs::write(repository.git_dir().join(LEFT_OUT), format!("{largest}\n"))
+}
+
+/// The bytes that files of a clone have at most, if larger ones may be missing.
+pub(super) fn left_out(dir: &Path) -> Option<u64> {
+    std::fs::read_to_string(dir.join(LEFT_OUT)).ok()?.trim_end().parse().ok()
 }
 
 /// Deletes the refs below `prefix` that `doomed` names (by what follows the
@@ -163,20 +143,18 @@ pub(super) fn delete_refs(
     Ok(())
 }
 
-/// gix's id of a commit.
-pub(super) fn id(commit: Commit) -> gix::ObjectId {
-    gix::ObjectId::Sha1(*commit.as_bytes())
-}
-
-fn options() -> gix::open::Options {
+fn options(limits: Limits) -> gix::open::Options {
     gix::open::Options::isolated()
         .open_path_as_is(true)
         .with(gix::sec::Trust::Full)
-        .config_overrides(["core.logAllRefUpdates=false", "gitoxide.objects.allocLimit=1g"])
+        .config_overrides([
+            "core.logAllRefUpdates=false".to_owned(),
+            format!("gitoxide.objects.allocLimit={}", limits.object()),
+        ])
 }
 
 /// Every commit that a ref names.
-fn heads(repository: &gix::Repository) -> Result<Vec<gix::ObjectId>, Damage> {
+pub(super) fn heads(repository: &gix::Repository) -> Result<Vec<gix::ObjectId>, Damage> {
     let broken = |e: &dyn std::fmt::Display| Damage::new("its refs cannot be read", e);
     let references = repository.references().map_err(|e| broken(&e))?;
     let mut heads = Vec::new();

@@ -29,7 +29,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::Remote;
 use super::failure::PollError;
-use super::http::{Limits, lock};
+use super::http::{Pace, lock};
+use super::limits::{Meter, Stopped};
 use super::ssh_words;
 use crate::foreign_file;
 
@@ -63,7 +64,7 @@ impl Ssh {
     pub(super) fn start(
         remote: &Remote,
         url: &gix::Url,
-        limits: Limits,
+        pace: Pace,
     ) -> Result<(Self, Transport), PollError> {
         let mut child = command(remote, url)?
             .spawn()
@@ -81,11 +82,11 @@ impl Ssh {
             ended: false,
             failure: None,
             remote: remote.clone(),
-            left: limits.bytes(),
-            until: match limits {
-                Limits::Poll => Some(Instant::now() + remote.timeout * 2),
+            meter: Meter::list(),
+            until: match pace {
+                Pace::Poll => Some(Instant::now() + remote.timeout * 2),
                 // As long as the process that fetches lives.
-                Limits::Fetch => None,
+                Pace::Fetch => None,
             },
         };
         session.unblock().map_err(|e| PollError::Setup(format!("pipes: {e}")))?;
@@ -102,6 +103,11 @@ impl Ssh {
     /// What went wrong first, if it was the session's end or a limit of ours.
     pub(super) fn failure(&self) -> Option<PollError> {
         lock(&self.0).failure()
+    }
+
+    /// Counts what comes. It expects a list of refs, until told otherwise.
+    pub(super) fn meter(&self) -> Meter {
+        lock(&self.0).meter.clone()
     }
 }
 
@@ -132,8 +138,7 @@ struct Session {
     ended: bool,
     failure: Option<PollError>,
     remote: Remote,
-    /// Bytes that may still come.
-    left: u64,
+    meter: Meter,
     until: Option<Instant>,
 }
 
@@ -153,15 +158,13 @@ impl Session {
             match self.stdout.read(buffer) {
                 Ok(read) => {
                     self.ended |= read == 0 && !buffer.is_empty();
-                    let taken = u64::try_from(read).unwrap_or(u64::MAX);
-                    return match self.left.checked_sub(taken) {
-                        Some(left) => {
-                            self.left = left;
-                            Ok(read)
-                        }
-                        None => {
-                            let what = "the answer is larger than expected";
-                            Err(self.fail(PollError::Protocol(what.into())))
+                    return match self.meter.take(read) {
+                        Ok(()) => Ok(read),
+                        Err(error) => {
+                            if let Some(Stopped::Exceeds(limit)) = self.meter.stopped() {
+                                self.fail(PollError::Exceeds(limit));
+                            }
+                            Err(error)
                         }
                     };
                 }

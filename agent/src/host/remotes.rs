@@ -10,11 +10,12 @@ use super::Event;
 use super::beside::{Beside, Work};
 use crate::chance::luck;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Retry};
+use crate::core::backoff;
 use crate::core::remedy::Remedy;
-use crate::core::seen::{self, Heads, Relation, Relations};
-use crate::core::types::Commit;
-use crate::git::{self, Connection, FetchError, child};
+use crate::core::seen::{self, Heads, Oversize, Relation, Relations};
+use crate::core::types::{Commit, Mono};
+use crate::git::{self, Connection, Exceeded, FetchError, child};
 use crate::threads::Lane;
 
 /// A fetch may be large and slow; each silence in it is bounded by the
@@ -45,6 +46,8 @@ struct Shared {
     clone: PathBuf,
     release: String,
     testing: Option<String>,
+    limits: git::Limits,
+    retry: Retry,
 }
 
 struct Slot {
@@ -55,6 +58,18 @@ struct Slot {
     lane: Lane,
     /// The heads that the clone has.
     fetched: Option<Heads>,
+    /// Heads that it does not have, since they are too large.
+    refused: Option<Refused>,
+}
+
+/// Heads that were listed and not fetched as a whole. They are not asked for again
+/// at each poll: that may be a gigabyte, and comes to the same.
+#[derive(Clone)]
+struct Refused {
+    listed: Heads,
+    why: Oversize,
+    times: u32,
+    again: Mono,
 }
 
 /// What came of asking a remote.
@@ -70,6 +85,12 @@ struct Failed {
     /// It is this host's own disk, and not the remote.
     here: bool,
     remedy: Remedy,
+}
+
+/// Why nothing was fetched.
+enum Unfetched {
+    Failed(Failed),
+    Exceeds(Exceeded),
 }
 
 impl From<String> for Failed {
@@ -89,6 +110,16 @@ struct Answer {
     relations: Vec<((Commit, Commit), Relation)>,
     fetched: bool,
     recloned: bool,
+    refused: Option<Refused>,
+}
+
+/// What is known when a remote is asked.
+struct Known {
+    connection: Option<Connection>,
+    fetched: Option<Heads>,
+    refused: Option<Refused>,
+    accepted: Option<Commit>,
+    reclone: bool,
 }
 
 /// What came of looking up relations.
@@ -102,6 +133,7 @@ impl Remotes {
             connection: None,
             lane: Lane::new(1),
             fetched: None,
+            refused: None,
         });
         Self {
             beside,
@@ -111,6 +143,8 @@ impl Remotes {
                 clone: config.state_dir.join("git"),
                 release: config.branch.release.clone(),
                 testing: config.branch.testing.clone(),
+                limits: config.git,
+                retry: config.retry.clone(),
             }),
             relations: Relations::default(),
             comparing: false,
@@ -156,15 +190,16 @@ impl Remotes {
     pub(super) fn poll(&mut self, index: usize, accepted: Option<Commit>) {
         let Some(slot) = self.slots.get_mut(index).filter(|slot| !slot.seen.busy) else { return };
         slot.seen.busy = true;
+        // Who asks for it wants to know now.
+        let refused = slot.refused.clone().filter(|_| !slot.seen.wanted);
         slot.seen.wanted = false;
         let (shared, remote) = (self.shared.clone(), slot.remote.clone());
         self.keep = accepted.into_iter().collect();
         let (connection, fetched) = (slot.connection.take(), slot.fetched);
         let reclone = self.reclone;
         let lane = slot.lane.clone();
-        let doing = async move {
-            Ok(shared.ask(&lane, remote, connection, fetched, accepted, reclone).await)
-        };
+        let known = Known { connection, fetched, refused, accepted, reclone };
+        let doing = async move { Ok(shared.ask(&lane, remote, known).await) };
         self.beside.run(Work::Poll, doing, move |asked| {
             let (connection, answer) = asked.unwrap_or_else(|error| (None, Err(error.into())));
             Event::Polled(Box::new(Polled { index, connection, answer }))
@@ -187,8 +222,13 @@ impl Remotes {
         let name = slot.remote.name.clone();
         match answer {
             Ok(answer) => {
-                slot.fetched = Some(answer.heads);
-                slot.seen.heads = Some(answer.heads);
+                slot.seen.oversize = answer.refused.as_ref().map(|refused| refused.why.clone());
+                slot.refused = answer.refused;
+                let whole = slot.seen.oversize.as_ref().is_none_or(|it| it.testing);
+                if whole {
+                    slot.fetched = Some(answer.heads);
+                    slot.seen.heads = Some(answer.heads);
+                }
                 slot.seen.answered = Some(now.wall);
                 slot.seen.failures = 0;
                 slot.seen.error = None;
@@ -253,11 +293,9 @@ impl Shared {
         &self,
         lane: &Lane,
         remote: git::Remote,
-        connection: Option<Connection>,
-        fetched: Option<Heads>,
-        accepted: Option<Commit>,
-        reclone: bool,
+        known: Known,
     ) -> (Option<Connection>, Result<Answer, Failed>) {
+        let Known { connection, fetched, refused, accepted, reclone } = known;
         let names = self.names();
         let limit = remote.timeout * 3 + Duration::from_secs(5);
         let asked = {
@@ -270,40 +308,96 @@ impl Shared {
             Err(error) => return (None, Err(error.to_string().into())),
         };
         let heads = self.heads(|branch| listed.get(&reference(branch)).copied());
-        if fetched == Some(heads) && !reclone {
-            return (
-                Some(connection),
-                Ok(Answer { heads, relations: Vec::new(), fetched: false, recloned: false }),
-            );
+        let refused = refused.filter(|refused| refused.listed == heads);
+        let paused = refused.as_ref().is_some_and(|refused| clock::mono() < refused.again);
+        if paused || (fetched == Some(heads) && !reclone) {
+            let heads = if paused { fetched.unwrap_or_default() } else { heads };
+            let (fetched, recloned, relations) = (false, false, Vec::new());
+            return (Some(connection), Ok(Answer { heads, relations, fetched, recloned, refused }));
         }
-        let answer = self.fetch(remote, heads, accepted, reclone).await;
+        let answer = self.fetch_what_fits(remote, heads, accepted, reclone).await;
+        let times = refused.map_or(0, |refused| refused.times);
+        let answer = answer.map(|(mut answer, oversize)| {
+            answer.refused = oversize.map(|why| self.refuse(heads, why, times + 1));
+            answer
+        });
         (Some(connection), answer)
     }
 
-    async fn fetch(
+    /// Heads that are not asked for again at once.
+    fn refuse(&self, listed: Heads, why: Oversize, times: u32) -> Refused {
+        let pause = backoff::pause(self.retry.first, self.retry.max, times, luck());
+        Refused { listed, why, times, again: clock::mono().plus(pause) }
+    }
+
+    /// Fetches, and says what was too large. A testing branch keeps no release
+    /// back: others may push to it.
+    async fn fetch_what_fits(
         &self,
         remote: git::Remote,
         heads: Heads,
         accepted: Option<Commit>,
         reclone: bool,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<(Answer, Option<Oversize>), Failed> {
+        let too_large = |head: Commit, testing: bool, limit: Exceeded| Oversize {
+            head,
+            testing,
+            found: limit.to_string(),
+            lift: limit.lift().into(),
+        };
+        let all = self.fetch(remote.clone(), self.branches(), heads, accepted, reclone).await;
+        let limit = match all {
+            Ok(answer) => return Ok((answer, None)),
+            Err(Unfetched::Failed(failed)) => return Err(failed),
+            Err(Unfetched::Exceeds(limit)) => limit,
+        };
+        if let (Some(_), Some(head)) = (heads.release, heads.testing) {
+            let release = Heads { testing: None, ..heads };
+            let branches = vec![self.release.clone()];
+            match self.fetch(remote, branches, release, accepted, reclone).await {
+                Ok(answer) => return Ok((answer, Some(too_large(head, true, limit)))),
+                Err(Unfetched::Failed(failed)) => return Err(failed),
+                Err(Unfetched::Exceeds(_)) => {}
+            }
+        }
+        let (relations, fetched, recloned) = (Vec::new(), false, false);
+        let answer = Answer { heads, relations, fetched, recloned, refused: None };
+        match (heads.release, heads.testing) {
+            (Some(head), _) => Ok((answer, Some(too_large(head, false, limit)))),
+            (None, Some(head)) => Ok((answer, Some(too_large(head, true, limit)))),
+            // Nothing was asked for; what is too large was there before.
+            (None, None) => Err(FetchError::Exceeds(limit).to_string().into()),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        remote: git::Remote,
+        branches: Vec<String>,
+        heads: Heads,
+        accepted: Option<Commit>,
+        reclone: bool,
+    ) -> Result<Answer, Unfetched> {
         let pairs =
             [(accepted, heads.release), (accepted, heads.testing), (heads.release, heads.testing)];
         let compare = pairs.into_iter().filter_map(|(older, newer)| Some((older?, newer?)));
         let keep = accepted.into_iter().collect();
-        let request = self.request(remote, compare.collect(), keep, reclone);
+        let request =
+            git::Request { branches, ..self.request(remote, compare.collect(), keep, reclone) };
         let reply = child::run(&self.agent, &request, FETCH).await;
         let reply = reply.map_err(|error| match error {
-            FetchError::DiskFull | FetchError::Local(_) => {
+            FetchError::Exceeds(limit) => Unfetched::Exceeds(limit),
+            FetchError::DiskFull | FetchError::Local(_) | FetchError::NoRoom(_) => {
                 let clone = self.clone.display();
                 let said = format!("nothing can be fetched into {clone}: {error}");
-                Failed { here: true, ..said.into() }
+                Unfetched::Failed(Failed { here: true, ..said.into() })
             }
-            FetchError::Remote(error) => error.into(),
-            FetchError::Damaged(_)
+            FetchError::Remote(error) => Unfetched::Failed(error.into()),
+            FetchError::Unreadable(_)
+            | FetchError::Damaged(_)
             | FetchError::Busy
             | FetchError::TimedOut { .. }
-            | FetchError::Crashed { .. } => error.to_string().into(),
+            | FetchError::Crashed { .. } => Unfetched::Failed(error.to_string().into()),
         })?;
         if let Some(note) = &reply.note {
             tracing::warn!("{note}");
@@ -311,7 +405,7 @@ impl Shared {
         // What was fetched may be newer than what was listed.
         let heads = self.heads(|branch| reply.heads.get(branch).copied());
         let recloned = reply.recloned;
-        Ok(Answer { heads, relations: related(reply), fetched: true, recloned })
+        Ok(Answer { heads, relations: related(reply), fetched: true, recloned, refused: None })
     }
 
     fn request(
@@ -322,7 +416,8 @@ impl Shared {
         reclone: bool,
     ) -> git::Request {
         let branches = self.branches();
-        git::Request { clone: self.clone.clone(), remote, branches, compare, keep, reclone }
+        let (clone, limits) = (self.clone.clone(), self.limits);
+        git::Request { clone, remote, branches, compare, keep, reclone, limits }
     }
 
     fn branches(&self) -> Vec<String> {

@@ -28,6 +28,7 @@ use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
 use crate::core::types::{BootId, Mono, Now, StorePath};
 use crate::core::unseen::Part;
 use crate::files::Durability;
+use crate::git;
 use crate::health::{self, Health, Lookout, UnitsHealth};
 use crate::jobs::dir::{self, JobDir};
 use crate::jobs::handover;
@@ -317,6 +318,11 @@ impl Host {
                 let handover = self.machine.handover();
                 handover::remove(&handover, &id.deployment).map_err(unwritten(&handover))?;
                 self.jobs.remove(id);
+                if id.kind == JobKind::Realise {
+                    // Of one that was killed; it may be a million files.
+                    let dest = self.exports().join(id.deployment.as_str());
+                    tokio::task::spawn_blocking(move || git::export::sweep(&dest));
+                }
             }
             Step::RunChecks(id) => self.run_checks(id),
             Step::Preflight { system, default, needs_agent, writes_boot } => {
@@ -602,6 +608,10 @@ impl Host {
         }
     }
 
+    fn exports(&self) -> PathBuf {
+        self.config.state_dir.join("exports")
+    }
+
     fn roots_dir(&self) -> PathBuf {
         self.config.state_dir.join("roots")
     }
@@ -687,7 +697,7 @@ impl Host {
         };
         RealiseHost {
             clone: self.config.state_dir.join("git"),
-            exports: self.config.state_dir.join("exports"),
+            exports: self.exports(),
             hostname: self.config.hostname.clone(),
             kind,
             file,
@@ -696,6 +706,7 @@ impl Host {
             nix: self.nix.clone(),
             cache: substitute::Settings::of(&self.config),
             timeout: system.timeout,
+            limits: self.config.git,
         }
     }
 }

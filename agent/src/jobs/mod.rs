@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,9 +24,11 @@ pub fn main(args: &[OsString]) -> ExitCode {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
     match (words.as_slice(), args) {
         (["fetch"], _) => crate::git::child::main(),
+        (["export"], _) => crate::git::export::main(),
         (["exec", parent, ..], [_, _, program, rest @ ..]) => exec(parent, program, rest),
         (["realise", _], [_, directory]) => {
-            finish(run(async |cancelled| realise::run(Path::new(directory), cancelled).await))
+            let agent = itself();
+            finish(run(async |stop| realise::run(&agent, Path::new(directory), stop).await))
         }
         (["publish", _], [_, directory]) => {
             finish(run(async |cancelled| publish::run(Path::new(directory), cancelled).await))
@@ -39,6 +41,12 @@ pub fn main(args: &[OsString]) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// This program, even if another system has taken its file away.
+pub fn itself() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or(running)
 }
 
 /// Becomes a program that is killed when the process that asked for it dies.

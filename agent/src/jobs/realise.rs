@@ -15,10 +15,11 @@ use tracing::Instrument as _;
 
 use super::dir::JobDir;
 use super::spec::{RealiseHost, RealiseSpec};
-use crate::core::job::{Order, RealiseOutcome, RealiseProgress, Realised, Refusal};
+use crate::core::job::{RealiseOutcome, RealiseProgress, Realised, Refusal, RefusalCause};
 use crate::crash::{self, Place};
 use crate::files::{self, Durability};
-use crate::git::{ExportError, Exported, export};
+use crate::git::export::{self, Export, ExportError, Exported, Unfit};
+use crate::git::{Exceeded, NoRoom};
 use crate::nix::realise::{self, realise};
 use crate::nix::{Nix, Phase, Progress, StoreRoot};
 use crate::preflight::{self, Need};
@@ -29,8 +30,13 @@ const PACE: Duration = Duration::from_millis(250);
 /// How much of the end of what was printed is kept as the cause.
 const TAIL: usize = 4 << 10;
 
-/// Runs the realise job of a directory to its end, or until `cancelled`.
-pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyhow::Result<()> {
+/// Runs the realise job of a directory to its end, or until `cancelled`. `agent` is
+/// this program, which exports in a process of its own.
+pub async fn run(
+    agent: &Path,
+    directory: &Path,
+    cancelled: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let dir = JobDir::at(directory);
     let Some((_lock, spec)) = dir.begin::<RealiseSpec>()? else { return Ok(()) };
     let began = Instant::now();
@@ -41,7 +47,7 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
         stage = "realise"
     );
     let work = async {
-        let result = work(&dir, &spec, cancelled).await;
+        let result = work(agent, &dir, &spec, cancelled).await;
         tracing::info!(?result, "over");
         result
     };
@@ -51,18 +57,32 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
         .context("cannot write the outcome")
 }
 
-async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = ()>) -> Realised {
+async fn work(
+    agent: &Path,
+    dir: &JobDir,
+    spec: &RealiseSpec,
+    cancelled: impl Future<Output = ()>,
+) -> Realised {
     note(dir, &RealiseProgress { phase: "exporting".into(), ..RealiseProgress::default() });
     let host = &spec.host;
-    let (exported, cache) = tokio::join!(export_tree(spec), with_cache(host));
+    let mut cancelled = pin!(cancelled.fuse());
+    let (exported, cache) = tokio::select! {
+        biased;
+        () = cancelled.as_mut() => return Realised::Cancelled,
+        both = async { tokio::join!(export_tree(agent, spec), with_cache(host)) } => both,
+    };
     let exported = match exported {
         Ok(exported) => exported,
-        Err(ExportError::Damaged(what)) => return Realised::Damaged { cause: what },
-        Err(error) => {
-            let cause = format!("{:#}", anyhow::Error::from(error));
-            return Realised::Failed { cause, tail: String::new() };
+        // Both were told to stop.
+        Err(ExportError::Crashed { .. }) if cancelled.as_mut().now_or_never().is_some() => {
+            return Realised::Cancelled;
         }
+        Err(error) => return not_exported(error),
     };
+    let elsewhere = exported.elsewhere;
+    if !elsewhere.is_empty() {
+        tracing::warn!(?elsewhere, "what these stand for is not in the repository");
+    }
     crash::place(Place::Exported);
     let alone = realise::RealiseSpec {
         commit: spec.order.target.commit,
@@ -109,13 +129,14 @@ async fn work(dir: &JobDir, spec: &RealiseSpec, cancelled: impl Future<Output = 
                 crash::place(Place::Realised);
                 return match found.take() {
                     Some(refusal) => Realised::Refused { refusal },
-                    None => outcome(ended, host.timeout),
+                    None => for_want_of(&elsewhere, outcome(ended, host.timeout)),
                 };
             }
             _ = ticks.tick() => {
                 if let Some(progress) = latest.take() {
                     let cache_trouble = cache.trouble.clone();
-                    note(dir, &RealiseProgress { cache_trouble, ..told(&progress) });
+                    let elsewhere = elsewhere.clone();
+                    note(dir, &RealiseProgress { cache_trouble, elsewhere, ..told(&progress) });
                 }
             }
         }
@@ -210,27 +231,29 @@ impl Room {
 
 /// The tree of the commit, in a directory that no other job has. The trees of
 /// earlier jobs go, but for the last one, which lends its unchanged files.
-async fn export_tree(spec: &RealiseSpec) -> Result<Exported, ExportError> {
-    let (host, order) = (spec.host.clone(), spec.order.clone());
-    let exports = host.exports.clone();
-    // Beside the loop, for the cache is asked meanwhile.
-    let exporting = tokio::task::spawn_blocking(move || export_now(&order, &host));
-    exporting.await.unwrap_or_else(|error| {
-        Err(ExportError::Local { path: exports, source: std::io::Error::other(error) })
-    })
-}
-
-fn export_now(order: &Order, host: &RealiseHost) -> Result<Exported, ExportError> {
-    files::private_directory(&host.exports)
-        .map_err(|source| ExportError::Local { path: host.exports.clone(), source })?;
+async fn export_tree(agent: &Path, spec: &RealiseSpec) -> Result<Exported, ExportError> {
+    let (host, order) = (&spec.host, &spec.order);
+    files::private_directory(&host.exports).map_err(|error| ExportError::Local {
+        path: host.exports.clone(),
+        why: error.to_string(),
+    })?;
+    // Of a job that was killed; there is one at a time.
+    export::sweep_all(&host.exports);
     let mut earlier: Vec<PathBuf> = fs::read_dir(&host.exports)
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
     earlier.retain(|path| path.is_dir());
     earlier.sort();
     let wanted = host.exports.join(order.deployment.as_str());
-    let last = earlier.pop().filter(|last| *last != wanted);
-    let exported = export(&host.clone, order.target.commit, &wanted, last.as_deref())?;
+    let previous = earlier.pop().filter(|last| *last != wanted);
+    let export = Export {
+        clone: host.clone.clone(),
+        commit: order.target.commit,
+        dest: wanted,
+        previous,
+        limits: host.limits,
+    };
+    let exported = export::run(agent, &export).await?;
     for old in earlier {
         let mut label = old.clone().into_os_string();
         label.push(".commit");
@@ -240,6 +263,51 @@ fn export_now(order: &Order, host: &RealiseHost) -> Result<Exported, ExportError
         }
     }
     Ok(exported)
+}
+
+/// What becomes of a commit whose tree was not written.
+fn not_exported(error: ExportError) -> Realised {
+    let said = error.to_string();
+    let too_large = |limit: u64| {
+        let evidence = [("limit".into(), limit.to_string())].into();
+        let refusal = Refusal { cause: RefusalCause::TooLarge, detail: said.clone(), evidence };
+        Realised::Refused { refusal }
+    };
+    match error {
+        ExportError::Damaged(cause) => Realised::Damaged { cause },
+        ExportError::TooLarge { limit }
+        | ExportError::Refused { why: Unfit::TooLarge { limit }, .. }
+        | ExportError::Exceeds(
+            Exceeded::Memory { limit }
+            | Exceeded::Object { limit }
+            | Exceeded::Pack { limit }
+            | Exceeded::List { limit },
+        ) => too_large(limit),
+        ExportError::NoRoom(NoRoom { directory, free, keep, need: _ }) => {
+            Realised::Refused { refusal: preflight::no_room(&directory, free, keep, said) }
+        }
+        ExportError::Refused { .. }
+        | ExportError::Unreadable(_)
+        | ExportError::DiskFull
+        | ExportError::Local { .. }
+        | ExportError::Crashed { .. } => Realised::Failed { cause: said, tail: String::new() },
+    }
+}
+
+/// With the name of what is not in the repository, where a failure speaks of it.
+fn for_want_of(elsewhere: &[String], realised: Realised) -> Realised {
+    let Realised::Failed { cause, tail } = realised else { return realised };
+    let missed = elsewhere.iter().find(|told| {
+        let path = told.rsplit_once(" (").map_or(told.as_str(), |(path, _)| path);
+        cause.contains(path) || tail.contains(path)
+    });
+    match missed {
+        Some(told) => {
+            let cause = format!("{cause}; not in the repository: {told}");
+            Realised::Failed { cause, tail }
+        }
+        None => Realised::Failed { cause, tail },
+    }
 }
 
 fn outcome(outcome: realise::RealiseOutcome, limit: Duration) -> Realised {
@@ -289,6 +357,7 @@ fn told(progress: &Progress) -> RealiseProgress {
         bytes_expected: progress.bytes_expected,
         current: progress.current.clone(),
         cache_trouble: None,
+        elsewhere: Vec::new(),
     }
 }
 

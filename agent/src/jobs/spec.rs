@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::job::{Order, PublishOrder, SwitchOrder};
+use crate::git::Limits;
 use crate::machine::Machine;
 use crate::nix::Nix;
 use crate::nix::realise::Kind;
@@ -47,6 +48,9 @@ pub struct RealiseHost {
     pub cache: Option<substitute::Settings>,
     /// For evaluation and build together.
     pub timeout: Duration,
+    /// What reading and writing out a commit may cost.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// What a switch job is told.

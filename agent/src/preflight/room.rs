@@ -38,6 +38,34 @@ pub(super) struct Space {
     pub(super) block: u64,
 }
 
+/// How much room a file system has, and how much of it is to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spare {
+    /// Bytes that can be used.
+    pub(crate) free: u64,
+    /// Bytes that are to stay free.
+    pub(crate) keep: u64,
+}
+
+/// How much room there is where a directory is, which must exist.
+pub(crate) fn spare(directory: &Path) -> io::Result<Spare> {
+    let space = Space::at(directory)?;
+    Ok(Spare { free: space.free, keep: space.reserve() })
+}
+
+/// A refusal for want of room in a directory, `detail` saying how much.
+pub fn no_room(directory: &Path, free: u64, keep: u64, detail: String) -> Refusal {
+    Refusal {
+        cause: RefusalCause::DiskSpace,
+        detail,
+        evidence: evidence([
+            ("directory", directory.display().to_string()),
+            ("free", free.to_string()),
+            ("reserve", keep.to_string()),
+        ]),
+    }
+}
+
 /// Whether there is room on the store's file system.
 ///
 /// Sizes are those of files as they are: a file system that compresses may have
@@ -56,7 +84,7 @@ pub fn room(store: &StoreRoot, need: Need) -> anyhow::Result<Result<(), Refusal>
 }
 
 fn judge(directory: &Path, need: Need, space: Space) -> Result<(), Refusal> {
-    let reserve = RESERVE.min(space.size / RESERVE_PART);
+    let reserve = space.reserve();
     if space.free >= need.fetch.saturating_add(reserve) {
         return Ok(());
     }
@@ -100,6 +128,10 @@ impl Space {
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
         let (free, size) = (bytes(space.f_bavail), bytes(space.f_blocks));
         Ok(Self { free, size, block: space.f_frsize.max(1) })
+    }
+
+    fn reserve(self) -> u64 {
+        RESERVE.min(self.size / RESERVE_PART)
     }
 }
 

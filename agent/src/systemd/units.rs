@@ -44,6 +44,9 @@ impl State {
 /// The loaded units by name.
 pub type Units = BTreeMap<String, State>;
 
+/// Units that are not inactive, by name, and what they are instead.
+pub type Active = BTreeMap<String, String>;
+
 impl Systemd {
     /// Looks at all units of the system that count: not at what belongs to
     /// somebody's session, and not at the agent's own jobs.
@@ -55,6 +58,16 @@ impl Systemd {
             (name.clone(), self.with_restarts(&name, state, path).await)
         });
         Ok(join_all(states).await.into_iter().collect())
+    }
+
+    /// All units of the system that are not inactive; aliases are left out.
+    pub async fn active(&self) -> Result<Active, Failed> {
+        let listed = limited("the list of units", CALL, self.manager.list_units()).await?;
+        let active = listed.into_iter().filter_map(|unit| {
+            let (name, _, _, active, _, follows, ..) = unit;
+            (follows.is_empty() && active != "inactive").then_some((name, active))
+        });
+        Ok(active.collect())
     }
 
     /// How one unit fares; none if there is no such unit.

@@ -114,7 +114,8 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         | Fault::TruncatedPack
         | Fault::CorruptedPack
         | Fault::CutPack
-        | Fault::HangInPack => {}
+        | Fault::HangInPack
+        | Fault::EndlessRefs => {}
     }
     let allowed = authorization.is_some_and(|header| {
         let decoded = header
@@ -181,6 +182,13 @@ fn misbehave(
         Fault::CutPack if has_pack => then(Rest::Cut),
         Fault::HangInPack if has_pack => then(Rest::Hang),
         Fault::TruncatedPack if has_pack => full(truncated(&body)),
+        Fault::EndlessRefs if body.windows(16).any(|it| it == b" refs/heads/main") => {
+            let line = body.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let line = Bytes::from([line, b"\n"].concat());
+            BoxBody::new(StreamBody::new(futures_util::stream::repeat_with(move || {
+                Ok(Frame::data(line.clone()))
+            })))
+        }
         Fault::CorruptedPack if has_pack => {
             let middle = packets(&body).max_by_key(ExactSizeIterator::len).unwrap();
             body[middle.start + middle.len() / 2] ^= 0x55;

@@ -293,7 +293,7 @@ pub fn refusals(selection: &Selection) -> impl Iterator<Item = (usize, Standing)
     let asked = selection.standings.iter().copied().enumerate();
     asked.take_while(|(_, standing)| standing.needs_another()).filter(
         |(_, standing)| match standing {
-            Standing::ForcePush(_) | Standing::Rewind(_) => true,
+            Standing::ForcePush(_) | Standing::Rewind(_) | Standing::TooLarge(_) => true,
             Standing::Unknown
             | Standing::Silent
             | Standing::BranchMissing

@@ -58,7 +58,8 @@ impl Explainer<'_> {
             Standing::Usable(head)
             | Standing::Unclear(head)
             | Standing::ForcePush(head)
-            | Standing::Rewind(head) => {
+            | Standing::Rewind(head)
+            | Standing::TooLarge(head) => {
                 Rule::met("remote", format!("{name} has {} on {branch}{answered}", head.short()))
             }
         }
@@ -86,7 +87,8 @@ impl Explainer<'_> {
             | Standing::Usable(_)
             | Standing::Behind(_)
             | Standing::ForcePush(_)
-            | Standing::Rewind(_) => None,
+            | Standing::Rewind(_)
+            | Standing::TooLarge(_) => None,
         });
         vec![match (unclear, accepted) {
             (Some(head), Some(accepted)) => Rule::open(
@@ -126,6 +128,12 @@ impl Explainer<'_> {
                 policy.release,
                 head.short()
             ),
+            Standing::TooLarge(head) => format!(
+                "{} on {} of {remote} was not fetched: {}",
+                head.short(),
+                policy.release,
+                self.view.oversize(index).map_or("it is too large", |it| &it.found)
+            ),
             Standing::Unknown
             | Standing::Silent
             | Standing::BranchMissing
@@ -133,7 +141,7 @@ impl Explainer<'_> {
             | Standing::Behind(_)
             | Standing::Unclear(_) => format!("{} of {remote} is not accepted", policy.release),
         };
-        Rule::broken("release", evidence).lifted_by(self.view.force_push(index, standing).lift)
+        Rule::broken("release", evidence).lifted_by(self.view.not_accepted(index, standing).lift)
     }
 
     /// Whether the testing branch has its say; nothing where there is none.
@@ -173,7 +181,9 @@ impl Explainer<'_> {
     /// The remote at which it is a head that is not accepted.
     pub(super) fn refused_head(&self, commit: Commit) -> Option<(usize, Standing)> {
         refusals(&self.view.decision.selection).find(|(_, standing)| match standing {
-            Standing::ForcePush(head) | Standing::Rewind(head) => *head == commit,
+            Standing::ForcePush(head) | Standing::Rewind(head) | Standing::TooLarge(head) => {
+                *head == commit
+            }
             Standing::Unknown
             | Standing::Silent
             | Standing::BranchMissing

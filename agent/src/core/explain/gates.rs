@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Explainer, Rule};
+use super::{Explainer, Gates, Rule};
+use crate::core::status::GateView;
+use crate::core::types::Commit;
 
 /// What keeps a deployment waiting that is ready otherwise.
 pub(super) struct Gate {
@@ -14,6 +16,21 @@ impl Explainer<'_> {
     /// The gate that is closed for what is pending.
     pub(super) fn closed_gate(&self) -> Option<Gate> {
         closed(&json!(self.status)["gate"])
+    }
+
+    /// The gate that would keep a commit from being activated, whether it is what
+    /// waits now or not.
+    pub(super) fn gates_of(&self, commit: Commit) -> Gates {
+        let view = &self.view;
+        let closed = view.memory.gates.closed(view.policy, view.seen, commit, view.now);
+        Gates {
+            closed: closed.map(|gate| GateView {
+                kind: gate.as_str().into(),
+                commit,
+                until: gate.opens(),
+                lift: gate.lift(commit),
+            }),
+        }
     }
 
     /// That no gate is closed; a suspension stays, even if nothing waits for it.

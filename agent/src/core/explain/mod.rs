@@ -17,7 +17,7 @@ use super::policy::Policy;
 use super::request::Prefix;
 use super::seen::Seen;
 use super::select::{Standing, Testing};
-use super::status::{State, Status, Viewer};
+use super::status::{GateView, State, Status, Viewer};
 use super::types::{Commit, Now, StorePath};
 
 /// What is known of a commit (`fort-agent explain --json`).
@@ -46,6 +46,18 @@ pub struct Explanation {
     /// What else is wrong on this host, and keeps no commit back.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Whether a person or the clock keeps it back; none in what an agent says that
+    /// does not know.
+    #[serde(default)]
+    pub gates: Option<Gates>,
+}
+
+/// Whether a person or the clock keeps a commit back, now that it is not yet, or no
+/// more, what runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gates {
+    /// The gate that is closed, if one is.
+    pub closed: Option<GateView>,
 }
 
 /// What a commit is to this host.
@@ -157,6 +169,7 @@ impl Explainer<'_> {
                 memory.deployment.as_ref().map(|deployment| deployment.target.commit),
             ])
             .flatten()
+            .chain(self.view.seen.remotes.iter().filter_map(|it| Some(it.oversize.as_ref()?.head)))
             .chain(memory.systems.iter().map(|known| known.commit))
             .chain(memory.history.iter().map(|entry| entry.commit))
             .collect()
@@ -180,6 +193,7 @@ impl Explainer<'_> {
             lift: self.status_lift().or_else(|| first.and_then(|rule| rule.lift.clone())),
             rules,
             notes: self.notes(),
+            gates: target.map(|commit| self.gates_of(commit)),
         }
     }
 
@@ -209,6 +223,7 @@ impl Explainer<'_> {
             lift: first.and_then(|rule| rule.lift.clone()),
             rules: all,
             notes: self.notes(),
+            gates: Some(self.gates_of(commit)),
         }
     }
 
@@ -217,7 +232,7 @@ impl Explainer<'_> {
     }
 
     fn refused(&self, commit: Commit, index: usize, standing: Standing) -> Explanation {
-        let held = self.view.force_push(index, standing);
+        let held = self.view.not_accepted(index, standing);
         let rule = self.refusal(index, standing);
         let conclusion = format!("{}; {}", rule.evidence, self.in_force());
         let mut rules = self.named_by(commit);
@@ -234,6 +249,7 @@ impl Explainer<'_> {
             lift: Some(held.lift.into()),
             rules,
             notes: self.notes(),
+            gates: Some(self.gates_of(commit)),
         }
     }
 
@@ -266,6 +282,7 @@ impl Explainer<'_> {
             lift: None,
             rules: self.remotes(),
             notes: self.notes(),
+            gates: None,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::core::backoff::Luck;
 use crate::core::job::{Check, JobId, Refusal, RefusalCause};
 use crate::core::policy::{OnFailure, OnKernelChange};
 use crate::core::request::{Request, answer};
-use crate::core::seen::{Against, Look, Preflight, Round};
+use crate::core::seen::{Against, Look, Oversize, Preflight, Round};
 use crate::core::types::{Commit, Mono, StorePath};
 
 impl World {
@@ -27,12 +27,22 @@ impl World {
         let luck = Luck(self.chance.next() as u16);
         let compares = self.chance.one_in(2);
         let heads = self.forge.heads(index);
+        let large = self.forge.mirrors[index].large;
         let Some(agent) = &mut self.agent else { return };
         let remote = &mut agent.remotes[index];
         remote.busy = false;
         remote.asked = Some(now.mono);
         remote.luck = luck;
-        if up {
+        let new = heads.release.filter(|_| remote.heads != Some(heads));
+        if let (true, true, Some(head)) = (up, large, new) {
+            let found = "it is too large".into();
+            let lift = "take something out".into();
+            remote.oversize = Some(Oversize { head, testing: false, found, lift });
+            remote.answered = Some(now.wall);
+            remote.failures = 0;
+            remote.error = None;
+        } else if up {
+            remote.oversize = None;
             if remote.heads != Some(heads) {
                 remote.moved = Some(now.wall);
             }

@@ -49,6 +49,8 @@ impl World {
                 self.forge.mirrors[remote].stale = Some(self.forge.heads(remote));
             }
             Event::Fresh(remote) => self.forge.mirrors[remote].stale = None,
+            Event::Large(remote) => self.forge.mirrors[remote].large = true,
+            Event::Small(remote) => self.forge.mirrors[remote].large = false,
             Event::CrashAgent(point, after) => self.faults.agent = Some((point, after)),
             Event::KillAgent => self.crash_agent(),
             Event::KillGuardian(point, after) => self.faults.guardian = Some((point, after)),

@@ -91,6 +91,8 @@ pub(super) struct Mirror {
     pub(super) down: bool,
     /// What it still shows, if it has stopped following.
     pub(super) stale: Option<Heads>,
+    /// Whatever is new there is too large.
+    pub(super) large: bool,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -43,6 +43,9 @@ pub(super) enum Event {
     Up(usize),
     Stale(usize),
     Fresh(usize),
+    /// What is new at a remote is larger than the host takes.
+    Large(usize),
+    Small(usize),
     CrashAgent(AgentPoint, u32),
     KillAgent,
     KillGuardian(JobPoint, u32),
@@ -269,13 +272,15 @@ fn event(chance: &mut Chance, policy: &Policy, calm: u64) -> Event {
         Publishes::Deaf,
         Publishes::Deaf,
     ]);
-    match chance.below(42) {
-        40..=41 => Event::Blind(chance.pick(&PARTS), chance.between(1_000, 200_000)),
+    match chance.below(44) {
+        42..=43 => Event::Blind(chance.pick(&PARTS), chance.between(1_000, 200_000)),
         35 => Event::Suspend(chance.pick(&[0, 0, 30_000, 600_000])),
         36 => Event::Resume,
         37 => Event::Confirm,
         38 => Event::RollBack,
         39 => Event::Closed(chance.between(1_000, 600_000)),
+        40 => Event::Large(remote),
+        41 => Event::Small(remote),
         0 => Event::ForcePush(chance.between(1, 3), change(chance, policy)),
         1 => Event::Rewind(chance.between(1, 2)),
         2 => Event::DeleteRelease,

@@ -6,7 +6,12 @@ use super::{Held, Lift, Viewer};
 use crate::core::decide::{Outlook, refusals};
 use crate::core::job::{Refusal, RefusalCause};
 use crate::core::memory::{Stuck, Trouble};
+use crate::core::seen::Oversize;
 use crate::core::select::Standing;
+
+/// Of a commit whose tree is too large.
+const TAKE_OUT: &str =
+    "push a commit without large files, or raise the limit in [git] of the configuration";
 
 impl Viewer<'_> {
     pub(super) fn held(&self) -> Option<Held> {
@@ -22,7 +27,7 @@ impl Viewer<'_> {
             return self.target_held();
         }
         if let Some((index, standing)) = refusals(&self.decision.selection).next() {
-            return Some(self.force_push(index, standing));
+            return Some(self.not_accepted(index, standing));
         }
         let standings = &self.decision.selection.standings;
         let missing = standings.contains(&Standing::BranchMissing)
@@ -88,12 +93,30 @@ impl Viewer<'_> {
                      other units, run ",
                 )
                 .run(format!("accept {}", commit.unwrap_or_default())),
+                RefusalCause::TooLarge => TAKE_OUT.into(),
             },
         }
     }
 
+    /// What one remote has and this host did not take.
+    pub(in crate::core) fn oversize(&self, index: usize) -> Option<&Oversize> {
+        self.seen.remotes.get(index)?.oversize.as_ref()
+    }
+
     /// Why the head of one remote is not accepted.
-    pub(in crate::core) fn force_push(&self, index: usize, standing: Standing) -> Held {
+    pub(in crate::core) fn not_accepted(&self, index: usize, standing: Standing) -> Held {
+        if let (Standing::TooLarge(head), Some(oversize)) = (standing, self.oversize(index)) {
+            return Held {
+                cause: RefusalCause::TooLarge.as_str().into(),
+                evidence: json!({
+                    "remote": self.policy.remotes.get(index),
+                    "branch": self.policy.release,
+                    "head": head,
+                    "found": oversize.found,
+                }),
+                lift: oversize.lift.clone().into(),
+            };
+        }
         let head = match standing {
             Standing::ForcePush(head) | Standing::Rewind(head) => Some(head),
             Standing::Unknown
@@ -101,7 +124,8 @@ impl Viewer<'_> {
             | Standing::BranchMissing
             | Standing::Usable(_)
             | Standing::Behind(_)
-            | Standing::Unclear(_) => None,
+            | Standing::Unclear(_)
+            | Standing::TooLarge(_) => None,
         };
         let accepted = self.memory.accepted.as_ref().map(|accepted| accepted.commit);
         Held {

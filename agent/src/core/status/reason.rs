@@ -193,7 +193,17 @@ impl Viewer<'_> {
                 let only = if hosts.is_empty() { "" } else { ", only " };
                 format!("the commit has no host {}{only}{}", self.policy.hostname, hosts.join(" "))
             }
-            "disk-space" | "incomplete-closure" | "no-agent" => format!(
+            "too-large" if held.evidence["head"].is_string() => {
+                let head = held.evidence["head"].as_str().unwrap_or_default();
+                format!(
+                    "{} on {} was not fetched{}: {}",
+                    head.get(..7).unwrap_or(head),
+                    self.policy.release,
+                    self.still_running(),
+                    held.evidence["found"].as_str().unwrap_or_default()
+                )
+            }
+            "disk-space" | "incomplete-closure" | "no-agent" | "too-large" => format!(
                 "{commit} is not activated{}: {}",
                 self.still_running(),
                 held.evidence["found"].as_str().map_or_else(String::new, clean)

@@ -10,7 +10,7 @@ use crate::core::decide::{LOOK_AGAIN, Outlook, Step};
 use crate::core::gates::Gate;
 use crate::core::guardian::Phase;
 use crate::core::memory::{Subject, Trouble};
-use crate::core::seen::Work;
+use crate::core::seen::{Oversize, Work};
 use crate::core::select::{Standing, Testing};
 use crate::core::types::{Commit, Mono, StorePath, Wall};
 
@@ -205,9 +205,21 @@ impl Viewer<'_> {
                 reachable: remote.answers(),
                 last_success: remote.answered,
                 head: remote.heads.and_then(|heads| heads.release),
-                error: remote.error.clone().or_else(|| self.complaint(*standing)),
+                error: remote
+                    .error
+                    .clone()
+                    .or_else(|| remote.oversize.as_ref().map(|it| self.not_taken(it)))
+                    .or_else(|| self.complaint(*standing)),
             })
             .collect()
+    }
+
+    /// What a remote has and this host did not take.
+    fn not_taken(&self, oversize: &Oversize) -> String {
+        let testing = self.policy.testing.as_ref().filter(|_| oversize.testing);
+        let branch = testing.unwrap_or(&self.policy.release);
+        let Oversize { head, found, lift, .. } = oversize;
+        format!("{} on {branch} was not fetched: {found}; {lift}", head.short())
     }
 
     fn complaint(&self, standing: Standing) -> Option<String> {
@@ -224,6 +236,8 @@ impl Viewer<'_> {
                 head.short()
             )),
             Standing::Rewind(head) => Some(format!("{branch} was set back to {}", head.short())),
+            // That is said already.
+            Standing::TooLarge(_) => None,
             Standing::Unknown | Standing::Silent | Standing::Usable(_) | Standing::Unclear(_) => {
                 None
             }
@@ -259,6 +273,8 @@ impl Viewer<'_> {
             }
             Testing::Absent | Testing::Followed(_) => None,
         };
+        let oversize = self.seen.remotes.iter().filter_map(|remote| remote.oversize.as_ref());
+        let oversize = oversize.filter(|it| it.testing).map(|it| self.not_taken(it)).next();
         let against = self.seen.against.as_ref().map(|against| against.whom.join(", "));
         let needed = self.policy.reboots && self.boot().reboot_required;
         let against = against
@@ -280,7 +296,8 @@ impl Viewer<'_> {
         });
         let is_said = matches!(self.decision.outlook, Outlook::Blind { .. });
         let unseen = self.unseen_notes(is_said);
-        rebuilt.chain(unseen).chain(odd).chain(testing).chain(against).chain(unwritten).collect()
+        let own = rebuilt.chain(unseen).chain(odd);
+        own.chain(testing).chain(oversize).chain(against).chain(unwritten).collect()
     }
 
     pub(super) fn undone(&self) -> Option<Commit> {

@@ -288,6 +288,7 @@ fn worth(standing: Standing) -> &'static str {
         Standing::ForcePush(_) => "force-push: held",
         Standing::Rewind(_) => "rewind: held",
         Standing::Unclear(_) => "unclear",
+        Standing::TooLarge(_) => "too large: held",
     }
 }
 

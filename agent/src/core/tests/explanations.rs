@@ -5,8 +5,9 @@ use crate::core::explain::{About, Explanation, Moment, Rule, explain};
 use crate::core::guardian::{Phase, Progress};
 use crate::core::job::{Check, Ending, How, JobId, Kind, Realised, Refusal, RefusalCause};
 use crate::core::memory::Tested;
+use crate::core::policy::Confirm;
 use crate::core::request::Prefix;
-use crate::core::seen::{Job, Life, Relation, Round, Work};
+use crate::core::seen::{Job, Life, Oversize, Relation, Round, Work};
 use crate::core::types::Mono;
 
 fn asked(scene: &Scene, meant: Option<&str>) -> Result<Explanation, String> {
@@ -214,4 +215,35 @@ fn a_prefix_of_two_commits_is_refused_with_both() {
     let error = asked(&scene, Some("1111111")).unwrap_err();
     assert_eq!(error, "1111111 may be any of 111111110000, 111111111111: give more digits");
     assert_eq!(explained(&scene, Some("111111110")).commit, Some(other));
+}
+
+#[test]
+fn a_head_that_was_not_fetched_is_explained_as_the_status_has_it() {
+    let mut scene = Scene::at_rest();
+    let (found, lift) = ("what is new there is larger than 1.0 GiB".into(), "raise it".into());
+    scene.seen.remotes[0].oversize =
+        Some(Oversize { head: commit(2), testing: false, found, lift });
+    let explanation = of(&scene, 2);
+    assert_eq!((explanation.about, explanation.cause.as_deref()), (About::Refused, Some("too-large")));
+    assert!(explanation.conclusion.contains("larger than 1.0 GiB"), "{explanation:?}");
+    assert_eq!(explanation.lift.as_deref(), Some("raise it"));
+    assert_eq!(broken(&explained(&scene, None))[0].rule, "release");
+}
+
+#[test]
+fn whether_a_gate_is_closed_is_said_of_any_commit_whatever_else_keeps_it_back() {
+    let mut scene = realised();
+    let closed = |scene: &Scene| of(scene, 2).gates.unwrap().closed.map(|gate| gate.kind);
+    assert_eq!(closed(&scene), None);
+    scene.policy.confirm = Confirm::Manual;
+    assert_eq!(closed(&scene).as_deref(), Some("confirm"));
+    // It is not what the status says.
+    scene.seen.unwritten = Some("the disk is full".into());
+    assert_eq!(of(&scene, 2).cause.as_deref(), Some("state-dir"));
+    assert_eq!(closed(&scene).as_deref(), Some("confirm"));
+    scene.memory.gates.confirmed.push(commit(2));
+    assert_eq!(closed(&scene), None);
+    scene.seen.deploy_window.open = false;
+    assert_eq!(closed(&scene).as_deref(), Some("window"));
+    assert_eq!(explained(&scene, Some("0123456")).gates, None);
 }

@@ -5,7 +5,7 @@ use crate::core::decide::{Outlook, Step};
 use crate::core::job::{Ending, How, Target};
 use crate::core::memory::{Memory, Tested};
 use crate::core::policy::{ForcePush, Operation};
-use crate::core::seen::Relation;
+use crate::core::seen::{Oversize, Relation};
 use crate::core::select::{Standing, Testing, select};
 
 fn target(scene: &Scene) -> Target {
@@ -42,6 +42,49 @@ fn a_later_remote_stands_in_for_a_refused_one_and_the_refusal_stays_visible() {
     let held = scene.status().held.unwrap();
     assert_eq!(held.cause, "force-push");
     assert_eq!(held.evidence["remote"], "origin");
+}
+
+fn too_large(digit: u8, testing: bool) -> Option<Oversize> {
+    let (found, lift) = ("it is larger than 1.0 GiB".into(), "raise it".into());
+    Some(Oversize { head: commit(digit), testing, found, lift })
+}
+
+#[test]
+fn a_head_that_is_too_large_is_held_and_what_runs_goes_on() {
+    let mut scene = Scene::at_rest();
+    scene.seen.remotes[0].oversize = too_large(2, false);
+    assert_eq!(standings(&scene)[0], Standing::TooLarge(commit(2)));
+    assert!(matches!(scene.decide().step, Step::Poll { remote: 1, .. }), "another may do");
+    scene.fails(1);
+    assert_eq!(target(&scene).commit, commit(1));
+    let status = scene.status();
+    let held = status.held.clone().unwrap();
+    assert_eq!((held.cause.as_str(), &*held.lift), ("too-large", "raise it"));
+    assert_eq!(held.evidence["head"], commit(2).to_string());
+    assert_eq!(status.lift.as_deref(), Some("raise it"));
+    let said = format!("{} on release was not fetched", commit(2).short());
+    assert!(status.reason.starts_with(&said) && status.reason.ends_with("1.0 GiB"), "{status:?}");
+    assert!(status.remotes[0].reachable, "it did answer");
+    assert!(status.remotes[0].error.as_ref().unwrap().contains("raise it"));
+
+    // The next one fits.
+    scene.gives(0, Some(3), None);
+    scene.relates(1, 3, Relation::Ahead);
+    assert_eq!(target(&scene).commit, commit(3));
+    assert_eq!(scene.status().held, None);
+}
+
+#[test]
+fn a_testing_head_that_is_too_large_keeps_no_release_back() {
+    let mut scene = Scene::at_rest();
+    scene.gives(0, Some(2), None);
+    scene.relates(1, 2, Relation::Ahead);
+    scene.seen.remotes[0].oversize = too_large(3, true);
+    assert_eq!(target(&scene).commit, commit(2));
+    let status = scene.status();
+    assert_eq!(status.held, None);
+    let said = format!("{} on release-joker-test was not fetched", commit(3).short());
+    assert!(status.notes.iter().any(|note| note.starts_with(&said)), "{:?}", status.notes);
 }
 
 #[test]

@@ -80,6 +80,9 @@ fn realise(progress: &RealiseProgress) -> Markup {
         @if let Some(trouble) = &progress.cache_trouble {
             p.busy { span.mark { "trouble with the cache: " } (bounded(trouble, FACT)) }
         }
+        @if !progress.elsewhere.is_empty() {
+            p.faint { "not in the repository: " (bounded(&progress.elsewhere.join(", "), FACT)) }
+        }
     }
 }
 
