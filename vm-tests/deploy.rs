@@ -34,7 +34,10 @@ fn verdicts(machine: &Machine, commit: Commit) -> Vec<String> {
 fn what_a_commit_would_change_is_said_and_nothing_of_it_is_run() {
     on_each(|cluster| {
         let odd = |more: &str| {
-            format!("{}[Service]\n{more}", service("X-Restart-Triggers=@version@", "sleep infinity"))
+            format!(
+                "{}[Service]\n{more}",
+                service("X-Restart-Triggers=@version@", "sleep infinity")
+            )
         };
         let one = host(cluster, "joker")
             .unit("old.service", &service("", "sleep infinity"))
@@ -408,7 +411,10 @@ fn a_commit_that_moves_the_state_directory_is_deployed_and_followed_from_there()
         joker.must(&["test", "-e", "/persist/fort-agent/journal.json"]);
         let third = cluster.push("release", &[&moved.at("three")]);
         joker.wait_in_sync(third);
-        assert_eq!((joker.version().as_str(), verdicts(&joker, third)), ("three", vec!["good".into()]));
+        assert_eq!(
+            (joker.version().as_str(), verdicts(&joker, third)),
+            ("three", vec!["good".into()])
+        );
         assert_eq!(joker.must(&["ls", "/run/fort-agent-handover"]), "");
     });
 }

@@ -54,17 +54,49 @@ pub struct UnitsHealth {
     pub store: StoreRoot,
 }
 
+/// What a round of checks found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What each check found.
+    pub checks: Vec<Check>,
+    /// The name of a required check that cannot pass any more by itself, if there is one.
+    pub hopeless: Option<String>,
+}
+
+/// Why a check failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failure {
+    detail: String,
+    /// Whether nothing can be seen that would let it pass later.
+    lasting: bool,
+}
+
+impl From<String> for Failure {
+    fn from(detail: String) -> Self {
+        Self { detail, lasting: false }
+    }
+}
+
+impl Failure {
+    fn lasting(detail: String) -> Self {
+        Self { detail, lasting: true }
+    }
+}
+
+/// A check's result, and whether it failed for good.
+type Told = (Check, bool);
+
 impl Health {
     /// Runs all checks of a system that was activated.
-    pub async fn round(&self, order: &SwitchOrder, hostname: &str) -> Vec<Check> {
+    pub async fn round(&self, order: &SwitchOrder, hostname: &str) -> Findings {
         let environment = environment(order, hostname);
-        let mut running: Vec<Pin<Box<dyn Future<Output = Check> + Send + '_>>> = Vec::new();
+        let mut running: Vec<Pin<Box<dyn Future<Output = Told> + Send + '_>>> = Vec::new();
         for check in &self.checks {
             let environment = environment.clone();
             running.push(Box::pin(async move {
                 let found = match timeout(self.limit, self.probe(&check.probe, environment)).await {
                     Ok(found) => found,
-                    Err(_) => Err(format!("no result within {:?}", self.limit)),
+                    Err(_) => Err(format!("no result within {:?}", self.limit).into()),
                 };
                 told(&check.name, check.required, found)
             }));
@@ -73,7 +105,7 @@ impl Health {
             running.push(Box::pin(async {
                 let found = match timeout(self.limit, units.judge(order)).await {
                     Ok(found) => found,
-                    Err(_) => Err(format!("systemd did not answer within {:?}", self.limit)),
+                    Err(_) => Err(format!("systemd did not answer within {:?}", self.limit).into()),
                 };
                 told(UNITS, true, found)
             }));
@@ -81,21 +113,24 @@ impl Health {
         if !self.remotes.is_empty() && order.remote_before {
             running.push(Box::pin(async {
                 let found = any_remote(&self.remotes, &self.branch, self.limit).await;
-                told(REMOTE, true, found)
+                told(REMOTE, true, found.map_err(Failure::from))
             }));
         }
-        join_all(running).await
+        let told = join_all(running).await;
+        let hopeless = told.iter().find(|(check, lasting)| *lasting && check.required);
+        let hopeless = hopeless.map(|(check, _)| check.name.clone());
+        Findings { checks: told.into_iter().map(|(check, _)| check).collect(), hopeless }
     }
 
     async fn probe(
         &self,
         probe: &Probe,
         environment: Vec<(OsString, OsString)>,
-    ) -> Result<String, String> {
+    ) -> Result<String, Failure> {
         match probe {
-            Probe::Http(url) => self.http(url).await,
+            Probe::Http(url) => Ok(self.http(url).await?),
             Probe::Command(words) => self.command(words, environment).await,
-            Probe::Tcp(address) => tcp(address).await,
+            Probe::Tcp(address) => Ok(tcp(address).await?),
             Probe::Unit(name) => unit(name).await,
         }
     }
@@ -124,11 +159,12 @@ impl Health {
         &self,
         argv: &[String],
         environment: Vec<(OsString, OsString)>,
-    ) -> Result<String, String> {
+    ) -> Result<String, Failure> {
         let Some((program, arguments)) = argv.split_first() else {
-            return Err("it has no program".into());
+            return Err(Failure::lasting("it has no program".into()));
         };
-        let program = find(program).ok_or_else(|| format!("there is no program {program}"))?;
+        let gone = || Failure::lasting(format!("there is no program {program}"));
+        let program = find(program).ok_or_else(gone)?;
         let command = Command::new(program)
             .args(arguments.iter().map(OsString::from))
             .environment(environment)
@@ -140,11 +176,11 @@ impl Health {
         let said = plain(finished.stderr.as_bytes());
         let said = said.lines().last().unwrap_or_default();
         let said: String = said.chars().take(WORDS).collect();
-        Err(if said.is_empty() {
+        Err(Failure::from(if said.is_empty() {
             finished.end.to_string()
         } else {
             format!("{}: {said}", finished.end)
-        })
+        }))
     }
 }
 
@@ -201,18 +237,19 @@ pub async fn any_remote(
 }
 
 /// A round that did not end.
-pub fn cut_off(error: String) -> Check {
-    told("checks", true, Err(error))
+pub fn cut_off(error: String) -> Findings {
+    let (check, _) = told("checks", true, Err(error.into()));
+    Findings { checks: vec![check], hopeless: None }
 }
 
 impl UnitsHealth {
-    async fn judge(&self, order: &SwitchOrder) -> Result<String, String> {
-        let look = async { Systemd::connect().await?.units().await };
-        let units = look.await.map_err(|error| words(&error))?;
+    async fn judge(&self, order: &SwitchOrder) -> Result<String, Failure> {
+        let systemd = Systemd::connect().await.map_err(|error| words(&error))?;
+        let units = systemd.units().await.map_err(|error| words(&error))?;
         let changed = |unit: &str| {
             definition_changed(&self.store, order.old.as_ref(), &order.candidate, unit)
         };
-        let Blame { counts, warnings } =
+        let Blame { counts, warnings, failed } =
             blame(&self.baseline, &units, clock::monotonic_micros(), changed);
         let mut said = counts.join(", ");
         if !warnings.is_empty() {
@@ -222,7 +259,10 @@ impl UnitsHealth {
         match (counts.is_empty(), said.is_empty()) {
             (true, true) => Ok("no unit has newly failed".into()),
             (true, false) => Ok(said),
-            (false, _) => Err(said),
+            (false, _) => {
+                let lasting = any_stays_failed(&systemd, &failed).await;
+                Err(Failure { detail: said, lasting })
+            }
         }
     }
 }
@@ -247,12 +287,28 @@ fn environment(order: &SwitchOrder, hostname: &str) -> Vec<(OsString, OsString)>
     variables
 }
 
-async fn unit(name: &str) -> Result<String, String> {
-    let look = async { Systemd::connect().await?.unit(name).await };
-    match look.await.map_err(|error| words(&error))? {
-        None => Err(format!("there is no unit {name}")),
+/// Whether one of these units has failed and nothing is there that would start it again.
+async fn any_stays_failed(systemd: &Systemd, failed: &[String]) -> bool {
+    for unit in failed {
+        // One that cannot be looked at may be started by anything.
+        if systemd.stays_failed(unit).await.unwrap_or(false) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn unit(name: &str) -> Result<String, Failure> {
+    let systemd = Systemd::connect().await.map_err(|error| words(&error))?;
+    match systemd.unit(name).await.map_err(|error| words(&error))? {
+        // It may still be made.
+        None => Err(format!("there is no unit {name}").into()),
         Some(state) if state.active == "active" => Ok(format!("{name} is active")),
-        Some(state) => Err(format!("{name} is {} ({})", state.active, state.sub)),
+        Some(state) => {
+            let lasting = any_stays_failed(&systemd, &[name.to_owned()]).await;
+            let detail = format!("{name} is {} ({})", state.active, state.sub);
+            Err(Failure { detail, lasting })
+        }
     }
 }
 
@@ -263,6 +319,8 @@ async fn tcp(address: &str) -> Result<String, String> {
     }
 }
 
+/// Where a program is. One that is named by its path is taken for found: it may be put there
+/// any time.
 fn find(program: &str) -> Option<PathBuf> {
     if program.starts_with('/') {
         return Some(program.into());
@@ -272,10 +330,13 @@ fn find(program: &str) -> Option<PathBuf> {
     found.map(|dir| dir.join(program)).find(|path| Path::is_file(path))
 }
 
-fn told(name: &str, required: bool, found: Result<String, String>) -> Check {
+fn told(name: &str, required: bool, found: Result<String, Failure>) -> Told {
     let ok = found.is_ok();
-    let (Ok(detail) | Err(detail)) = found;
-    Check { name: name.into(), ok, detail, required }
+    let (detail, lasting) = match found {
+        Ok(detail) => (detail, false),
+        Err(Failure { detail, lasting }) => (detail, lasting),
+    };
+    (Check { name: name.into(), ok, detail, required }, lasting)
 }
 
 /// An error and its sources, in one line.
@@ -343,5 +404,28 @@ mod tests {
             found(&format!("301 Moved\r\nLocation: /\u{202e}{}", "x".repeat(999))).await;
         let said = result.unwrap_err();
         assert!(said.len() < 400 && !said.contains('\u{202e}'), "{said}");
+    }
+
+    fn failure(command: &[&str]) -> Failure {
+        let health = Health {
+            checks: Vec::new(),
+            remotes: Vec::new(),
+            branch: String::new(),
+            units: None,
+            limit: Duration::from_secs(30),
+        };
+        let words: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(health.command(&words, Vec::new())).unwrap_err()
+    }
+
+    #[test]
+    fn a_command_that_is_gone_fails_for_good_and_one_that_fails_may_pass_later() {
+        let lasting = |command: &[&str]| failure(command).lasting;
+        assert!(lasting(&["a-program-that-nobody-has"]));
+        assert!(lasting(&[]));
+        assert!(!lasting(&["/bin/sh", "-c", "exit 1"]));
+        // A service may still put it there.
+        assert!(!lasting(&["/nowhere/a-program"]));
     }
 }

@@ -175,7 +175,7 @@ fn a_status_that_a_stranger_tells_is_not_shown() {
     let config = std::fs::read_to_string(rig.config()).unwrap();
     let run_dir = rig.store.dir().join("run").display().to_string();
     assert!(config.contains(&run_dir));
-    std::fs::write(&elsewhere, config.replace(&run_dir, "/nowhere")).unwrap();
+    std::fs::write(&elsewhere, config.replace(&run_dir, "/nowhere/fort-agent")).unwrap();
     block(async {
         let connection = connect(&bus).await;
         let names = DBusProxy::new(&connection).await.unwrap();

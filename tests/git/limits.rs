@@ -98,7 +98,8 @@ fn a_clone_may_be_larger_than_the_memory_that_reading_it_takes() {
     let limits = small();
     assert_eq!(run(&request(&host, limits)).unwrap().heads["main"], head);
     let first = git(&host.repo.bare, 0, &["rev-parse", "main~3"]).parse().unwrap();
-    let compare = Request { compare: vec![(first, head)], branches: vec![], ..request(&host, limits) };
+    let compare =
+        Request { compare: vec![(first, head)], branches: vec![], ..request(&host, limits) };
     assert_eq!(run(&compare).unwrap().relations.len(), 1);
     let next = host.repo.work.write("x", "x").commit("later");
     host.repo.work.push("main");
@@ -198,7 +199,8 @@ fn the_process_that_reads_what_was_pushed_is_limited_before_it_reads() {
     line.push(b'\n');
     stdin.write_all(&line).unwrap();
     wait_for("the request to hang", || host.forge.counts().held > 0);
-    let proc = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap();
+    let proc =
+        |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", child.id())).unwrap();
     let (limits, adjusted) = (proc("limits"), proc("oom_score_adj"));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -224,7 +226,10 @@ fn a_disk_without_room_is_told_and_stays_as_it_was() {
         fill(&disk, 6 << 20);
         let refused = run(&request).unwrap_err();
         let FetchError::NoRoom(no_room) = &refused else { panic!("{refused:?}") };
-        assert!(no_room.free < no_room.keep + no_room.need && no_room.free > 4 * MIB, "{no_room:?}");
+        assert!(
+            no_room.free < no_room.keep + no_room.need && no_room.free > 4 * MIB,
+            "{no_room:?}"
+        );
         assert!(refused.to_string().contains("are to stay free"), "{refused}");
         assert!(free(&disk) > 5 * MIB, "what was begun is gone");
     });

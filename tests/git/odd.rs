@@ -109,7 +109,8 @@ fn relations_are_those_that_git_tells_whatever_the_clocks_said() {
     };
     let mut kinds = std::collections::BTreeSet::new();
     for ((older, newer), told) in pairs.into_iter().zip(reply.relations) {
-        let relation = match (older == newer, is_ancestor(older, newer), is_ancestor(newer, older)) {
+        let relation = match (older == newer, is_ancestor(older, newer), is_ancestor(newer, older))
+        {
             (true, ..) => Relation::Same,
             (false, true, _) => Relation::Ahead,
             (false, false, true) => Relation::Behind,

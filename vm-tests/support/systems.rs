@@ -83,9 +83,7 @@ impl Host {
     pub(crate) fn agent(self, config: &str) -> Self {
         let trigger = config.lines().collect::<Vec<_>>().join(";").replace('%', "%%");
         let unit = UNIT.replacen("[Unit]\n", &format!("[Unit]\nX-Restart-Triggers={trigger}\n"), 1);
-        self.unit(AGENT_UNIT, &unit)
-            .unit("fort-agent-revive.timer", REVIVE)
-            .file(CONFIG, config)
+        self.unit(AGENT_UNIT, &unit).unit("fort-agent-revive.timer", REVIVE).file(CONFIG, config)
     }
 
     /// The same with its state where systemd makes no such directories, as the module

@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(told(Ending::Good, None), "runs, and was verified");
         assert_eq!(
             told(Ending::RolledBack, Some("check web: 503\nand more")),
-            "put back: check web: 503"
+            "put back: check web: 503 and more"
         );
         let many = "ä".repeat(300);
         let long = told(Ending::Failed, Some(&many));

@@ -282,7 +282,10 @@ mod tests {
             ("[Unit]\nDescription=a\n[Service]\nExecStart=/a\nExecReload=/r\n", Reload),
             ("[Unit]\nDescription=a\n[Service]\nExecStart=/b\n", Restart),
             ("[Unit]\nDescription=a\nX-Restart-Triggers=1\n[Service]\nExecStart=/a\n", Restart),
-            ("[Unit]\nDescription=a\nX-Reload-Triggers=1\nAfter=b\n[Service]\nExecStart=/a\n", Restart),
+            (
+                "[Unit]\nDescription=a\nX-Reload-Triggers=1\nAfter=b\n[Service]\nExecStart=/a\n",
+                Restart,
+            ),
             ("[Unit]\nDescription=a\n[Service]\nExecStart=/a\n[Socket]\nX=1\n", Restart),
             ("[Unit]\nDescription=a\n", Restart),
         ] {

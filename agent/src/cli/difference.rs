@@ -88,9 +88,11 @@ fn may_run(explained: &Explanation) -> Result<(), String> {
         return Err("--execute runs a program of that system as root: run this as root".into());
     }
     let Some(gates) = &explained.gates else {
-        return Err("the agent does not say whether a gate is closed: --execute needs one of this \
+        return Err(
+            "the agent does not say whether a gate is closed: --execute needs one of this \
                     version"
-            .into());
+                .into(),
+        );
     };
     match &gates.closed {
         None => Ok(()),
@@ -129,12 +131,7 @@ async fn compared(
 }
 
 /// Fails with why they are not known.
-async fn units(
-    config: &Config,
-    nix: &Nix,
-    pair: &Pair,
-    execute: bool,
-) -> Result<Units, String> {
+async fn units(config: &Config, nix: &Nix, pair: &Pair, execute: bool) -> Result<Units, String> {
     if pair.old == pair.new {
         return Ok(Units::default());
     }

@@ -62,9 +62,7 @@ impl Remedy {
             Self::Forge => "see the forge's log; it is asked again by itself",
             Self::Data => "mend the forge, or the proxy in between; it is asked again by itself",
             Self::Certificate => "set ca_file, or mend the certificate or this host's clock",
-            Self::Less => {
-                "delete branches that nobody needs; it is asked again by itself"
-            }
+            Self::Less => "delete branches that nobody needs; it is asked again by itself",
             Self::Host => "mend that on this host; it is asked again by itself",
         }
     }

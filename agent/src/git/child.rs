@@ -156,6 +156,5 @@ async fn answer(exe: &Path, request: &Request) -> Result<Reply, FetchError> {
     }
     let exceeded = died.exceeded(request.limits);
     let Died { how, stderr, .. } = died;
-    Err(exceeded
-        .map_or_else(|| FetchError::Crashed { status: how, stderr }, FetchError::Exceeds))
+    Err(exceeded.map_or_else(|| FetchError::Crashed { status: how, stderr }, FetchError::Exceeds))
 }

@@ -109,8 +109,8 @@ fn anew(request: &Request) -> Result<Reply, FetchError> {
         if let Some(parent) = clone.parent() {
             std::fs::create_dir_all(parent).map_err(|e| local("cannot make a directory", &e))?;
         }
-        let repository =
-            repository::create(&new, request.limits).map_err(|e| local("cannot make a repository", &e))?;
+        let repository = repository::create(&new, request.limits)
+            .map_err(|e| local("cannot make a repository", &e))?;
         bring(&repository, request)
     });
     let moved = made.and_then(|reply| {

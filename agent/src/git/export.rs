@@ -188,8 +188,7 @@ pub async fn run(exe: &Path, order: &Export) -> Result<Exported, ExportError> {
     };
     let exceeded = died.exceeded(order.limits);
     let Died { how, stderr, .. } = died;
-    Err(exceeded
-        .map_or_else(|| ExportError::Crashed { status: how, stderr }, ExportError::Exceeds))
+    Err(exceeded.map_or_else(|| ExportError::Crashed { status: how, stderr }, ExportError::Exceeds))
 }
 
 /// However it ends, if it is only that nobody waits for it any more.
@@ -229,21 +228,21 @@ pub fn export(order: &Export) -> Result<Exported, ExportError> {
 
 fn write(order: &Export, dest: &Path) -> Result<Exported, ExportError> {
     let limits = order.limits;
-    let repository = repository::open(&order.clone, limits)
-        .map_err(|damage| ExportError::Damaged(damage.0))?;
+    let repository =
+        repository::open(&order.clone, limits).map_err(|damage| ExportError::Damaged(damage.0))?;
     let reader = Reader { repository: &repository, limits };
-    let links = |commit| -> Result<Links, Trouble> {
-        reader.links(history::id(commit), &mut Vec::new())
-    };
+    let links =
+        |commit| -> Result<Links, Trouble> { reader.links(history::id(commit), &mut Vec::new()) };
     let Links { tree, time, .. } = links(order.commit)?;
     let mut rev_count = 0;
     for commit in reader.history([history::id(order.commit)])? {
         commit?;
         rev_count += 1;
     }
-    let older = order.previous.as_ref().and_then(|dir| {
-        Some(Older { tree: links(labelled(dir)?).ok()?.tree, dir: dir.clone() })
-    });
+    let older = order
+        .previous
+        .as_ref()
+        .and_then(|dir| Some(Older { tree: links(labelled(dir)?).ok()?.tree, dir: dir.clone() }));
     let left_out = repository::left_out(&order.clone);
     let elsewhere = Writer::new(reader, left_out).write(tree, dest, older.as_ref())?;
     Ok(Exported { dir: dest.to_owned(), last_modified: time, rev_count, elsewhere })

@@ -252,9 +252,8 @@ fn names(remote: &Remote, branches: &[String]) -> Result<Vec<String>, FetchError
 
 fn failed(want: &Wanted<'_>, below: Option<PollError>, error: &gix::Error) -> FetchError {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    let kinds = || {
-        error.iter_errors().filter_map(|e| Some(e.downcast_ref::<std::io::Error>()?.kind()))
-    };
+    let kinds =
+        || error.iter_errors().filter_map(|e| Some(e.downcast_ref::<std::io::Error>()?.kind()));
     if kinds().any(|kind| matches!(kind, StorageFull | QuotaExceeded)) {
         return FetchError::DiskFull;
     }

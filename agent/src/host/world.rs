@@ -29,7 +29,7 @@ use crate::core::types::{BootId, Mono, Now, StorePath};
 use crate::core::unseen::Part;
 use crate::files::Durability;
 use crate::git;
-use crate::health::{self, Health, Lookout, UnitsHealth};
+use crate::health::{self, Findings, Health, Lookout, UnitsHealth};
 use crate::jobs::dir::{self, JobDir};
 use crate::jobs::handover;
 use crate::jobs::spec::{PublishSpec, RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
@@ -448,7 +448,8 @@ impl Host {
         let is_elsewhere = self.jobs.get(id).is_some_and(|known| known.elsewhere.is_some());
         match self.directory(id).write("verdict.json", verdict, Durability::Durable) {
             Err(error)
-                if is_elsewhere && matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) =>
+                if is_elsewhere
+                    && matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) =>
             {
                 handover::leave_verdict(&self.machine.handover(), &id.deployment, verdict)
             }
@@ -655,8 +656,8 @@ impl Host {
         let doing = async move { Ok(health.round(&order, &hostname).await) };
         self.beside.run(Doing::Checks, doing, move |checks| {
             // Nothing was found to be well.
-            let checks = checks.unwrap_or_else(|error| vec![health::cut_off(error)]);
-            Event::Checked(Round { job, began, ended: clock::mono(), checks })
+            let Findings { checks, hopeless } = checks.unwrap_or_else(health::cut_off);
+            Event::Checked(Round { job, began, ended: clock::mono(), checks, hopeless })
         });
     }
 

@@ -131,7 +131,11 @@ mod tests {
         }
         let good = Verdict { good: true, cause: None, checks: Vec::new() };
         leave_verdict(&handover, &deployment, &good).unwrap();
-        assert_eq!(of_others(&handover, &root.path().join("ours")).unwrap().len(), 1, "it is no job");
+        assert_eq!(
+            of_others(&handover, &root.path().join("ours")).unwrap().len(),
+            1,
+            "it is no job"
+        );
         assert_eq!(verdict(&handover, &deployment).unwrap(), Some(good));
         std::fs::set_permissions(&handover, std::fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(verdict(&handover, &deployment).unwrap(), None);

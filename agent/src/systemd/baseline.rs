@@ -33,6 +33,8 @@ pub struct Blame {
     pub counts: Vec<String>,
     /// Failed units that do not.
     pub warnings: Vec<String>,
+    /// The names of those that count and have failed, rather than being started again and again.
+    pub failed: Vec<String>,
 }
 
 /// A service that systemd had to restart must then stay up this long.
@@ -59,6 +61,9 @@ pub fn blame(
         let to_blame = changed(name) || (!had_failed && before.is_some_and(State::up));
         if to_blame {
             blame.counts.push(format!("{name} {wrong}"));
+            if state.active == "failed" {
+                blame.failed.push(name.clone());
+            }
         } else if !had_failed {
             blame.warnings.push(format!("{name} {wrong}"));
         }

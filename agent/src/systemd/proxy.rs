@@ -60,6 +60,13 @@ pub(super) trait Unit {
     fn active_state(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn sub_state(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn triggered_by(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(property)]
+    fn upheld_by(&self) -> zbus::Result<Vec<String>>;
+    /// The number and the object of its queued job; 0 without one.
+    #[zbus(property)]
+    fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
     /// Microseconds of the monotonic clock.
     #[zbus(property)]
     fn active_enter_timestamp_monotonic(&self) -> zbus::Result<u64>;

@@ -86,6 +86,22 @@ impl Systemd {
         Ok(Some(State { active, sub, restarts: 0, since: 0 }))
     }
 
+    /// Whether a unit has failed, and systemd knows of nothing that would start it again: no
+    /// timer, socket or path, no unit that upholds it, no job. A restart of its own is a state of
+    /// its own.
+    pub async fn stays_failed(&self, name: &str) -> Result<bool, Failed> {
+        let what = "a unit";
+        let path = self.unit_path(name).await?;
+        let unit = UnitProxy::builder(self.manager.inner().connection())
+            .path(path)
+            .cache_properties(CacheProperties::No);
+        let unit = limited(what, CALL, unit.build()).await?;
+        Ok(limited(what, CALL, unit.active_state()).await? == "failed"
+            && limited(what, CALL, unit.triggered_by()).await?.is_empty()
+            && limited(what, CALL, unit.upheld_by()).await?.is_empty()
+            && limited(what, CALL, unit.job()).await?.0 == 0)
+    }
+
     /// Best effort: a unit may go while it is looked at.
     async fn with_restarts(&self, name: &str, mut state: State, path: OwnedObjectPath) -> State {
         if !name.ends_with(".service") || state.active == "inactive" {

@@ -230,6 +230,8 @@ fn may_interrupt(point: &str) -> bool {
         // Activating: what it did is not known.
         "switch after act Note",
         "switch wrote progress.json",
+        "switch before act FreeLock",
+        "switch after act FreeLock",
         "switch before act Activate",
         "switch after act Activate",
         "switch before act Note",

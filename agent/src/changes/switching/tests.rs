@@ -107,10 +107,12 @@ fn what_is_gone_stops_and_what_is_new_and_wanted_starts() {
         .new_("tty@.service", "[Service]\nExecStart=/a\n");
     symlink("/dev/null", pair.file(&pair.new, "systemd/system/masked.service")).unwrap();
     for wanted in ["new.service", "tty@1.service"] {
-        let link = pair.file(&pair.new, &format!("systemd/system/multi-user.target.wants/{wanted}"));
+        let link =
+            pair.file(&pair.new, &format!("systemd/system/multi-user.target.wants/{wanted}"));
         symlink("../whatever", link).unwrap();
     }
-    let units = pair.told(&["gone.service", "stays.service", "masked.service", "multi-user.target"]);
+    let units =
+        pair.told(&["gone.service", "stays.service", "masked.service", "multi-user.target"]);
     assert_eq!(units.stop, ["gone.service", "masked.service"]);
     assert_eq!(units.start, ["by-key.service", "new.service", "tty@1.service"]);
     assert_eq!(lists(&units).map(<[_]>::len), [2, 0, 3, 0, 0]);

@@ -62,7 +62,7 @@ impl Decider<'_> {
         }
     }
 
-    /// Checks are repeated until they pass or the time for them is over.
+    /// Checks are repeated until they pass, cannot pass any more, or the time for them is over.
     pub(super) fn verify(
         &self,
         job: &Job,
@@ -75,8 +75,19 @@ impl Decider<'_> {
         // since it knows why.
         let last_word = at.plus(timeout - (timeout / 10).min(Duration::from_secs(1)));
         let round = self.seen.checks.as_ref().filter(|round| round.job == job.id);
-        let failed = round.and_then(|round| round.checks.iter().find(|c| c.required && !c.ok));
+        let failed = round.and_then(|round| {
+            let mut failed = round.checks.iter().filter(|c| c.required && !c.ok);
+            let first = failed.clone().next();
+            // It is the one that decides.
+            failed.find(|check| Some(&check.name) == round.hopeless.as_ref()).or(first)
+        });
         let passed = round.is_some() && failed.is_none();
+        // What is kept all the same is looked at for as long as there is time: another check
+        // may still pass.
+        let hopeless = self.policy.on_failure == OnFailure::Rollback
+            && failed.is_some_and(|check| {
+                round.is_some_and(|round| round.hopeless.as_ref() == Some(&check.name))
+            });
         let verdict = |good: bool, cause: Option<String>| {
             let checks = round.map(|round| round.checks.clone()).unwrap_or_default();
             let verdict = Verdict { good, cause, checks };
@@ -85,7 +96,7 @@ impl Decider<'_> {
         if passed {
             return verdict(true, None);
         }
-        if self.now.mono >= last_word {
+        if self.now.mono >= last_word || hopeless {
             let found = failed.map_or("the checks did not finish in time".into(), |check| {
                 format!("check {}: {}", check.name, check.detail)
             });

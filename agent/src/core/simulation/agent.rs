@@ -137,6 +137,9 @@ impl World {
         let now = self.now();
         let before = agent.memory.clone();
         let first = self.host.journal.is_none();
+        if before.boot_id.is_none() && seen.blind().is_none() {
+            self.adopt();
+        }
         let folded = fold(&self.policy, agent.memory, &seen, now);
         let decision = decide(&self.policy, &folded, &seen, now);
         self.check_blind(&before, &folded, &seen, &decision)?;
@@ -156,7 +159,10 @@ impl World {
             self.check_shown(&folded, &seen, &decision)?;
         }
         agent.memory = note(folded, &seen, &step, now);
-        agent.idle_steps += 1;
+        // A look every few seconds is no spinning.
+        if seen.blind().is_none() || !matches!(step, Step::Wait { .. }) {
+            agent.idle_steps += 1;
+        }
         self.truth.steps += 1;
         if agent.idle_steps > IDLE_STEPS {
             return Err(format!("it spins: {step:?}"));

@@ -175,6 +175,9 @@ impl World {
             self.forge.systems[index].health = Health::Good { rounds: rounds.saturating_sub(1) };
         }
         let ended = self.mono();
+        // What is bad may be known to stay so.
+        let lasting = health == Some(Health::Bad) && !late && self.chance.one_in(2);
+        let hopeless = lasting.then(|| "web".to_owned());
         let Some(agent) = &mut self.agent else { return };
         let check = |name: &str, ok: bool| Check {
             name: name.into(),
@@ -187,7 +190,8 @@ impl World {
             checks.push(check("remote", reachable));
         }
         agent.checking = false;
-        agent.checks = Some(Round { job: job.clone(), began: agent.began_checks, ended, checks });
+        let (job, began) = (job.clone(), agent.began_checks);
+        agent.checks = Some(Round { job, began, ended, checks, hopeless });
         self.stir();
     }
 

@@ -197,9 +197,15 @@ fn a_guardian_that_cannot_look_waits_a_minute_and_goes_back() {
 #[test]
 fn the_way_back_is_not_blocked_and_its_default_is_not_guessed() {
     // The system comes back, whatever cannot be seen.
-    assert_eq!(words(blindly(Switch::putting_back(), Part::Profile, 2)), "put back");
+    assert_eq!(
+        words(blindly(Switch::putting_back(), Part::Profile, 2)),
+        "free the lock of Leftovers"
+    );
     assert_eq!(words(blindly(Switch::putting_back(), Part::Running, 2)), "look again in 1 s");
-    assert_eq!(words(blindly(Switch::putting_back(), Part::Running, 62)), "put back");
+    assert_eq!(
+        words(blindly(Switch::putting_back(), Part::Running, 62)),
+        "free the lock of Leftovers"
+    );
     // It does not end before the profile was seen: it may name the candidate.
     let mut back = Switch::putting_back();
     let Phase::PuttingBack(way) = &mut back.progress.phase else { panic!() };

@@ -63,14 +63,14 @@ fn wanted() -> Scene {
     scene
 }
 
-fn realised() -> Scene {
+pub(super) fn realised() -> Scene {
     let mut scene = wanted();
     scene.turn();
     scene.realised(Realised::Built { system: system(2) });
     scene
 }
 
-fn switching(scene: &mut Scene, phase: Phase) -> JobId {
+pub(super) fn switching(scene: &mut Scene, phase: Phase) -> JobId {
     let order = scene.switch_order(2, 2, How::Activate);
     let id = JobId { kind: Kind::Switch, deployment: order.order.deployment.clone() };
     let progress = Progress { phase, ..Progress::ready(scene.now.mono) };
@@ -132,7 +132,8 @@ fn each_situation_is_explained_rule_by_rule() {
     let mut checking = realised();
     let id = switching(&mut checking, Phase::Activated { at: Mono::from_millis(90_000) });
     let (began, ended) = (checking.now.mono, checking.now.mono);
-    checking.seen.checks = Some(Round { job: id, began, ended, checks: vec![check(false)] });
+    checking.seen.checks =
+        Some(Round { job: id, began, ended, checks: vec![check(false)], hopeless: None });
     let mut reboot = Scene::at_rest();
     reboot.seen.reboot_why = Some("another kernel".into());
     let mut drifted = Scene::at_rest();
@@ -224,7 +225,10 @@ fn a_head_that_was_not_fetched_is_explained_as_the_status_has_it() {
     scene.seen.remotes[0].oversize =
         Some(Oversize { head: commit(2), testing: false, found, lift });
     let explanation = of(&scene, 2);
-    assert_eq!((explanation.about, explanation.cause.as_deref()), (About::Refused, Some("too-large")));
+    assert_eq!(
+        (explanation.about, explanation.cause.as_deref()),
+        (About::Refused, Some("too-large"))
+    );
     assert!(explanation.conclusion.contains("larger than 1.0 GiB"), "{explanation:?}");
     assert_eq!(explanation.lift.as_deref(), Some("raise it"));
     assert_eq!(broken(&explained(&scene, None))[0].rule, "release");

@@ -96,9 +96,9 @@ fn strangers_lose_the_lock_before_each_program_and_what_was_left_behind_on_the_w
 }
 
 /// Lets a switch go on while root holds the lock for ever: what it does, each in words and once,
-/// how long it waited, and its outcome.
+/// how long it took, and its outcome.
 fn plays(switch: &mut Switch) -> (Vec<String>, u64, SwitchOutcome) {
-    let (mut now, mut waited, mut passed_by) = (1, 0, false);
+    let (mut now, mut passed_by) = (1, false);
     let mut acts: Vec<String> = Vec::new();
     while now < 3_600 {
         let next = act(&switch.order, &switch.progress, &switch.sight, at(now));
@@ -119,7 +119,7 @@ fn plays(switch: &mut Switch) -> (Vec<String>, u64, SwitchOutcome) {
                 Done::Lock(Vec::new())
             }
             Act::Pause(pause) => {
-                (now, waited) = (now + pause.as_secs(), waited + pause.as_secs());
+                now += pause.as_secs();
                 Done::Waited
             }
             Act::WriteOldBoot(_) if passed_by => Done::Exit(0),
@@ -138,7 +138,7 @@ fn plays(switch: &mut Switch) -> (Vec<String>, u64, SwitchOutcome) {
                 switch.sight.profile = Some(Generation { number: 1, system: system(1) });
                 Done::Profile(Ok(()))
             }
-            Act::Finish(outcome) => return (acts, waited, outcome),
+            Act::Finish(outcome) => return (acts, now, outcome),
             Act::AwaitVerdict(_)
             | Act::LookAgain(_)
             | Act::SetProfile
@@ -155,13 +155,13 @@ fn plays(switch: &mut Switch) -> (Vec<String>, u64, SwitchOutcome) {
 fn a_lock_that_is_held_for_ever_ends_in_the_old_system_and_the_bus_is_left_alone() {
     let mut switch = Switch::putting_back();
     switch.order.units = true;
-    let (acts, waited, outcome) = plays(&mut switch);
+    let (acts, took, outcome) = plays(&mut switch);
     assert_eq!(outcome.ending, Some(Ending::RolledBack));
     assert!(acts.contains(&"put back by hand".to_owned()), "{acts:?}");
     // Who holds it may be switching, and need the bus.
     assert!(!acts.contains(&"restart the bus".to_owned()), "{acts:?}");
-    let limit = LOCK_LIMIT.as_secs();
-    assert!((limit..=2 * limit).contains(&waited), "{waited} s");
+    let rungs = 2 * LOCK_LIMIT.as_secs();
+    assert!((rungs..rungs + 30).contains(&took), "{took} s");
 }
 
 #[test]
@@ -183,11 +183,11 @@ fn a_lock_that_is_held_for_ever_does_not_keep_the_default_of_before_away() {
     switch.sight.profile = Some(Generation { number: 2, system: system(2) });
     switch.progress.phase =
         Phase::PuttingBack(WayBack::begun("exit code 1", Ending::RolledBack, true));
-    let (acts, waited, outcome) = plays(&mut switch);
+    let (acts, took, outcome) = plays(&mut switch);
     assert_eq!((outcome.ending, outcome.counts), (Some(Ending::RolledBack), true));
     assert!(acts.contains(&"free the lock of Everybody".to_owned()), "{acts:?}");
     // Longer than any boot loader takes to be written.
-    assert!(waited > LOCK_LIMIT.as_secs(), "{waited} s");
+    assert!(took > 2 * LOCK_LIMIT.as_secs(), "{took} s");
     assert!(switch.back().tries > RUNGS);
 }
 
@@ -203,8 +203,8 @@ fn a_good_system_waits_for_the_lock_to_become_the_default_and_blames_nobody_in_t
     taken.sight.running = Some(system(7));
     assert_eq!(words(taken.next()), "superseded, not counted");
     switch.progress.default_touched = true;
-    let (acts, waited, outcome) = plays(&mut switch);
-    assert!(waited > 500, "{waited} s: as long as an activation may take");
+    let (acts, took, outcome) = plays(&mut switch);
+    assert!(took > 900, "{took} s: it is waited for as long as an activation may take");
     assert!(acts.contains(&"put the profile back".to_owned()), "{acts:?}");
     assert_eq!((outcome.ending, outcome.counts), (Some(Ending::RolledBack), false));
     assert!(outcome.cause.unwrap().contains("process 7 (sleep) of x.service"));

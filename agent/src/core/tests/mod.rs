@@ -20,3 +20,4 @@ mod retries;
 mod rules;
 mod statuses;
 mod switching;
+mod verdicts;
