@@ -82,7 +82,7 @@ fn path_of(address: &Address) -> Option<PathBuf> {
             Some(path.into())
         }
         // A directory is for a server to make its socket in. The enum may grow.
-        _ => None,
+        UnixSocket::Dir(_) | UnixSocket::TmpDir(_) | _ => None,
     }
 }
 

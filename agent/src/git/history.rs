@@ -260,7 +260,8 @@ mod tests {
     fn read(text: &str) -> Option<(usize, i64)> {
         let links = parse(text.replace("TREE", A).replace("PARENT", B).as_bytes())?;
         assert_eq!(links.tree.to_string(), A);
-        assert!(links.parents.iter().all(|parent| parent.to_string() == B));
+        let wanted: Vec<_> = links.parents.iter().map(ToString::to_string).collect();
+        assert!(wanted.iter().all(|parent| parent == B));
         Some((links.parents.len(), links.time))
     }
 

@@ -263,6 +263,16 @@ pub(super) fn exhausted(error: &gix::Error, limits: Limits) -> Option<Exceeded> 
         Class::ResourceExhaustion(AllocationFailure) => {
             Some(Exceeded::Memory { limit: limits.memory })
         }
-        _ => None,
+        Class::Cancelled
+        | Class::Corruption
+        | Class::ResourceExhaustion(_)
+        | Class::Validation
+        | Class::Unsupported
+        | Class::Unauthenticated
+        | Class::PermissionDenied
+        | Class::Conflict
+        | Class::NotFound
+        | Class::Retryable
+        | _ => None,
     })
 }

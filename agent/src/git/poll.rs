@@ -140,7 +140,12 @@ pub(crate) fn reads_as(text: &str, understood: &reqwest::Url) -> bool {
             let asked = reqwest::Url::parse(&url.to_bstring().to_string());
             asked.is_ok_and(|asked| place(&asked) == place(understood))
         }
-        _ => url.scheme.as_str() == understood.scheme(),
+        gix::url::Scheme::File
+        | gix::url::Scheme::Git
+        | gix::url::Scheme::Ssh
+        | gix::url::Scheme::Ext
+        | gix::url::Scheme::Helper(_)
+        | gix::url::Scheme::HelperUrl(_) => url.scheme.as_str() == understood.scheme(),
     }
 }
 

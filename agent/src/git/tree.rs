@@ -245,7 +245,9 @@ impl<'a> Writer<'a> {
         let read = self.reader.object(id, Kind::Tree, &mut self.buffer);
         read.map_err(|trouble| match trouble {
             Trouble::Odd(_) => self.refused(Unfit::Kind),
-            other => other.into(),
+            other @ (Trouble::Missing(_) | Trouble::Damaged(_) | Trouble::Exceeds(_)) => {
+                other.into()
+            }
         })?;
         TreeRefIter::from_bytes(&self.buffer, gix::hash::Kind::Sha1)
             .map(|entry| {
@@ -274,10 +276,12 @@ impl<'a> Writer<'a> {
     /// A tree that has a name twice, as a symbolic link and as a directory,
     /// would write elsewhere: nothing that exists is ever written to.
     fn unwritten(&self, path: &Path, error: &io::Error) -> ExportError {
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => self.refused(Unfit::Twice),
-            io::ErrorKind::InvalidFilename => self.refused(Unfit::LongName),
-            _ => local(path, error),
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            self.refused(Unfit::Twice)
+        } else if error.kind() == io::ErrorKind::InvalidFilename {
+            self.refused(Unfit::LongName)
+        } else {
+            local(path, error)
         }
     }
 }

@@ -107,7 +107,7 @@ impl World {
         }
         let shown = self.status(folded, seen, decision);
         let told = shown.blind.as_ref().is_some_and(|blind| blind.unseen == *unseen);
-        let first = shown.state == State::Blind || shown.state < State::Blind;
+        let first = shown.state <= State::Blind;
         if !told || !first || shown.lift.is_none() && shown.state == State::Blind {
             return Err(format!("it cannot see {unseen}, and shows {:?}", shown.state));
         }

@@ -126,9 +126,8 @@ fn a_program_ends_and_the_switch_goes_on_at_every_other_point() {
     for (point, switch) in points() {
         writeln!(table, "{point}").unwrap();
         let mut row = |end: &str, mut switch: Switch| {
-            let tries = |switch: &Switch| match &switch.progress.phase {
-                Phase::PuttingBack(back) => back.tries,
-                _ => 0,
+            let tries = |switch: &Switch| {
+                if let Phase::PuttingBack(back) = &switch.progress.phase { back.tries } else { 0 }
             };
             let before = tries(&switch);
             let next = words(switch.next());

@@ -103,14 +103,15 @@ impl Switch {
     /// The same, at this time.
     pub(super) fn next_at(&mut self, now: Mono) -> Act {
         for _ in 0..9 {
-            match act(&self.order, &self.progress, &self.sight, now) {
-                Act::Note(progress) => {
-                    self.progress = progress;
-                    self.sight.own = true;
-                    self.sight.last = None;
-                }
-                Act::FreeLock(_) => self.sight.last = Some(Done::Lock(Vec::new())),
-                act => return act,
+            let next = act(&self.order, &self.progress, &self.sight, now);
+            if let Act::Note(progress) = next {
+                self.progress = progress;
+                self.sight.own = true;
+                self.sight.last = None;
+            } else if let Act::FreeLock(_) = next {
+                self.sight.last = Some(Done::Lock(Vec::new()));
+            } else {
+                return next;
             }
         }
         panic!("it only writes things down")

@@ -26,13 +26,12 @@ fn after(checks: &[Check], hopeless: Option<&str>) -> Scene {
 }
 
 fn verdict(scene: &Scene) -> Option<Verdict> {
-    match scene.decide().step {
-        Step::WriteVerdict { verdict, .. } => Some(verdict),
-        other => {
-            assert!(matches!(other, Step::Wait { .. }), "{other:?}");
-            None
-        }
+    let step = scene.decide().step;
+    if let Step::WriteVerdict { verdict, .. } = step {
+        return Some(verdict);
     }
+    assert!(matches!(step, Step::Wait { .. }), "{step:?}");
+    None
 }
 
 #[test]
