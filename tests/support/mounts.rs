@@ -27,10 +27,11 @@ pub fn in_own_mounts(test: &str, body: impl FnOnce()) {
     assert!(said.contains("1 passed"), "{said}{errors}");
 }
 
-/// Mounts an empty file system of this size, as `mount` writes it.
+/// Mounts an empty file system of this size, as `mount` writes it; closed to others, as
+/// a directory of the agent's has to be.
 pub fn mount(directory: &Path, size: &str) {
     std::fs::create_dir_all(directory).unwrap();
-    mounting(&["-t", "tmpfs", "-o", &format!("size={size}"), "none"], directory);
+    mounting(&["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "none"], directory);
 }
 
 /// Makes it another size.

@@ -1,7 +1,7 @@
 //! systemd's watchdog hears from the loop itself: from nobody else, and not at
 //! all while the loop stands still.
 
-use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -38,19 +38,20 @@ fn the_watchdog_is_fed_by_a_loop_that_turns_and_by_no_other() {
     rig.wait_in_sync(one);
     assert_eq!(heard.recv_timeout(LONG).unwrap().trim(), "WATCHDOG=1");
 
-    // The loop reads its configuration whenever that is another file. A pipe
-    // keeps it waiting.
-    let config = std::fs::read(rig.config()).unwrap();
-    let pipe = rig.store.dir().join("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    // The loop reads the order of each job. A pipe, which nobody but root can put
+    // there, keeps it waiting.
+    let job = rig.state().join("jobs/realise-20990101T000000Z-0123abcd-1");
+    std::fs::create_dir(&job).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(job.join("spec.json")).status().unwrap();
     assert!(made.success());
-    std::fs::rename(&pipe, rig.config()).unwrap();
     // It polls five times a second: two seconds without a word are a stillness.
     let began = std::time::Instant::now();
     while heard.recv_timeout(Duration::from_secs(2)).is_ok() {
         assert!(began.elapsed() < LONG, "it goes on");
     }
-    std::fs::OpenOptions::new().write(true).open(rig.config()).unwrap().write_all(&config).unwrap();
+    let aside = rig.store.dir().join("aside");
+    std::fs::rename(&job, &aside).unwrap();
+    drop(std::fs::OpenOptions::new().write(true).open(aside.join("spec.json")).unwrap());
     assert_eq!(heard.recv_timeout(LONG).unwrap().trim(), "WATCHDOG=1");
 }
 
@@ -58,7 +59,7 @@ fn the_watchdog_is_fed_by_a_loop_that_turns_and_by_no_other() {
 fn a_loop_that_cannot_look_is_ready_asks_the_remotes_and_does_not_feed_the_watchdog() {
     let mut rig = Rig::new();
     let jobs = rig.state().join("jobs");
-    std::fs::create_dir_all(rig.state()).unwrap();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(rig.state()).unwrap();
     // A link that leads to itself.
     std::os::unix::fs::symlink("jobs", &jobs).unwrap();
     let heard = listen(&mut rig);

@@ -17,7 +17,7 @@ impl Guardian<'_> {
         let cause = &back.cause;
         let Some(old) = &self.order.old else {
             // Nothing ran before: a bad system is better than none.
-            return self.finish(Ending::Failed, cause, true);
+            return self.finish(Ending::Failed, cause, !back.blameless);
         };
         let running = self.sight.running.as_ref();
         let booted = self.order.profile.as_ref().map(|generation| &generation.system);

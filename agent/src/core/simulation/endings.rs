@@ -44,7 +44,9 @@ impl World {
                 // want of a better one, as it found it.
                 let adopted = |running| self.truth.adopted.contains(running);
                 let whole = !host.half_done || host.running.as_ref().is_some_and(adopted);
-                order.old.is_none() || host.running == order.running && whole && left_default
+                // What was only to be booted may be activated by a person meanwhile.
+                let untouched = host.running == order.running || hand && runs;
+                order.old.is_none() || untouched && whole && left_default
             }
             Some(Ending::Interrupted) => {
                 (rebooted || old_runs || host.running == order.running) && !host.half_done
