@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use fort_agent::git::{FetchError, PollError, Relation, Reply, Request, child};
+use fort_agent::git::{FetchError, PollError, Relation, Remote, Reply, Request, child};
 
 use super::host::{EXE, Host, bulk, ends, files, run};
 use crate::support::forge::{Fault, TOKEN, wait_for};
@@ -284,6 +284,43 @@ fn the_proxy_of_the_environment_is_used() {
     let forge = host.forge.url().replace("https://", "");
     assert!(request.starts_with(&format!("CONNECT {forge} ")), "{request}");
     assert!(!request.to_lowercase().contains("authorization"), "{request}");
+}
+
+#[test]
+fn what_stays_on_this_host_in_clear_goes_through_no_proxy() {
+    let host = Host::new();
+    // Neither answers.
+    let [here, proxy] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut request = host.request(&["main"]);
+    request.remote = Remote {
+        url: format!("http://{}/infra.git", here.local_addr().unwrap()),
+        token_file: None,
+        ca_file: None,
+        timeout: Duration::from_millis(300),
+        ..request.remote
+    };
+    let through = format!("http://{}", proxy.local_addr().unwrap());
+    let mut child = Command::new(EXE)
+        .args(["job", "fetch"])
+        .envs(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].map(|name| (name, &through)))
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = serde_json::to_vec(&request).unwrap();
+    line.push(b'\n');
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&line).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("error"), "{output:?}");
+    let was_asked = |listener: &std::net::TcpListener| {
+        listener.set_nonblocking(true).unwrap();
+        listener.accept().is_ok()
+    };
+    assert!(was_asked(&here) && !was_asked(&proxy));
 }
 
 /// Serves one CONNECT and returns what was asked.
