@@ -188,6 +188,10 @@ in
         "always"
       ]) ''"if-needed"'' "always" "When a commit is evaluated.";
       timeout = key duration ''"2h"'' "30m" "For evaluating and building.";
+      submodules = key types.bool "false" true ''
+        Whether submodules are part of the tree. They are fetched by their commits,
+        from the remote's own host only; else they are empty directories.
+      '';
       limits = key (types.attrsOf (types.either types.str types.ints.positive)) none {
         memory_high = "2G";
         cpu_weight = 50;

@@ -12,3 +12,4 @@ mod limits;
 mod odd;
 mod poll;
 mod ssh;
+mod submodules;

@@ -60,6 +60,7 @@ fn realised(dir: &Path, repository: &Repository, commit: Commit, nix: Nix) -> Re
             nix,
             timeout: Duration::from_secs(120),
             cache: None,
+            submodules: false,
             limits: Limits::default(),
         },
     };

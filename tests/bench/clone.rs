@@ -20,6 +20,7 @@ pub(crate) fn rows(forge: &Forge, repo: &Repo) -> Vec<Row> {
         compare: vec![],
         keep: vec![],
         reclone: false,
+        submodules: false,
         limits: Limits::default(),
     };
     let all = |of: &dyn Fn(usize) -> usize| {

@@ -37,6 +37,7 @@ fn a_clone_and_an_export_are_quick_and_small() {
         compare: vec![],
         keep: vec![],
         reclone: false,
+        submodules: false,
         limits: Limits::default(),
     };
     let (reply, took, peak) = measured(&request);
@@ -59,6 +60,7 @@ fn a_clone_and_an_export_are_quick_and_small() {
         commit,
         dest: dir.path().join(name),
         previous,
+        submodules: false,
         limits: Limits::default(),
     };
     let exported = export(&order(head, "first", None)).unwrap();

@@ -51,6 +51,7 @@ impl Source {
             commit,
             dest: self.to(to),
             previous: previous.map(|name| self.to(name)),
+            submodules: false,
             limits: Limits::default(),
         }
     }

@@ -41,6 +41,7 @@ impl Host {
             compare: vec![],
             keep: vec![],
             reclone: false,
+            submodules: false,
             limits: Limits::default(),
         }
     }

@@ -18,9 +18,11 @@ use crate::support::work::git;
 
 const MIB: u64 = 1 << 20;
 
-/// The least that a configuration may grant.
+/// Half of the least that a configuration may grant: enough, for so little.
+const SMALL: u64 = 32 * MIB;
+
 fn small() -> Limits {
-    Limits { memory: 64 * MIB, ..Limits::default() }
+    Limits { memory: SMALL, ..Limits::default() }
 }
 
 fn request(host: &Host, limits: Limits) -> Request {
@@ -37,17 +39,17 @@ fn fetched(request: &Request) -> (Result<(), FetchError>, u64) {
 fn a_chain_of_deltas_takes_no_more_memory_than_is_granted() {
     let host = Host::new();
     let good = host.repo.work.head();
-    let size = 12 << 20;
-    let (pack, blobs) = evil::chain(&host.repo.bare, 20, size);
-    assert!(pack < 40_000, "{pack} bytes become {} MiB", 61 * size / (1 << 20));
+    let (links, size) = (12, 6 << 20);
+    let (pack, blobs) = evil::chain(&host.repo.bare, links, size);
+    assert!(pack < 100_000, "{pack} bytes become {} MiB", (3 * links + 1) * size >> 20);
     let tree = evil::tree_of_blobs(&host.repo.bare, &blobs);
     evil::commit(&host.repo.bare, "main", &tree);
     let (refused, peak) = fetched(&request(&host, small()));
-    assert_eq!(refused, Err(FetchError::Exceeds(Exceeded::Memory { limit: 64 * MIB })));
+    assert_eq!(refused, Err(FetchError::Exceeds(Exceeded::Memory { limit: SMALL })));
     // Besides the data there are the program itself and the pack, which are mapped.
-    assert!(peak < (64 + 48) * MIB, "{} MiB", peak / MIB);
+    assert!(peak < SMALL + 48 * MIB, "{} MiB", peak / MIB);
     let told = refused.unwrap_err().to_string();
-    assert!(told.contains("64.0 MiB of memory") && told.contains("[git]"), "{told}");
+    assert!(told.contains("32.0 MiB of memory") && told.contains("[git]"), "{told}");
     assert!(files(host.dir.path()).iter().all(|file| file.ends_with("clone.lock")), "swept");
 
     git(&host.repo.bare, 0, &["update-ref", "refs/heads/main", &good.to_string()]);
@@ -79,11 +81,11 @@ fn one_object_that_is_too_large_is_refused_before_it_is_unpacked() {
 fn memory_that_is_at_its_end_in_the_middle_is_told_as_that_and_not_as_a_crash() {
     let host = Host::new();
     // Kept as it comes until it is whole.
-    host.repo.work.write("noise", noise(80 << 20, 1)).commit("noise");
+    host.repo.work.write("noise", noise(24 << 20, 1)).commit("noise");
     host.repo.work.push("main");
     let (refused, peak) = fetched(&request(&host, small()));
-    assert_eq!(refused, Err(FetchError::Exceeds(Exceeded::Memory { limit: 64 * MIB })));
-    assert!(peak < (64 + 48) * MIB, "{} MiB", peak / MIB);
+    assert_eq!(refused, Err(FetchError::Exceeds(Exceeded::Memory { limit: SMALL })));
+    assert!(peak < SMALL + 48 * MIB, "{} MiB", peak / MIB);
     assert!(files(host.dir.path()).iter().all(|file| file.ends_with("clone.lock")), "swept");
 }
 
@@ -91,9 +93,9 @@ fn memory_that_is_at_its_end_in_the_middle_is_told_as_that_and_not_as_a_crash() 
 fn a_clone_may_be_larger_than_the_memory_that_reading_it_takes() {
     let host = Host::new();
     for seed in 0..6 {
-        host.repo.work.write(&format!("noise-{seed}"), noise(15 << 20, seed));
+        host.repo.work.write(&format!("noise-{seed}"), noise(7 << 20, seed));
     }
-    let head = host.repo.work.commit("ninety");
+    let head = host.repo.work.commit("forty-two");
     host.repo.work.push("main");
     let limits = small();
     assert_eq!(run(&request(&host, limits)).unwrap().heads["main"], head);
@@ -151,7 +153,7 @@ fn with_filter() -> Host {
 fn a_file_that_is_too_large_keeps_no_later_commit_back() {
     let host = with_filter();
     let limits = small();
-    host.repo.work.write("big", noise(20 << 20, 1)).write("dir/small", "small");
+    host.repo.work.write("big", noise(10 << 20, 1)).write("dir/small", "small");
     let with = host.repo.work.commit("with a large file");
     host.repo.work.push("main");
     let order = |commit, name: &str, limits| Export {
@@ -159,6 +161,7 @@ fn a_file_that_is_too_large_keeps_no_later_commit_back() {
         commit,
         dest: host.dir.path().join(name),
         previous: None,
+        submodules: false,
         limits,
     };
     assert_eq!(run(&request(&host, limits)).unwrap().heads["main"], with);
@@ -181,7 +184,7 @@ fn a_file_that_is_too_large_keeps_no_later_commit_back() {
     let reply = run(&request(&host, Limits::default())).unwrap();
     assert!(reply.recloned && reply.note.unwrap().contains("left out"));
     let done = export(&order(with, "with", Limits::default())).unwrap();
-    assert_eq!(done.dir.join("big").metadata().unwrap().len(), 20 << 20);
+    assert_eq!(done.dir.join("big").metadata().unwrap().len(), 10 << 20);
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn the_process_that_reads_what_was_pushed_is_limited_before_it_reads() {
         let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().take(2).map(str::to_owned).collect()
     };
-    let bytes = (64 * MIB).to_string();
+    let bytes = SMALL.to_string();
     assert_eq!(limit("Max data size"), [bytes.clone(), bytes]);
     assert_eq!(limit("Max core file size"), ["0", "0"]);
     assert_eq!(adjusted.trim(), "1000");

@@ -56,7 +56,8 @@ fn a_commit_that_git_reads_is_in_nobodys_way() {
         }
         let dest = host.dir.path().join(what.replace(' ', "-"));
         let (clone, limits) = (host.clone(), Limits::default());
-        let order = Export { clone, commit: odd, dest, previous: None, limits };
+        let (previous, submodules) = (None, false);
+        let order = Export { clone, commit: odd, dest, previous, submodules, limits };
         let done = export(&order).unwrap_or_else(|error| panic!("{what}: {error}"));
         let count = git(&host.repo.bare, 0, &["rev-list", "--count", &odd.to_string()]);
         assert_eq!(done.rev_count.to_string(), count, "{what}");

@@ -171,6 +171,8 @@ pub struct System {
     pub evaluate: Evaluate,
     /// How long evaluating and building may take. Default 2 h.
     pub timeout: Duration,
+    /// Whether submodules are part of the tree. Default false.
+    pub submodules: bool,
     /// What it may use of the host, under systemd. Default: as everybody.
     pub limits: Limits,
 }

@@ -209,6 +209,7 @@ fn system(s: &Section<'_>, hostname: &str, direct: bool) -> System {
             "if-needed",
         ),
         timeout: s.or("timeout", positive, "'2h'"),
+        submodules: s.or("submodules", flag, "false"),
         limits: limits(&s.section("limits")),
     }
 }

@@ -37,6 +37,9 @@ pub struct Request {
     /// The clone is known to be damaged: make it anew.
     #[serde(default)]
     pub reclone: bool,
+    /// Whether what submodules name is brought as well.
+    #[serde(default)]
+    pub submodules: bool,
     /// What it may cost.
     #[serde(default)]
     pub limits: Limits,

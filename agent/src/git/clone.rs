@@ -16,6 +16,7 @@ use super::failure::PollError;
 use super::fetch::fetch;
 use super::history::{self, Reader, Trouble};
 use super::repository::{self, Damage, Related, State};
+use super::submodules;
 
 /// Every fetch adds a pack, and nothing joins them.
 const MAX_PACKS: usize = 64;
@@ -80,6 +81,9 @@ fn bring(repository: &gix::Repository, request: &Request) -> Result<Reply, Fetch
     };
     keep(repository, request).map_err(|e| local("cannot write refs", &e))?;
     let reader = Reader { repository, limits: request.limits };
+    if request.submodules {
+        submodules::fetch(reader, &request.remote, heads.values().map(|it| history::id(*it)))?;
+    }
     let compared = request.compare.iter().map(|&(older, newer)| {
         let relation = reader.relation(older, newer)?;
         Ok(Related { older, newer, relation })

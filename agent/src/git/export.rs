@@ -3,7 +3,8 @@
 //! No filters, attributes or line endings are applied: what is written is what
 //! was committed, and what could not be written faithfully is refused, never
 //! written in part. As with Nix's own fetchers a pointer of Git LFS stays the text
-//! that it is, and a submodule an empty directory; both are named.
+//! that it is, and a submodule an empty directory, unless it is asked for; both are
+//! named.
 //!
 //! What surprises: files that the previous export had too are hard links to
 //! it, and so are files of one content within an export, so nobody may ever write
@@ -44,6 +45,9 @@ pub struct Export {
     pub dest: PathBuf,
     /// An earlier export, whose unchanged files are linked to.
     pub previous: Option<PathBuf>,
+    /// Whether submodules are written out too: they must have been fetched.
+    #[serde(default)]
+    pub submodules: bool,
     /// What it may cost.
     #[serde(default)]
     pub limits: Limits,
@@ -143,6 +147,12 @@ pub enum Unfit {
     /// The bytes of a tree are none.
     #[error("this directory is not one that git can read")]
     Tree,
+    /// It is wanted, and was not brought.
+    #[error(
+        "this submodule is not here: it has to be in .gitmodules, on the remote's own host, and \
+         readable with its token"
+    )]
+    Submodule,
     /// More than is read, or was fetched.
     #[error("the file is larger than {}", size(*limit))]
     TooLarge {
@@ -244,7 +254,8 @@ fn write(order: &Export, dest: &Path) -> Result<Exported, ExportError> {
         .as_ref()
         .and_then(|dir| Some(Older { tree: links(labelled(dir)?).ok()?.tree, dir: dir.clone() }));
     let left_out = repository::left_out(&order.clone);
-    let elsewhere = Writer::new(reader, left_out).write(tree, dest, older.as_ref())?;
+    let writer = Writer::new(reader, left_out, order.submodules);
+    let elsewhere = writer.write(tree, dest, older.as_ref())?;
     Ok(Exported { dir: dest.to_owned(), last_modified: time, rev_count, elsewhere })
 }
 

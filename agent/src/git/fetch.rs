@@ -40,34 +40,61 @@ pub(super) fn fetch(
     limits: Limits,
 ) -> Result<BTreeMap<String, Commit>, FetchError> {
     let names = names(remote, branches)?;
+    connected(&Wanted { repository, remote, what: What::Branches { branches, names }, limits })
+}
+
+/// Fetches commits that need not be the heads of branches, and all that they stand
+/// on. Those that are here already are not asked for.
+pub(super) fn fetch_commits(
+    repository: &gix::Repository,
+    remote: &Remote,
+    mut commits: Vec<ObjectId>,
+    limits: Limits,
+) -> Result<(), FetchError> {
+    commits.retain(|commit| !repository.has_object(commit));
+    if commits.is_empty() {
+        return Ok(());
+    }
+    let what = What::Commits(commits);
+    connected(&Wanted { repository, remote, what, limits }).map(drop)
+}
+
+fn connected(want: &Wanted<'_>) -> Result<BTreeMap<String, Commit>, FetchError> {
+    let remote = want.remote;
     let url = poll::parse_url(remote)?;
-    let want = Wanted { repository, remote, branches, names, limits };
     if poll::is_file(remote) {
         let connected = gix_transport::client::blocking_io::connect::connect(url, <_>::default());
         let mut transport =
             connected.map_err(|e| PollError::Unreachable(remote.presentable(&e.to_string())))?;
         let received = want.receive(&mut transport, None);
-        return received.map_err(|e| e.explained(&want, None, None));
+        return received.map_err(|e| e.explained(want, None, None));
     }
     if poll::is_ssh(remote) {
         let (ssh, mut transport) = Ssh::start(remote, &url, Pace::Fetch)?;
         let meter = ssh.meter();
         let received = want.receive(&mut transport, Some(&meter));
-        return received.map_err(|e| e.explained(&want, Some(&meter), ssh.failure()));
+        return received.map_err(|e| e.explained(want, Some(&meter), ssh.failure()));
     }
     let http = Http::new(remote, Pace::Fetch)?;
     let mut transport = poll::over_http(remote, http.clone())?;
     let received = want.receive(&mut transport, Some(http.meter()));
-    received.map_err(|e| e.explained(&want, Some(http.meter()), http.failure()))
+    received.map_err(|e| e.explained(want, Some(http.meter()), http.failure()))
 }
 
 struct Wanted<'a> {
     repository: &'a gix::Repository,
     remote: &'a Remote,
-    branches: &'a [String],
-    /// The same in full: theirs.
-    names: Vec<String>,
+    what: What<'a>,
     limits: Limits,
+}
+
+enum What<'a> {
+    Branches {
+        branches: &'a [String],
+        /// The same in full: theirs.
+        names: Vec<String>,
+    },
+    Commits(Vec<ObjectId>),
 }
 
 enum Failed {
@@ -112,7 +139,14 @@ impl Wanted<'_> {
     ) -> Result<BTreeMap<String, Commit>, Failed> {
         // Over http the second version is a must, as it is when polling.
         let mut hands = poll::shake_hands(transport, poll::is_ssh(self.remote))?;
-        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let (branches, names) = match &self.what {
+            What::Branches { branches, names } => (branches, names),
+            What::Commits(wanted) => {
+                self.receive_pack(transport, meter, &mut hands, wanted.clone())?;
+                return Ok(BTreeMap::new());
+            }
+        };
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let listed = poll::list(transport, &hands, &names)?;
         let heads: BTreeMap<String, Commit> = listed
             .into_iter()
@@ -120,15 +154,12 @@ impl Wanted<'_> {
                 Some((name.strip_prefix("refs/heads/")?.to_owned(), commit))
             })
             .collect();
-        self.make_room(&heads)?;
+        self.make_room(branches, &heads)?;
         let ids = heads.values().map(|&commit| history::id(commit));
         // What an earlier fetch brought has come with all that it stands on.
         let wanted: Vec<_> = ids.filter(|id| !self.repository.has_object(id)).collect();
         if !wanted.is_empty() {
-            if let Some(meter) = meter {
-                meter.expect_pack(self.limits.pack, &self.packs());
-            }
-            self.receive_pack(transport, &mut hands, wanted)?;
+            self.receive_pack(transport, meter, &mut hands, wanted)?;
         }
         let reader = Reader { repository: self.repository, limits: self.limits };
         for (branch, &commit) in &heads {
@@ -143,10 +174,14 @@ impl Wanted<'_> {
     fn receive_pack<T: Transport>(
         &self,
         transport: &mut T,
+        meter: Option<&Meter>,
         hands: &mut Handshake,
         wanted: Vec<ObjectId>,
     ) -> Result<(), Failed> {
         let (limits, repository) = (self.limits, self.repository);
+        if let Some(meter) = meter {
+            meter.expect_pack(limits.pack, &self.packs());
+        }
         let second = hands.server_protocol_version == Protocol::V2;
         let tips = repository::heads(repository).map_err(|d| FetchError::Damaged(d.0));
         let here = Reader { repository, limits }.history(tips.map_err(Failed::Known)?)?;
@@ -214,9 +249,13 @@ impl Wanted<'_> {
 
     /// Deletes the refs of branches that vanished, and those that are in the
     /// way: `a` when there now is `a/b`, and the reverse.
-    fn make_room(&self, heads: &BTreeMap<String, Commit>) -> gix::Result<()> {
+    fn make_room(
+        &self,
+        branches: &[String],
+        heads: &BTreeMap<String, Commit>,
+    ) -> gix::Result<()> {
         repository::delete_refs(self.repository, &self.prefix(), |old| {
-            let vanished = self.branches.iter().any(|b| b == old) && !heads.contains_key(old);
+            let vanished = branches.iter().any(|b| b == old) && !heads.contains_key(old);
             let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|r| r.starts_with('/'));
             vanished || heads.keys().any(|new| below(new, old) || below(old, new))
         })

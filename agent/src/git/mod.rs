@@ -31,6 +31,7 @@ mod process;
 mod repository;
 mod ssh;
 mod ssh_words;
+mod submodules;
 mod tree;
 
 pub use crate::core::seen::Relation;

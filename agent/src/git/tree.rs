@@ -47,6 +47,7 @@ pub(super) struct Writer<'a> {
     reader: Reader<'a>,
     /// The clone lacks larger files than this.
     left_out: Option<u64>,
+    submodules: bool,
     entries: u32,
     /// What its files take, each in whole blocks.
     bytes: u64,
@@ -62,10 +63,11 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(reader: Reader<'a>, left_out: Option<u64>) -> Self {
+    pub(super) fn new(reader: Reader<'a>, left_out: Option<u64>, submodules: bool) -> Self {
         Self {
             reader,
             left_out,
+            submodules,
             entries: 0,
             bytes: 0,
             looked: 0,
@@ -154,6 +156,7 @@ impl<'a> Writer<'a> {
             return self.directory(id, path, older.as_ref(), depth + 1);
         }
         let kind = mode.kind();
+        let was_there = was.clone().filter(|(was, ..)| was.kind() == EntryKind::Commit);
         let unchanged = was.filter(|(was, old, _)| was.kind() == kind && *old == id);
         if let Some((.., old)) = unchanged
             && kind != EntryKind::Commit
@@ -177,6 +180,7 @@ impl<'a> Writer<'a> {
                 let target = OsStr::from_bytes(&self.buffer);
                 std::os::unix::fs::symlink(target, path).map_err(|e| self.unwritten(path, &e))
             }
+            EntryKind::Commit if self.submodules => self.submodule(id, path, was_there, depth),
             EntryKind::Commit => {
                 self.is_elsewhere("a submodule");
                 self.takes(0)?;
@@ -184,6 +188,27 @@ impl<'a> Writer<'a> {
             }
             EntryKind::Tree => Err(self.refused(Unfit::Kind)),
         }
+    }
+
+    /// The tree of a submodule's commit, in its place.
+    fn submodule(
+        &mut self,
+        commit: ObjectId,
+        path: &Path,
+        was: Option<(EntryMode, ObjectId, PathBuf)>,
+        depth: usize,
+    ) -> Result<(), ExportError> {
+        let links = self.reader.links(commit, &mut self.buffer);
+        let tree = match links {
+            Ok(links) => links.tree,
+            Err(Trouble::Missing(_)) => return Err(self.refused(Unfit::Submodule)),
+            Err(other) => return Err(other.into()),
+        };
+        let older = was.and_then(|(_, old, dir)| {
+            let tree = self.reader.links(old, &mut self.buffer).ok()?.tree;
+            Some(Older { tree, dir })
+        });
+        self.directory(tree, path, older.as_ref(), depth + 1)
     }
 
     fn file(&mut self, id: ObjectId, path: &Path, executable: bool) -> Result<(), ExportError> {

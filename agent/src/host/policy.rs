@@ -13,6 +13,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         config::Kind::Flake => format!("flake:{}", text(&system.flake_dir)),
         config::Kind::File(file) => format!("file:{}", text(&system.flake_dir.join(file))),
     };
+    let place = if system.submodules { format!("{place}+submodules") } else { place };
     Policy {
         hostname: config.hostname.clone(),
         machine_id: config.machine_id.clone(),

@@ -47,6 +47,7 @@ struct Shared {
     release: String,
     testing: Option<String>,
     limits: git::Limits,
+    submodules: bool,
     retry: Retry,
 }
 
@@ -144,6 +145,7 @@ impl Remotes {
                 release: config.branch.release.clone(),
                 testing: config.branch.testing.clone(),
                 limits: config.git,
+                submodules: config.system.submodules,
                 retry: config.retry.clone(),
             }),
             relations: Relations::default(),
@@ -416,8 +418,8 @@ impl Shared {
         reclone: bool,
     ) -> git::Request {
         let branches = self.branches();
-        let (clone, limits) = (self.clone.clone(), self.limits);
-        git::Request { clone, remote, branches, compare, keep, reclone, limits }
+        let (clone, limits, submodules) = (self.clone.clone(), self.limits, self.submodules);
+        git::Request { clone, remote, branches, compare, keep, reclone, submodules, limits }
     }
 
     fn branches(&self) -> Vec<String> {

@@ -707,6 +707,7 @@ impl Host {
             nix: self.nix.clone(),
             cache: substitute::Settings::of(&self.config),
             timeout: system.timeout,
+            submodules: system.submodules,
             limits: self.config.git,
         }
     }

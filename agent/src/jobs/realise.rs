@@ -251,6 +251,7 @@ async fn export_tree(agent: &Path, spec: &RealiseSpec) -> Result<Exported, Expor
         commit: order.target.commit,
         dest: wanted,
         previous,
+        submodules: host.submodules,
         limits: host.limits,
     };
     let exported = export::run(agent, &export).await?;

@@ -48,6 +48,9 @@ pub struct RealiseHost {
     pub cache: Option<substitute::Settings>,
     /// For evaluation and build together.
     pub timeout: Duration,
+    /// Whether submodules are part of a tree.
+    #[serde(default)]
+    pub submodules: bool,
     /// What reading and writing out a commit may cost.
     #[serde(default)]
     pub limits: Limits,
