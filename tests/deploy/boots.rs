@@ -110,3 +110,30 @@ fn a_system_that_inhibits_the_switch_awaits_the_boot() {
     rig.wait_in_sync(four);
     assert_eq!(rig.verdicts(four), ["good"]);
 }
+
+#[test]
+fn a_rollback_before_the_boot_gives_the_default_back() {
+    let (mut rig, one) = Rig::deployed();
+    rig.stop();
+    rig.settings.branch = "operation = \"boot\"\n".into();
+    rig.start();
+    rig.wait_in_sync(one);
+    let default = rig.boot_default();
+    let two = rig.push("release", &Host::new("two"));
+    rig.wait_state("reboot-required");
+    assert_ne!(rig.boot_default(), default);
+    let (code, said) = rig.tell(&["rollback", "--reason", "not today"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("from {} to {}", two.short(), one.short())), "{said}");
+    let entry = rig.wait_verdict(two, "rolled-back");
+    assert_eq!(entry["cause"], "rolled back by a person: not today");
+    let status = rig.wait_held("quarantined");
+    assert_eq!(status["boot"]["default"], status["running"]["system"]);
+    assert_eq!((rig.boot_default(), rig.generations()), (default, 1));
+    // Nothing was activated, and the next boot is none of it.
+    assert_eq!(rig.switched()[2..], ["boot two", "boot one"]);
+    next_boot(&mut rig, "boot-2");
+    rig.wait_held("quarantined");
+    assert_eq!(rig.version(), "one");
+    assert_eq!(rig.verdicts(two), ["rolled-back"]);
+}

@@ -150,6 +150,9 @@ fn rolling_back_brings_the_system_before_and_leaves_this_one_for_good() {
     assert_eq!(rig.version(), "one");
     assert_eq!(status["boot"]["default"], status["running"]["system"]);
     assert!(rig.generations() <= generations);
+    // A commit that runs is none to go back to.
+    let (code, said) = rig.tell(&["rollback", &one.short()]);
+    assert!(code == 4 && said.contains("runs already"), "{said}");
     // There is no second step back, and a restart forgets nothing.
     let (code, said) = rig.tell(&["rollback"]);
     assert!(code == 4 && said.contains("no good system before"), "{said}");

@@ -69,6 +69,10 @@ impl Gates {
     fn rollback(&self, reason: &str) -> String {
         self.hears(format!("rollback {reason:?}"))
     }
+
+    fn rollback_to(&self, commit: &str, reason: &str) -> String {
+        self.hears(format!("rollback to {commit} {reason:?}"))
+    }
 }
 
 impl Gates {
@@ -103,6 +107,7 @@ async fn gates_are_told_by_their_names_and_answer_in_a_sentence() {
         (&["suspend", "--for", "2h", "--reason", "a party"], "suspend \"a party\" 7200"),
         (&["resume"], "resume"),
         (&["rollback", "--reason", "it is slow"], "rollback \"it is slow\""),
+        (&["rollback", "1a2b3c4"], "rollback to 1a2b3c4 \"\""),
     ] {
         let told = played.run(typed).await;
         assert_eq!((told.code, told.err.as_str()), (Some(0), ""), "{typed:?}");
@@ -111,9 +116,12 @@ async fn gates_are_told_by_their_names_and_answer_in_a_sentence() {
     }
     let told = played.run(&["resume", "--json"]).await;
     assert_eq!(told.out, "{\"done\":\"resume: done\"}\n");
-    for typed in
-        [&["confirm", "main"][..], &["suspend", "--for", "soon"], &["suspend", "--for", "0s"]]
-    {
+    for typed in [
+        &["confirm", "main"][..],
+        &["rollback", "main"],
+        &["suspend", "--for", "soon"],
+        &["suspend", "--for", "0s"],
+    ] {
         let told = played.run(typed).await;
         assert_eq!((told.code, told.out.as_str()), (Some(2), ""), "{typed:?}: {}", told.err);
     }

@@ -170,9 +170,12 @@ impl Client {
         self.call("Resume", &()).await
     }
 
-    /// Goes back to the last good system before this one.
-    pub async fn rollback(&self, reason: &str) -> Result<String, Trouble> {
-        self.call("Rollback", &(reason,)).await
+    /// Goes back to the last good system before this one, or to that of a commit.
+    pub async fn rollback(&self, to: Option<&str>, reason: &str) -> Result<String, Trouble> {
+        match to {
+            Some(commit) => self.call("RollbackTo", &(commit, reason)).await,
+            None => self.call("Rollback", &(reason,)).await,
+        }
     }
 
     /// Accepts a head that does not descend from the last accepted one.

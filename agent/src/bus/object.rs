@@ -269,8 +269,20 @@ impl Agent {
         #[zbus(connection)] connection: &Connection,
         reason: &str,
     ) -> Result<String, Failure> {
-        let command = Command::Ask(Request::Rollback { reason: reason.to_owned() });
-        self.tell(&header, connection, command).await
+        let request = Request::Rollback { to: None, reason: reason.to_owned() };
+        self.tell(&header, connection, Command::Ask(request)).await
+    }
+
+    /// Goes back to the good system of this commit.
+    async fn rollback_to(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        commit: &str,
+        reason: &str,
+    ) -> Result<String, Failure> {
+        let request = Request::Rollback { to: Some(prefix(commit)?), reason: reason.to_owned() };
+        self.tell(&header, connection, Command::Ask(request)).await
     }
 
     #[zbus(signal)]

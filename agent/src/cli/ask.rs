@@ -95,8 +95,11 @@ pub(super) fn resume(places: &Places, json: bool) -> Said {
     answered(block_on(async { Client::connect(&places.run_dir).await?.resume().await }), json)
 }
 
-pub(super) fn rollback(places: &Places, reason: &str, json: bool) -> Said {
-    let ask = async { Client::connect(&places.run_dir).await?.rollback(reason).await };
+pub(super) fn rollback(places: &Places, to: Option<&str>, reason: &str, json: bool) -> Said {
+    if let Some(Err(problem)) = to.map(Prefix::parse) {
+        return Said::not(Exit::Usage, problem);
+    }
+    let ask = async { Client::connect(&places.run_dir).await?.rollback(to, reason).await };
     answered(block_on(ask), json)
 }
 

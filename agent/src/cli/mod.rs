@@ -118,6 +118,8 @@ enum Command {
     Resume(Format),
     /// Go back to the last good system before this one, and quarantine this one
     Rollback {
+        /// To this commit, and no other: its first seven or more digits
+        commit: Option<String>,
         /// Why, for whoever wonders
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
@@ -253,9 +255,10 @@ fn perform(line: Line) -> ExitCode {
             with_agent(&|places| ask::suspend(places, &reason, seconds, format.json))
         }
         Command::Resume(format) => with_agent(&|places| ask::resume(places, format.json)),
-        Command::Rollback { reason, format } => {
+        Command::Rollback { commit, reason, format } => {
             let reason = reason.unwrap_or_default();
-            with_agent(&|places| ask::rollback(places, &reason, format.json))
+            let commit = commit.as_deref();
+            with_agent(&|places| ask::rollback(places, commit, &reason, format.json))
         }
         Command::Completions { shell } => tell(&pages::completions(shell)),
         Command::Man { out } => tell(&pages::man(out.as_deref())),

@@ -30,6 +30,18 @@ pub struct Gates {
     /// What a person wants to go back to.
     #[serde(default)]
     pub back: Option<Back>,
+    /// When a person last went back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub went_back: Option<WentBack>,
+}
+
+/// A person has gone back to an earlier system, or has begun to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WentBack {
+    /// In which boot.
+    pub boot_id: BootId,
+    /// When, by that boot's clock.
+    pub at: Mono,
 }
 
 /// Deployments are suspended.
@@ -67,6 +79,10 @@ pub struct Back {
     pub to: StorePath,
     /// Why, in a person's words; may be empty.
     pub reason: String,
+    /// Whether what is left does not run, but awaits its first boot: then only the
+    /// default is given back.
+    #[serde(default)]
+    pub deferral: bool,
 }
 
 /// Why a system that is ready is not activated.
@@ -180,13 +196,23 @@ impl Gates {
         self.confirmed.drain(..surplus);
     }
 
-    /// Forgets what is over: `wanted` is the commit that is to run now.
-    pub(super) fn fold(&mut self, wanted: Option<Commit>, seen: &Seen, now: Now) {
+    /// Forgets what is over: `wanted` is the commit that is to run now, `awaiting` the
+    /// system that awaits its first boot.
+    pub(super) fn fold(
+        &mut self,
+        wanted: Option<Commit>,
+        awaiting: Option<&StorePath>,
+        seen: &Seen,
+        now: Now,
+    ) {
         let over = |until: Wall| now.wall >= until;
         self.suspended.take_if(|suspended| suspended.until(seen, now).is_some_and(over));
         self.pending.take_if(|pending| Some(pending.commit) != wanted);
         // It has been gone, or another hand has come in between.
         let switches = seen.jobs.iter().any(|job| job.id.kind == super::job::Kind::Switch);
-        self.back.take_if(|back| !switches && seen.running.as_ref() != Some(&back.left));
+        self.back.take_if(|back| {
+            let awaits = back.deferral && awaiting == Some(&back.left);
+            !switches && !awaits && seen.running.as_ref() != Some(&back.left)
+        });
     }
 }

@@ -314,7 +314,9 @@ impl Guardian<'_> {
                         "the boot loader gave it up, and has booted another system".into()
                     }
                 };
-                let activated = self.order.asked.is_none();
+                // What only awaits its boot does not run: nothing is activated for it.
+                let runs = self.sight.running.as_ref() == Some(&self.order.candidate);
+                let activated = self.order.asked.is_none() || !runs;
                 let phase =
                     Phase::PuttingBack(WayBack::begun(cause, Ending::RolledBack, activated));
                 let (since, stages) = (self.now, self.stages_until_now());

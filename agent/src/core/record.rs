@@ -68,7 +68,8 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
         fold_unproven(&mut memory, seen);
     }
     let wanted = memory.target.as_ref().map(|target| target.commit);
-    memory.gates.fold(wanted, seen, now);
+    let awaiting = memory.awaiting.as_ref().map(|awaiting| &awaiting.system);
+    memory.gates.fold(wanted, awaiting, seen, now);
     let since = match &memory.running {
         Some(running) if Some(&running.system) == seen.running.as_ref() => running.since,
         Some(_) | None => now.wall,

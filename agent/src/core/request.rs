@@ -29,8 +29,11 @@ pub enum Request {
     },
     /// Activate again.
     Resume,
-    /// Go back to the last good system before this one.
+    /// Go back to the last good system before this one; where a system awaits its
+    /// first boot, to what was the default before it.
     Rollback {
+        /// The commit to go back to; none: whichever comes next.
+        to: Option<Prefix>,
         /// Why, in a person's words.
         reason: String,
     },
@@ -81,7 +84,7 @@ pub fn answer(
         Request::Confirm(prefix) => gates::confirm(prefix, policy, memory),
         Request::Suspend { reason, lasts } => gates::suspend(reason, *lasts, memory, seen, now),
         Request::Resume => gates::resume(memory),
-        Request::Rollback { reason } => gates::rollback(reason, memory, seen),
+        Request::Rollback { to, reason } => gates::rollback(to.as_ref(), reason, memory, seen, now),
     }
 }
 

@@ -37,14 +37,25 @@ impl Decider<'_> {
         if self.other_job_lives() {
             return Some(Outlook::Clearing);
         }
+        let awaiting = self.memory.awaiting.as_ref();
+        let awaiting = awaiting.filter(|it| back.deferral && it.system == back.left);
         let commit = self.memory.commit_of(&back.left).unwrap_or(target.commit);
         let boots = self.seen.profile.as_ref().is_some_and(|named| named.system == back.left);
         let operation = if boots { Operation::Switch } else { Operation::Test };
         let target = Target { commit, operation, ..target.clone() };
-        let order = self.order(self.fresh_id(commit, 1), &target, 1, self.now.wall);
+        let deferred = awaiting.map(|awaiting| &awaiting.deployment);
+        let order = match deferred.filter(|known| !self.memory.has_ended(&known.id)) {
+            // It has not ended yet: so it does.
+            Some(known) => {
+                self.order(known.id.clone(), &known.target, known.attempt, known.started)
+            }
+            None => self.order(self.fresh_id(commit, 1), &target, 1, self.now.wall),
+        };
         let mut step = self.switch(order, &back.left, How::Restore, Some(back.to.clone()));
         if let Step::StartSwitch(switch) = &mut step {
             switch.asked = Some(back.reason.clone());
+            // Its generation and its entry go, whatever is the default.
+            switch.once = awaiting.is_some_and(|awaiting| awaiting.kept.is_some());
         }
         Some(self.due(step))
     }

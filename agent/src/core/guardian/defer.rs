@@ -10,6 +10,7 @@ use super::commit::Default;
 use super::lock::Whom;
 use super::{Act, Done, Guardian, LOCKED, Phase};
 use crate::core::job::{Ending, SwitchOutcome};
+use crate::core::policy::Operation;
 use crate::core::types::StorePath;
 
 impl Guardian<'_> {
@@ -26,14 +27,14 @@ impl Guardian<'_> {
         if let (true, Some(Done::Oneshot(set))) = (self.names_candidate(), &self.sight.last) {
             return match set {
                 Ok(()) => self.note(Phase::Returning { why: why.to_owned() }),
-                Err(_) => self.awaits_boot(why, None),
+                Err(_) => self.stays_default(why),
             };
         }
         match self.set_default() {
             Default::Act(act) => act,
             Default::Set => match self.oneshot() {
                 Some(act) if !stays => act,
-                Some(_) | None => self.awaits_boot(why, None),
+                Some(_) | None => self.stays_default(why),
             },
             Default::Failed(why) => self.put_default_back(why, Ending::RolledBack),
             Default::Locked(why) => self.put_default_back_blameless(why, Ending::Failed),
@@ -61,7 +62,7 @@ impl Guardian<'_> {
         if self.names_candidate() {
             return match &self.sight.last {
                 // It is what the boot loader boots, and so it stays.
-                Some(Done::Profile(_)) => self.awaits_boot(why, None),
+                Some(Done::Profile(_)) => self.stays_default(why),
                 Some(
                     Done::Exit(_)
                     | Done::Broke(_)
@@ -97,6 +98,23 @@ impl Guardian<'_> {
                 | Done::UnitsEnded(_),
             )
             | None => Act::FreeLock(Whom::Strangers),
+        }
+    }
+
+    /// It becomes the default for good, unverified. Once: one that has failed since is
+    /// known to be bad, and may only be booted once.
+    fn stays_default(&self, why: &str) -> Act {
+        let failed = self.order.order.attempt > 1 && self.order.old.is_some();
+        match (failed && !self.rebooted(), self.order.order.target.operation) {
+            (true, Operation::Switch) => {
+                let cause =
+                    format!("{why}, and it has failed before: it cannot be booted just once");
+                self.put_default_back(cause, Ending::RolledBack)
+            }
+            // The operator wants it to be booted, and nothing else.
+            (_, Operation::Switch | Operation::Boot | Operation::Test) => {
+                self.awaits_boot(why, None)
+            }
         }
     }
 

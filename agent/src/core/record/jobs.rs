@@ -3,6 +3,7 @@
 use super::WAY_BACK;
 use super::endings::{REPLACED, end, end_awaiting, learn_failure, pause_uncounted, settle};
 use super::experiment::lost_the_remotes;
+use crate::core::gates::WentBack;
 use crate::core::job::{Ending, How, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome};
 use crate::core::memory::{
     Armed, Awaiting, Deployment, Entry, Experiment, KnownSystem, Memory, Settled, Stuck, Subject,
@@ -105,6 +106,10 @@ pub(super) fn fold_switch(
         stages.realise = deployment.stages.realise;
     }
     learn_order(memory, order);
+    if order.asked.is_some() {
+        let (boot_id, at) = (seen.boot_id.clone(), now.mono);
+        memory.gates.went_back = Some(WentBack { boot_id, at });
+    }
     if memory.tested.is_none() {
         learn_tested(memory, order);
     }

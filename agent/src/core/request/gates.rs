@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Answered, Prefix};
-use crate::core::gates::{Back, Suspended};
+use crate::core::gates::{Back, Suspended, WentBack};
 use crate::core::job::Kind;
 use crate::core::memory::Memory;
 use crate::core::plain::clean;
@@ -87,29 +87,59 @@ pub(super) fn resume(memory: &Memory) -> Answered {
     Ok((memory, said.into()))
 }
 
-/// Back to the last good system before this one, which is not activated again.
-pub(super) fn rollback(reason: &str, memory: &Memory, seen: &Seen) -> Answered {
-    let (left, to) = way_back(memory, seen)?;
-    let commit = |system| match memory.commit_of(system) {
+/// Back to an earlier good system; what is left is not activated again.
+pub(super) fn rollback(
+    to: Option<&Prefix>,
+    reason: &str,
+    memory: &Memory,
+    seen: &Seen,
+    now: Now,
+) -> Answered {
+    let way = way_back(to, memory, seen)?;
+    let named = |system| match memory.commit_of(system) {
         Some(commit) => commit.short(),
         None => system.to_string(),
     };
+    let (left, goal) = (named(way.left), named(way.to));
+    // Whoever types it twice means it once.
+    let lately =
+        memory.gates.went_back.as_ref().is_some_and(|last| {
+            last.boot_id == seen.boot_id && now.mono.since(last.at) < ONCE_MORE
+        });
+    if to.is_none() && lately {
+        return Err(format!(
+            "it was rolled back less than a minute ago; to go on to {goal}, name it: fort-agent \
+             rollback {goal}"
+        ));
+    }
+    let what = if way.deferral { "the default goes back" } else { "going back" };
     let said = format!(
-        "going back from {} to {}; the former stays quarantined until fort-agent retry",
-        commit(left),
-        commit(to)
+        "{what} from {left} to {goal}; the former stays quarantined until fort-agent retry"
     );
-    let back = Back { left: left.clone(), to: to.clone(), reason: words(reason) };
+    let (left, to, deferral) = (way.left.clone(), way.to.clone(), way.deferral);
+    let back = Back { left, to, reason: words(reason), deferral };
     let mut memory = memory.clone();
     memory.gates.back = Some(back);
+    memory.gates.went_back = Some(WentBack { boot_id: seen.boot_id.clone(), at: now.mono });
     Ok((memory, said))
 }
 
+/// A rollback without a commit is not repeated within this.
+const ONCE_MORE: Duration = Duration::from_secs(60);
+
 /// What is left, and what is gone back to.
+struct WayBack<'a> {
+    left: &'a StorePath,
+    to: &'a StorePath,
+    /// Whether what is left only awaits its boot.
+    deferral: bool,
+}
+
 fn way_back<'a>(
+    wanted: Option<&Prefix>,
     memory: &'a Memory,
     seen: &'a Seen,
-) -> Result<(&'a StorePath, &'a StorePath), String> {
+) -> Result<WayBack<'a>, String> {
     if let Some(unseen) = seen.blind() {
         return Err(format!("this host cannot be looked at: {unseen}"));
     }
@@ -118,10 +148,19 @@ fn way_back<'a>(
                     work: wait for its verdict"
             .into());
     }
-    if memory.awaiting.is_some() {
-        return Err(
-            "a system awaits its first boot: reboot into it first, or push another commit".into()
-        );
+    let good = [&memory.last_good, &memory.good_before].into_iter().flatten();
+    let good = good.map(|good| &good.system);
+    if let Some(awaiting) = &memory.awaiting {
+        if awaiting.boot_id != seen.boot_id {
+            return Err("a system has had its first boot and is being judged: wait for its \
+                        verdict"
+                .into());
+        }
+        // Where it is booted once the default is another one already.
+        let before = awaiting.kept.iter().chain(good).chain(&seen.running);
+        let to = chosen(wanted, before.filter(|it| **it != awaiting.system), memory)?;
+        let (left, deferral) = (&awaiting.system, true);
+        return there(WayBack { left, to, deferral }, seen);
     }
     let running = seen.running.as_ref().ok_or("nothing runs")?;
     let settled = memory.settled.as_ref().map(|settled| &settled.system);
@@ -131,13 +170,51 @@ fn way_back<'a>(
              leave what it has put there itself"
         ));
     }
-    let good = [&memory.last_good, &memory.good_before].into_iter().flatten();
-    let to = good.map(|good| &good.system).find(|good| *good != running);
-    let to = to.ok_or("no good system before this one is known")?;
-    if !seen.has(to) {
-        return Err(format!("{to} is no longer in the store"));
+    if let Some(prefix) = wanted.filter(|prefix| is_of(running, prefix, memory)) {
+        return Err(format!("{prefix} runs already"));
     }
-    Ok((running, to))
+    let to = chosen(wanted, good.filter(|good| *good != running), memory)?;
+    there(WayBack { left: running, to, deferral: false }, seen)
+}
+
+fn there<'a>(way: WayBack<'a>, seen: &Seen) -> Result<WayBack<'a>, String> {
+    match seen.has(way.to) {
+        true => Ok(way),
+        false => Err(format!("{} is no longer in the store", way.to)),
+    }
+}
+
+/// The first of the systems, or the one that is of the commit that was named.
+fn chosen<'a>(
+    wanted: Option<&Prefix>,
+    systems: impl Iterator<Item = &'a StorePath>,
+    memory: &Memory,
+) -> Result<&'a StorePath, String> {
+    let systems: Vec<&StorePath> = systems.collect();
+    let Some(first) = systems.first() else {
+        return Err("no good system before this one is known".into());
+    };
+    let Some(prefix) = wanted else { return Ok(first) };
+    let of_it = systems.iter().find(|system| is_of(system, prefix, memory));
+    of_it.copied().ok_or_else(|| {
+        let mut known: Vec<String> = Vec::new();
+        for commit in systems.iter().filter_map(|system| memory.commit_of(system)) {
+            if !known.contains(&commit.short()) {
+                known.push(commit.short());
+            }
+        }
+        match &known[..] {
+            [] => format!("{prefix} is no good system that is known"),
+            known => {
+                format!("{prefix} is no good system that is known; there is {}", known.join(", "))
+            }
+        }
+    })
+}
+
+fn is_of(system: &StorePath, prefix: &Prefix, memory: &Memory) -> bool {
+    let mut known = memory.systems.iter().filter(|known| known.system == *system);
+    known.any(|known| prefix.matches(known.commit))
 }
 
 /// One line of a person's words.

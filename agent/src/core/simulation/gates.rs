@@ -48,10 +48,10 @@ impl World {
     }
 
     pub(super) fn roll_back(&mut self) {
-        let running = self.host.running.clone();
-        let request = Request::Rollback { reason: "it rains".into() };
-        if let (Some(Ok(_)), Some(running)) = (self.request(&request), running) {
-            self.truth.said.left.insert(running);
+        let request = Request::Rollback { to: None, reason: "it rains".into() };
+        if let Some(Ok(_)) = self.request(&request) {
+            let back = self.agent.as_ref().and_then(|agent| agent.memory.gates.back.clone());
+            self.truth.said.left.extend(back.map(|back| back.left));
         }
     }
 
@@ -97,7 +97,11 @@ impl World {
         let old = switch.old.as_ref();
         let good = old.is_some_and(|old| known.iter().any(|set| set.contains(old)));
         let asked = self.truth.said.left.contains(&switch.candidate);
-        if good && asked && self.host.running.as_ref() == Some(&switch.candidate) {
+        // What runs; or what is to be booted, or was and did not come up.
+        let candidate = Some(&switch.candidate);
+        let boots = [self.host.profile_system(), self.host.oneshot.as_ref()].contains(&candidate);
+        let awaits = boots || self.truth.gave_up.contains(&switch.candidate);
+        if good && asked && (self.host.running.as_ref() == candidate || awaits) {
             return Ok(());
         }
         Err(format!("{:?} is left for {old:?}, and nobody asked for that", switch.candidate))

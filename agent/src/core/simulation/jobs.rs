@@ -216,8 +216,12 @@ impl World {
         let took = match &next {
             Act::Note(noted) => {
                 let back = |phase: &Phase| matches!(phase, Phase::PuttingBack(_));
-                if is_blind && back(&noted.phase) && !back(&progress.phase) {
-                    // Nobody can say that it works.
+                let defers =
+                    matches!(progress.phase, Phase::Deferring { .. } | Phase::Returning { .. });
+                // Nobody can say that it works; or it has failed before, and can only be
+                // booted for good.
+                let blamed = is_blind || defers && order.order.attempt > 1;
+                if blamed && back(&noted.phase) && !back(&progress.phase) {
                     self.blame(id, &order.candidate);
                 }
                 let progress = noted;

@@ -122,7 +122,7 @@ fn a_switch_that_is_at_work_is_shown_first_and_not_judged() {
 fn nobody_goes_back_blindly() {
     let mut scene = blind(Part::Running);
     scene.fold();
-    let request = Request::Rollback { reason: String::new() };
+    let request = Request::Rollback { to: None, reason: String::new() };
     let (policy, memory, seen) = (&scene.policy, &scene.memory, &scene.seen);
     let refused = answer(&request, policy, memory, seen, scene.now).unwrap_err();
     assert!(refused.contains("/the/path"), "{refused}");

@@ -26,7 +26,11 @@ fn suspend(lasts: Option<Duration>) -> Request {
 }
 
 fn rollback() -> Request {
-    Request::Rollback { reason: "too slow".into() }
+    Request::Rollback { to: None, reason: "too slow".into() }
+}
+
+fn rollback_to(commit: &str) -> Request {
+    Request::Rollback { to: Some(Prefix::parse(commit).unwrap()), reason: String::new() }
 }
 
 /// Commit 2 is wanted and its system is there and may be activated.
@@ -451,4 +455,115 @@ fn leaving_a_system_is_no_test_of_its_commit() {
     let order = switch(&mut scene);
     assert_eq!(order.order.target.operation, Operation::Test);
     assert_eq!(scene.memory.tested.unwrap().commit, commit(3));
+}
+
+/// Systems 1, 2 and 3 were found good, one after the other; commit 3 is tested.
+fn after_three() -> Scene {
+    let mut scene = after_a_deployment();
+    scene.describes(3, 3);
+    scene.memory.target = Some(target(3, Operation::Test));
+    scene.gives(0, Some(2), Some(3));
+    scene.relates(2, 3, Relation::Ahead);
+    (scene.seen.running, scene.memory.put) = (Some(system(3)), Some(system(3)));
+    scene
+}
+
+/// The way back was gone to its end.
+fn is_back(scene: &mut Scene, which: u8) {
+    let order = switch(scene);
+    scene.seen.running = Some(system(which));
+    scene.switched(order, Some(Ending::RolledBack), true);
+    scene.fold();
+}
+
+#[test]
+fn a_rollback_that_is_typed_twice_goes_one_back() {
+    let mut scene = after_three();
+    ask(&mut scene, &rollback()).unwrap();
+    // Before it has begun, and when it is over.
+    assert!(ask(&mut scene, &rollback()).unwrap_err().contains("less than a minute ago"));
+    is_back(&mut scene, 2);
+    let refused = ask(&mut scene, &rollback()).unwrap_err();
+    assert!(refused.contains("to go on to 1111111, name it"), "{refused}");
+    assert!(refused.ends_with("fort-agent rollback 1111111"), "{refused}");
+    // Named it is meant, and after a minute it is no slip.
+    let mut later = scene.clone();
+    later.later(61);
+    assert!(ask(&mut later, &rollback()).unwrap().starts_with("going back from 2222222 to 1111"));
+    assert!(ask(&mut scene, &rollback_to("1111111")).is_ok());
+    is_back(&mut scene, 1);
+    assert_eq!(scene.seen.running, Some(system(1)));
+}
+
+#[test]
+fn a_rollback_goes_to_the_commit_that_is_named_or_nowhere() {
+    let mut scene = after_three();
+    let said = ask(&mut scene, &rollback_to("1111111")).unwrap();
+    assert!(said.starts_with("going back from 3333333 to 1111111"), "{said}");
+    let order = switch(&mut scene);
+    assert_eq!((order.candidate, order.old), (system(3), Some(system(1))));
+    let mut scene = after_three();
+    for (commit, why) in [
+        ("3333333", "3333333 runs already"),
+        ("7777777", "7777777 is no good system that is known; there is 2222222, 1111111"),
+    ] {
+        assert_eq!(ask(&mut scene, &rollback_to(commit)).unwrap_err(), why);
+    }
+    assert_eq!(scene.memory.gates.back, None);
+}
+
+#[test]
+fn a_rollback_gives_the_default_back_where_a_system_awaits_its_boot() {
+    for kept in [None, Some(1)] {
+        let mut scene = ready();
+        let order = switch(&mut scene);
+        let named = kept.unwrap_or(2);
+        scene.seen.profile = Some(Generation { number: named.into(), system: system(named) });
+        let deployment = order.order.deployment.clone();
+        scene.deferred(&order, kept);
+        assert!(matches!(scene.decide().outlook, Outlook::AwaitsBoot { .. }));
+        if kept.is_none() {
+            scene.seen.disarmed = Some((system(2), scene.now.mono));
+        }
+
+        let said = ask(&mut scene, &rollback()).unwrap();
+        assert!(said.starts_with("the default goes back from 2222222 to 1111111"), "{said}");
+        scene.fold();
+        let order = switch(&mut scene);
+        assert_eq!((order.how, &order.candidate), (How::Restore, &system(2)));
+        assert_eq!((&order.old, order.once), (&Some(system(1)), kept.is_some()));
+        // It is the deferral that ends.
+        assert_eq!(order.order.deployment, deployment);
+
+        let mut guardian = Switch::new(Operation::Switch, Phase::Ready);
+        (guardian.order, guardian.sight.profile) = (order.clone(), scene.seen.profile.clone());
+        let acts: Vec<_> = [
+            Some(crate::core::guardian::Done::Profile(Ok(()))),
+            Some(crate::core::guardian::Done::Exit(0)),
+            None,
+        ]
+        .into_iter()
+        .map(|done| {
+            let act = super::switching::words(guardian.next());
+            if act == "put the profile back" {
+                guardian.sight.profile = Some(Generation { number: 1, system: system(1) });
+            }
+            guardian.sight.last = done;
+            act
+        })
+        .collect();
+        // Nothing is activated.
+        let expected =
+            ["put the profile back", "write the old boot loader", "rolled-back, counted"];
+        assert_eq!(acts, expected);
+
+        scene.seen.profile = Some(Generation { number: 1, system: system(1) });
+        scene.switched(order, Some(Ending::RolledBack), true);
+        scene.fold();
+        assert_eq!((scene.memory.awaiting.clone(), scene.memory.gates.back.clone()), (None, None));
+        let status = scene.status();
+        assert_eq!((status.state, status.running.drift), (State::Held, false));
+        assert_eq!(status.boot.default, Some(system(1)));
+        assert_eq!(scene.memory.history.last().unwrap().id, deployment);
+    }
 }

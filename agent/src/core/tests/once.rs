@@ -391,3 +391,33 @@ fn what_boots_instead_is_the_last_good_system() {
     scene.seen.profile = Some(generation(2, 2));
     assert_eq!(instead(&mut scene), Some(good));
 }
+
+#[test]
+fn what_has_failed_before_is_booted_once_or_not_at_all() {
+    let failed = || {
+        let mut switch = deferring();
+        switch.order.order.attempt = 2;
+        switch
+    };
+    let (acts, kept) = course(&mut failed(), |_| None);
+    assert_eq!((acts.last().map(String::as_str), kept), (Some(OVER), Some(1)));
+    // It would stay the default, unverified.
+    let mut switch = failed();
+    let cannot = |act: &Act| {
+        matches!(act, Act::SetOneshot { .. }).then(|| Done::Oneshot(Err("no entry".into())))
+    };
+    for _ in 0..3 {
+        let ends = cannot(&switch.clone().next());
+        one(&mut switch, ends);
+    }
+    let Act::RestoreProfile(default) = switch.next() else { panic!("{:?}", switch.progress) };
+    assert_eq!(default, system(1));
+    let Phase::PuttingBack(back) = &switch.progress.phase else { panic!() };
+    assert_eq!(back.ending, Ending::RolledBack);
+    assert!(back.cause.contains("it has failed before"), "{}", back.cause);
+    // What an operator only ever wants booted is tried as often as everything.
+    let mut switch = failed();
+    switch.order.order.target.operation = Operation::Boot;
+    let (acts, kept) = course(&mut switch, cannot);
+    assert_eq!((acts.last().map(String::as_str), kept), (Some(OVER), None));
+}
