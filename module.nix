@@ -336,14 +336,27 @@ in
       '';
     };
 
+    # Who evaluates commits: it can open nothing that not everybody can, and is a
+    # client of Nix's daemon as any other user. Where `allowed-users` lists some,
+    # it is one more of them; where it lets everybody in, this adds nothing.
+    users.users.fort-agent-eval = {
+      isSystemUser = true;
+      group = "fort-agent-eval";
+      description = "Evaluates commits for fort-agent";
+    };
+    users.groups.fort-agent-eval = { };
+
     networking.firewall.allowedTCPPorts = lib.mkIf cfg.metrics.openFirewall [ port ];
 
-    nix.settings = lib.mkIf (substitutes && cfg.cache.nixSettings) {
-      substituters = [ "${lib.removeSuffix "/" cache.endpoint}/${cache.name}" ];
-      trusted-public-keys = lib.mkIf (cache.public_key != null) (lib.toList cache.public_key);
-      connect-timeout = lib.mkDefault 5;
-      fallback = lib.mkDefault true;
-    };
+    nix.settings = lib.mkMerge [
+      { extra-allowed-users = [ "fort-agent-eval" ]; }
+      (lib.mkIf (substitutes && cfg.cache.nixSettings) {
+        substituters = [ "${lib.removeSuffix "/" cache.endpoint}/${cache.name}" ];
+        trusted-public-keys = lib.mkIf (cache.public_key != null) (lib.toList cache.public_key);
+        connect-timeout = lib.mkDefault 5;
+        fallback = lib.mkDefault true;
+      })
+    ];
     nix.extraOptions = lib.mkIf (cfg.cache.nixInclude != null) ''
       !include ${cfg.cache.nixInclude}
     '';

@@ -4,6 +4,7 @@
 use crate::support::rig::Rig;
 use crate::support::system::Host;
 
+mod apart;
 mod boots;
 mod branches;
 pub(crate) mod builds;

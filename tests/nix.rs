@@ -14,6 +14,9 @@ use fort_agent::store::Store;
 use crate::support::nix::{ScratchStore, processes_with};
 use crate::support::system::{Fetch, Host, Repository};
 
+pub(crate) mod apart;
+mod locks;
+
 /// A repository, a scratch store, and what realises one from the other.
 struct Bench {
     store: ScratchStore,
@@ -63,6 +66,7 @@ impl Bench {
             flake_dir: ".".into(),
             attribute: "nixosConfigurations.{hostname}.config.system.build.toplevel".into(),
             nix: self.store.nix(),
+            evaluator: None,
             timeout: Duration::from_secs(120),
             out_link: dir.join("candidate"),
         }
@@ -80,7 +84,7 @@ impl Bench {
     }
 
     fn realise(&self, spec: &RealiseSpec) -> RealiseOutcome {
-        block(realise(spec, |_| (), pending()))
+        block(realise(spec, None, |_| (), pending()))
     }
 
     /// What Nix itself makes of the repository at a commit.
@@ -170,6 +174,15 @@ fn a_flake_in_a_directory_reaches_the_rest_of_its_tree() {
     let (system, _) = built(bench.realise(&spec));
     assert_eq!(bench.system_file(&system, "nixos-version"), "two");
     built(bench.realise(&gone));
+}
+
+#[test]
+fn a_tree_that_is_larger_than_what_nix_keeps_in_memory_is_built() {
+    let bench = Bench::new();
+    bench.repository.host("joker", &Host::new("one")).write("large", &"\0".repeat(40 << 20));
+    let commit = bench.repository.commit("Describe joker, at length");
+    let (system, _) = built(bench.realise(&bench.spec(commit)));
+    assert_eq!(bench.system_file(&system, "nixos-version"), "one");
 }
 
 #[test]
@@ -310,7 +323,7 @@ fn progress_is_told_while_it_builds() {
     host.parts = 4;
     let (bench, commit) = Bench::of(&host);
     let mut seen: Vec<Progress> = Vec::new();
-    built(block(realise(&bench.spec(commit), |progress| seen.push(progress), pending())));
+    built(block(realise(&bench.spec(commit), None, |progress| seen.push(progress), pending())));
     assert_eq!(seen[0], Progress::default());
     let building = seen.iter().filter(|p| p.phase == Phase::Building);
     assert_eq!(building.clone().map(|p| p.to_build).max(), Some(5));
@@ -331,6 +344,7 @@ fn cancelled_while_building(spec: &RealiseSpec, mark: &str) -> RealiseOutcome {
     let mut begun = Some(begun);
     block(realise(
         spec,
+        None,
         |progress| {
             let builds = progress.current.as_deref() == Some("system-joker");
             if builds && let Some(begun) = begun.take() {
@@ -360,7 +374,7 @@ fn a_build_that_takes_too_long_is_stopped() {
     let spec = RealiseSpec { timeout: Duration::from_secs(3), ..bench.spec(commit) };
     let mut begun = false;
     let note = |progress: Progress| begun |= progress.current.is_some();
-    assert_eq!(block(realise(&spec, note, pending())), RealiseOutcome::TimedOut);
+    assert_eq!(block(realise(&spec, None, note, pending())), RealiseOutcome::TimedOut);
     assert!(begun);
     assert_eq!(processes_with(mark), Vec::<u32>::new());
 }
@@ -458,7 +472,7 @@ fn garbage_from_nix_is_survived_and_kept() {
     let dir = bench.store.dir().join("bin");
     stand_in(
         &dir,
-        r#"if [ "$1" != build ]; then exit 0; fi
+        r#"if [ "$1" != path-info ]; then exit 0; fi
            printf '@nix {"action":"start","id":1,"type":105\n@nix \n@nix []\n' >&2
            printf '@nix {"action":"dance","id":"x"}\n@nix {"action":"stop","id":77}\n' >&2
            printf '@nix {"action":"result","id":-1,"type":105,"fields":{}}\n' >&2

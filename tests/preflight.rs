@@ -58,6 +58,7 @@ fn realised(dir: &Path, repository: &Repository, commit: Commit, nix: Nix) -> Re
             flake_dir: ".".into(),
             attribute: "nixosConfigurations.{hostname}.config.system.build.toplevel".into(),
             nix,
+            evaluator: None,
             timeout: Duration::from_secs(120),
             cache: None,
             submodules: false,

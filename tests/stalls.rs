@@ -39,8 +39,9 @@ macro_rules! stalls {
 stalls! {
     remotes: unreachable silent token_absent token_refused forbidden no_repository forge_broken
         not_git redirected tls_untrusted name_unknown pack_damaged mirror_stale;
-    heads: force_push rewind branch_missing no_such_host testing_stale testing_undone;
-    systems: evaluation_error build_failure build_timeout no_room boot_full closure_lost exit_code
+    heads: force_push rewind branch_missing no_such_host lock_incomplete
+        testing_stale testing_undone;
+    systems: evaluation_error evaluator_refused build_failure build_timeout no_room boot_full closure_lost exit_code
         switch_refuses switch_hangs check_fails quarantined rolled_back_by_hand lock_stuck
         inhibited reboot_required rollback_failed drift machine_id state_full journal_unwritable
         pack_too_large tree_too_large;

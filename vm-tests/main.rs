@@ -12,6 +12,7 @@ mod broken_switch;
 mod cache;
 mod calm;
 mod deploy;
+mod evaluate;
 mod follow;
 mod forge;
 mod gates;

@@ -11,6 +11,7 @@
 //! closed in the child; one that this process itself inherited is not ours to
 //! close (that takes `unsafe`).
 
+mod credentials;
 mod said;
 mod talk;
 
@@ -26,6 +27,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
+pub use self::credentials::Credentials;
 use self::said::{Head, Lines};
 pub use self::said::{Tail, plain};
 pub use self::talk::Talk;
@@ -52,6 +54,7 @@ pub struct Command {
     stderr_limit: usize,
     line_limit: usize,
     grace: Duration,
+    user: Option<Credentials>,
 }
 
 /// How a program ended.
@@ -112,6 +115,7 @@ impl Command {
             stderr_limit: 16 << 10,
             line_limit: 256 << 10,
             grace: GRACE,
+            user: None,
         }
     }
 
@@ -139,6 +143,13 @@ impl Command {
     /// Runs it in this directory.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = directory.into();
+        self
+    }
+
+    /// Runs it as this user, and lets it gain nothing more. This process has to
+    /// be root.
+    pub fn user(mut self, user: Credentials) -> Self {
+        self.user = Some(user);
         self
     }
 
@@ -252,7 +263,8 @@ impl Command {
         if !self.program.is_absolute() {
             return Err(error(std::io::Error::other("its path is not absolute")));
         }
-        tokio::process::Command::new(&self.program)
+        let mut command = tokio::process::Command::new(&self.program);
+        command
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
@@ -260,9 +272,12 @@ impl Command {
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(error)
+            .process_group(0);
+        let started = match &self.user {
+            Some(user) => user.start(&mut command),
+            None => command.spawn(),
+        };
+        started.map_err(error)
     }
 
     /// The program.

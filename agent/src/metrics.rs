@@ -35,12 +35,13 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
 /// Every cause of `held`, so that each has a series before it first happens.
-const HELD: [&str; 14] = [
+const HELD: [&str; 15] = [
     "branch-missing",
     "contents",
     "disk-space",
     "force-push",
     "incomplete-closure",
+    "lock-incomplete",
     "machine-id",
     "no-agent",
     "no-such-host",

@@ -78,6 +78,25 @@ pub(super) fn no_such_host() -> Stall {
     }
 }
 
+pub(super) fn lock_incomplete() -> Stall {
+    Stall {
+        cause: |stage| {
+            let tree = &stage.rig.tree;
+            let text = std::fs::read_to_string(tree.dir().join("flake.nix")).unwrap();
+            tree.write("flake.nix", &text.replace("{ self }", "{ self, nixpkgs }"));
+            stage.head = stage.rig.push_tree("release", "Take another input");
+            tree.write("flake.nix", &text);
+        },
+        in_effect: realised,
+        every: SELDOM,
+        held: Some("lock-incomplete"),
+        words: &["{head} is not evaluated", "flake.lock does not pin the input nixpkgs"],
+        lift: &["run nix flake lock, commit the flake.lock that it writes, and push"],
+        undo: |stage| stage.rig.push("release", &Host::new("two")),
+        ..Stall::USUAL
+    }
+}
+
 pub(super) fn testing_stale() -> Stall {
     Stall {
         cause: |stage| {

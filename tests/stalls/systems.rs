@@ -47,6 +47,30 @@ pub(super) fn evaluation_error() -> Stall {
     }
 }
 
+pub(super) fn evaluator_refused() -> Stall {
+    /// A daemon that lets these users in.
+    fn lets_in(stage: &mut Stage, users: &str) {
+        // The one before goes first: it has the socket.
+        stage.rig.daemon = None;
+        stage.rig.daemon = Some(stage.rig.store.daemon_with(&[("allowed-users", users)]));
+    }
+    Stall {
+        settings: |stage| lets_in(stage, "*"),
+        cause: |stage| {
+            lets_in(stage, "root");
+            push(stage, &Host::new("two"));
+        },
+        in_effect: realised,
+        every: SELDOM,
+        words: &["{head} could not be realised", "does not let the user", "allowed-users"],
+        undo: |stage| {
+            lets_in(stage, "*");
+            retry(stage)
+        },
+        ..FAILED
+    }
+}
+
 pub(super) fn build_failure() -> Stall {
     Stall {
         cause: |stage| {

@@ -76,11 +76,17 @@ impl ScratchStore {
 
     /// Serves it through a daemon of its own.
     pub fn daemon(&self) -> Daemon {
+        self.daemon_with(&[])
+    }
+
+    /// The same, told more options.
+    pub fn daemon_with(&self, options: &[(&str, &str)]) -> Daemon {
         let socket = self.dir().join("daemon-socket");
         let mut command = Command::new("nix-daemon");
         command.env_clear().envs(self.nix().environment());
         command.env("NIX_DAEMON_SOCKET_PATH", &socket);
-        for (name, value) in Self::options() {
+        let more = options.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        for (name, value) in Self::options().into_iter().chain(more) {
             command.args(["--option", &name, &value]);
         }
         let process = command.stderr(Stdio::null()).spawn().unwrap();

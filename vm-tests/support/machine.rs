@@ -24,6 +24,9 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// The environment of commands on a host.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Who evaluates commits, as module.nix makes it.
+pub(crate) const EVALUATOR: &str = "fort-agent-eval";
+
 /// Boots for as long as it ends by a reboot, which is 133.
 const POWER: &str = r#"
 echo $$ > "$1/power/cgroup.procs"
@@ -100,6 +103,14 @@ impl Machine {
             self.address
         );
         self.write("/etc/systemd/network/10-host0.network", network.as_bytes());
+        // As on NixOS: everybody reaches Nix's daemon, and there is who evaluates.
+        let socket = "d /nix/var/nix/daemon-socket 755 root root\n";
+        self.write("/etc/tmpfiles.d/nix-daemon.conf", socket.as_bytes());
+        let user = format!("{EVALUATOR}:x:871:871:Evaluates commits:/var/empty:/usr/sbin/nologin\n");
+        for (file, line) in [("/etc/passwd", user), ("/etc/group", format!("{EVALUATOR}:x:871:\n"))] {
+            let listed = fs::read_to_string(self.disk(file)).unwrap();
+            self.write(file, (listed + &line).as_bytes());
+        }
         self.write("/usr/sbin/fixture-boot", include_bytes!("../fixture/boot"));
         self.set_mode("/usr/sbin/fixture-boot", 0o755);
     }

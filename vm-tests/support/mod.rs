@@ -18,7 +18,7 @@ pub(crate) mod world;
 
 pub(crate) use cluster::{Cluster, Pace};
 pub(crate) use image::Image;
-pub(crate) use machine::Machine;
+pub(crate) use machine::{EVALUATOR, Machine};
 pub(crate) use moment::{MARKS, Moment};
 pub(crate) use systems::{Host, service};
 pub(crate) use world::{on, on_each};

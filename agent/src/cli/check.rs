@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_good_configuration_is_summed_up() {
         let file = file(
-            "hostname = \"joker\"\nactivation.runner = \"direct\"\n[[remote]]\nname = \"origin\"\n\
+            "hostname = \"joker\"\nactivation.runner = \"direct\"\nnix.store = \"daemon\"\n[[remote]]\nname = \"origin\"\n\
              url = \"https://git.example.org/x.git\"\n[[health.check]]\nname = \"web\"\n\
              tcp = \"127.0.0.1:80\"\n",
         );
@@ -52,6 +52,7 @@ mod tests {
         let token = file("a secret");
         let file = file(&format!(
             "hostname = \"joker\"\nmachine_id = \"0123456789abcdef0123456789abcdef\"\n\
+             [nix]\nstore = \"local?root=/x\"\n\
              [branch]\ntesting = \"\"\nforce_push = \"accept\"\n\
              [[remote]]\nname = \"origin\"\nurl = \"https://git.example.org/x.git\"\n\
              token_file = \"{token}\"\n\

@@ -172,6 +172,7 @@ fn rows(status: &Status, clock: &Clock) -> Vec<Row> {
     let publish = status.publish.as_ref().and_then(|it| publishing(it, clock));
     rows.extend(publish.map(|it| ("publish", it)));
     rows.extend(status.notes.iter().map(|note| ("note", note.clone())));
+    rows.extend(status.agent.unconfined.iter().map(|why| ("note", why.to_string())));
     let next = status.next.as_ref();
     rows.extend(next.map(|next| ("next", format!("{} {}", next.action, ahead(next.at, clock)))));
     rows

@@ -85,7 +85,7 @@ pub(crate) fn well() -> Status {
         quarantine: Vec::new(),
         last_deployment: Some(json!(entry(1, Ending::Good, None, 200))),
         notes: Vec::new(),
-        agent: AgentView { version: "0.1.0".into(), started: before(7_200) },
+        agent: AgentView { version: "0.1.0".into(), started: before(7_200), unconfined: None },
     }
 }
 

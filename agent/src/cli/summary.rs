@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use crate::config::{Cache, Config, ForcePush, OnFailure, Operation};
 use crate::core::policy::{Confirm, Drift};
+use crate::core::status::Unconfined;
+use crate::nix::evaluator::Evaluator;
 use crate::windows::Windows;
 
 use super::text::{clean, took};
@@ -71,7 +73,24 @@ fn branch(config: &Config) -> String {
 }
 
 fn system(config: &Config) -> String {
-    format!("{}#{}", config.system.flake_dir.display(), attribute(config))
+    let system = format!("{}#{}", config.system.flake_dir.display(), attribute(config));
+    match unconfined(config) {
+        Some(why) => format!("{system}; {why}"),
+        None => system,
+    }
+}
+
+/// Why commits would be evaluated with all the rights of the agent, as far as that
+/// can be told here: the agent is root, and this need not be the host.
+fn unconfined(config: &Config) -> Option<Unconfined> {
+    let here = rustix::process::geteuid().is_root();
+    match Evaluator::of(config).err()? {
+        Unconfined::NotRoot => None,
+        Unconfined::NoDaemon { store } if store == "auto" && !here => None,
+        why @ (Unconfined::NoDaemon { .. }
+        | Unconfined::NoCapability
+        | Unconfined::NoWay { .. }) => Some(why),
+    }
 }
 
 fn attribute(config: &Config) -> String {
@@ -217,7 +236,11 @@ pub(super) fn json(path: &Path, config: &Config) -> Value {
                 ForcePush::Accept => "accept",
             },
         },
-        "system": { "flake_dir": config.system.flake_dir, "attribute": attribute(config) },
+        "system": {
+            "flake_dir": config.system.flake_dir,
+            "attribute": attribute(config),
+            "unconfined": unconfined(config),
+        },
         "activation": {
             "confirm": confirm,
             "confirm_ms": confirm_ms,

@@ -305,14 +305,25 @@ pub enum RefusalCause {
     IncompleteClosure,
     /// The system has no agent: nothing would follow the branch any more.
     NoAgent,
+    /// The commit's flake has inputs that nothing pins.
+    LockIncomplete,
     /// The commit's tree, or a file in it, is larger than this host takes.
     TooLarge,
 }
 
 impl RefusalCause {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::DiskSpace, Self::IncompleteClosure, Self::NoAgent, Self::TooLarge];
+    pub const ALL: [Self; 5] =
+        [Self::DiskSpace, Self::IncompleteClosure, Self::NoAgent, Self::TooLarge, Self::LockIncomplete];
+
+    /// Whether it is the commit that is refused, whatever the host is like: what is
+    /// refused so stays refused.
+    pub fn is_of_the_commit(self) -> bool {
+        match self {
+            Self::LockIncomplete => true,
+            Self::DiskSpace | Self::IncompleteClosure | Self::NoAgent | Self::TooLarge => false,
+        }
+    }
 
     /// As in status and metrics.
     pub fn as_str(self) -> &'static str {
@@ -320,6 +331,7 @@ impl RefusalCause {
             Self::DiskSpace => "disk-space",
             Self::IncompleteClosure => "incomplete-closure",
             Self::NoAgent => "no-agent",
+            Self::LockIncomplete => "lock-incomplete",
             Self::TooLarge => "too-large",
         }
     }

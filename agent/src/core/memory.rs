@@ -296,6 +296,10 @@ pub struct Trouble {
     /// It was refused before anything was touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// The commit was refused for what it is: it is stuck. In a field of its own, for
+    /// earlier versions do not know the causes, and could read nothing of all this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
     /// How often in a row it lost the remotes, and was not blamed for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub excused: u32,

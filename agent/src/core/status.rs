@@ -7,6 +7,7 @@ mod held;
 pub(super) mod lift;
 mod publish;
 pub(super) mod reason;
+mod unconfined;
 mod views;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ use super::unseen::Part;
 pub use self::advice::{Lift, Piece};
 pub use self::blind::BlindView;
 pub use self::publish::{PublishProgressView, PublishView};
+pub use self::unconfined::Unconfined;
 
 /// In one word: the first of these that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -309,6 +311,10 @@ pub struct AgentView {
     pub version: String,
     /// When it was started.
     pub started: Wall,
+    /// Why commits are evaluated with all its rights; none: they are evaluated by
+    /// a user that can open nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfined: Option<Unconfined>,
 }
 
 impl Status {

@@ -105,6 +105,8 @@ pub enum Ended {
 /// Runs the agent until it is told to stop, or the file that its configuration
 /// was read from says something else. Jobs go on.
 pub fn run(path: &Path, config: &Config) -> anyhow::Result<Ended> {
+    // As its unit has it, whoever starts it: what it makes is for it alone.
+    rustix::process::umask(rustix::fs::Mode::from(0o077));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // For each remote a poll and three looks, should they all hang; and name
@@ -164,7 +166,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     let mut agent = Agent {
         policy: policy::policy(config),
         status_file: config.state_dir.join("status.json"),
-        view: AgentView { version: VERSION.into(), started: clock::now().wall },
+        view: AgentView { version: VERSION.into(), started: clock::now().wall, unconfined: None },
         memory,
         journal,
         host,
@@ -564,6 +566,7 @@ impl Agent {
         status.notes.extend(self.configuration.wrong.clone());
         status.notes.extend(self.host.beside.notes());
         status.notes.extend(self.notes.all());
+        status.agent.unconfined = self.host.unconfined();
         self.publish(status);
     }
 

@@ -4,7 +4,16 @@ use crate::core::decide::Step;
 use crate::core::job::{Ending, Kind};
 use crate::core::memory::Entry;
 use crate::core::publishing;
-use crate::core::status::{RemoteView, Status};
+use crate::core::status::{RemoteView, Status, Unconfined};
+use crate::nix::evaluator::Evaluator;
+
+/// Logs who evaluates commits.
+pub(super) fn evaluator(chosen: &Result<Evaluator, Unconfined>) {
+    match chosen {
+        Ok(Evaluator { user, .. }) => tracing::info!(user, "commits are evaluated as {user}"),
+        Err(why) => tracing::warn!("{why}"),
+    }
+}
 
 /// Logs a step, unless it is one of every poll.
 pub(super) fn step(step: &Step) {

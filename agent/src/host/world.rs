@@ -14,6 +14,7 @@ use super::beside::{Beside, Work as Doing};
 use super::reboots::Reboots;
 use super::remotes::{Remotes, git_remote};
 use super::revision::Revision;
+use super::say;
 use super::timetable::Timetable;
 use crate::chance::luck;
 use crate::clock;
@@ -25,6 +26,7 @@ use crate::core::job::{
 use crate::core::memory::Memory;
 use crate::core::policy::OnKernelChange;
 use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
+use crate::core::status::Unconfined;
 use crate::core::types::{BootId, Mono, Now, StorePath};
 use crate::core::unseen::Part;
 use crate::files::Durability;
@@ -37,6 +39,7 @@ use crate::jobs::start;
 use crate::jobs::way_back::BASELINE;
 use crate::journal;
 use crate::machine::{Machine, RebootCheck};
+use crate::nix::evaluator::Evaluator;
 use crate::nix::{self, Nix, StoreRoot, roots};
 use crate::sight::{self, Gaps, Unreadable};
 use crate::store::Store;
@@ -57,6 +60,8 @@ pub(super) struct Host {
     agent: PathBuf,
     machine: Machine,
     pub(super) nix: Nix,
+    /// Who evaluates commits.
+    evaluator: Result<Evaluator, Unconfined>,
     store: StoreRoot,
     /// Looked up once.
     boot_id: Option<BootId>,
@@ -113,11 +118,14 @@ fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> Unwritten {
 
 impl Host {
     pub(super) fn new(config: &Config, agent: PathBuf, nix: Nix, beside: Beside) -> Self {
+        let evaluator = Evaluator::of(config);
+        say::evaluator(&evaluator);
         Self {
             remotes: Remotes::new(config, agent.clone(), beside.clone()),
             lookouts: config.remotes.iter().map(git_remote).map(Lookout::new).collect(),
             boot_id: None,
             machine: Machine { root: config.root.clone() },
+            evaluator,
             store: nix.store_root(),
             config: config.clone(),
             agent,
@@ -278,6 +286,7 @@ impl Host {
             Step::KeepRoots(wanted) => self.keep_roots(wanted.clone()),
             Step::StartRealise(order) => {
                 let id = step.starts();
+                self.choose_evaluator().map_err(unwritten(&self.config.state_dir))?;
                 let spec = RealiseSpec { order: order.clone(), host: self.realise_host() };
                 if let Some(id) = id {
                     let dir = JobDir::create(&self.config.state_dir, &id, &spec)
@@ -420,6 +429,7 @@ impl Host {
             Runner::Systemd => {
                 let (agent, id, dir) = (self.agent.clone(), id.clone(), dir.clone());
                 let limits = self.config.system.limits;
+                let lent = self.evaluator.clone().ok().filter(|_| id.kind == JobKind::Realise);
                 let baseline = match id.kind {
                     JobKind::Switch => Some(self.failed_when_good_file()),
                     JobKind::Realise | JobKind::Publish => None,
@@ -429,7 +439,7 @@ impl Host {
                         if let Some(failed_when_good) = baseline {
                             take_baseline(&dir, &failed_when_good).await?;
                         }
-                        start::unit(&agent, &id, dir.path(), &limits).await?;
+                        start::unit(&agent, &id, dir.path(), &limits, lent.as_ref()).await?;
                         anyhow::Ok(())
                     };
                     started.await.map_err(|error| format!("{id}: {error:#}"))
@@ -705,11 +715,32 @@ impl Host {
             flake_dir: text(&system.flake_dir),
             attribute: system.attribute.clone(),
             nix: self.nix.clone(),
+            evaluator: self.evaluator.clone().ok(),
             cache: substitute::Settings::of(&self.config),
             timeout: system.timeout,
             submodules: system.submodules,
             limits: self.config.git,
         }
+    }
+
+    /// Why commits are evaluated with all the rights of the agent, if they are.
+    pub(super) fn unconfined(&self) -> Option<Unconfined> {
+        self.evaluator.as_ref().err().cloned()
+    }
+
+    /// Users come and go, and so does a daemon: for each commit anew. Sees to it
+    /// that the one that is chosen gets at what it is lent.
+    fn choose_evaluator(&mut self) -> std::io::Result<()> {
+        let before = self.unconfined();
+        self.evaluator = Evaluator::of(&self.config);
+        if self.evaluator.as_ref().err() != before.as_ref() {
+            say::evaluator(&self.evaluator);
+        }
+        if let Ok(evaluator) = &self.evaluator {
+            evaluator.make_directories()?;
+            evaluator.open_way(&self.config.state_dir)?;
+        }
+        Ok(())
     }
 }
 

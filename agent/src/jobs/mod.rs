@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::fs::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub mod dir;
@@ -69,6 +70,9 @@ fn run(
 ) -> anyhow::Result<()> {
     // A terminal's or a service manager's signals to the agent are not ours.
     let _ = rustix::process::setsid();
+    // Nor is its umask, where this was not started by systemd: what a system's
+    // activation makes is for everybody unless it says otherwise.
+    rustix::process::umask(Mode::from(0o022));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut stop = signal(SignalKind::terminate())?;

@@ -1,11 +1,11 @@
 //! The realise job as a process: exports one commit's tree, and has Nix
-//! evaluate and build its system.
+//! evaluate and build its system. It is root; whoever evaluates need not be.
 
 use std::cell::Cell;
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -20,7 +20,7 @@ use crate::crash::{self, Place};
 use crate::files::{self, Durability};
 use crate::git::export::{self, Export, ExportError, Exported, Unfit};
 use crate::git::{Exceeded, NoRoom};
-use crate::nix::realise::{self, realise};
+use crate::nix::realise::{self, Fetching, realise};
 use crate::nix::{Nix, Phase, Progress, StoreRoot};
 use crate::preflight::{self, Need};
 use crate::substitute::{self, Prepared};
@@ -84,7 +84,7 @@ async fn work(
         tracing::warn!(?elsewhere, "what these stand for is not in the repository");
     }
     crash::place(Place::Exported);
-    let alone = realise::RealiseSpec {
+    let spec = realise::RealiseSpec {
         commit: spec.order.target.commit,
         export: exported.dir,
         last_modified: exported.last_modified,
@@ -96,6 +96,7 @@ async fn work(
         flake_dir: host.flake_dir.clone(),
         attribute: host.attribute.clone(),
         nix: host.nix.clone(),
+        evaluator: host.evaluator.clone(),
         timeout: host.timeout,
         out_link: dir.path().join("result"),
     };
@@ -121,7 +122,17 @@ async fn work(
             Ok(refusal) = refused => found.set(Some(refusal)),
         }
     };
-    let mut work = pin!(realise_with(alone, cache.nix, host.cache.as_ref(), on_progress, stop));
+    let settings = host.cache.as_ref();
+    let lost = || -> Pin<Box<dyn Future<Output = bool> + '_>> {
+        Box::pin(async move {
+            match settings {
+                Some(settings) => !settings.answers().await,
+                None => false,
+            }
+        })
+    };
+    let fetching = cache.nix.as_ref().map(|nix| Fetching { nix, lost: &lost });
+    let mut work = pin!(realise(&spec, fetching, on_progress, stop));
     let mut ticks = tokio::time::interval(PACE);
     loop {
         tokio::select! {
@@ -151,54 +162,14 @@ async fn with_cache(host: &RealiseHost) -> Prepared {
     }
 }
 
-/// Realises with the cache; and without it, if it was lost on the way.
-///
-/// Nix falls back to building by itself, but not always: old versions are
-/// aborted by what a cache answers, and what it was told through a daemon may
-/// not have arrived there.
-async fn realise_with(
-    alone: realise::RealiseSpec,
-    with_cache: Option<Nix>,
-    cache: Option<&substitute::Settings>,
-    mut on_progress: impl FnMut(Progress),
-    stop: impl Future<Output = ()>,
-) -> realise::RealiseOutcome {
-    let (Some(nix), Some(cache)) = (with_cache, cache) else {
-        return realise(&alone, on_progress, stop).await;
-    };
-    let began = Instant::now();
-    // Polled no more once it has stopped something.
-    let mut stop = pin!(stop.fuse());
-    let spec = realise::RealiseSpec { nix, ..alone.clone() };
-    let outcome = realise(&spec, &mut on_progress, stop.as_mut()).await;
-    let failed = match &outcome {
-        realise::RealiseOutcome::Built { .. }
-        | realise::RealiseOutcome::NoSuchHost { .. }
-        | realise::RealiseOutcome::TimedOut
-        | realise::RealiseOutcome::Cancelled => false,
-        realise::RealiseOutcome::EvaluationFailed { .. }
-        | realise::RealiseOutcome::BuildFailed { .. }
-        | realise::RealiseOutcome::Broken { .. } => true,
-    };
-    let left = alone.timeout.saturating_sub(began.elapsed());
-    if !failed || left.is_zero() || cache.answers().await {
-        return outcome;
-    }
-    tracing::warn!(?outcome, "the cache was lost meanwhile: again, without it");
-    realise(&realise::RealiseSpec { timeout: left, ..alone }, on_progress, stop).await
-}
-
 /// Whether what Nix announces that it will do fits the store.
 ///
-/// Nix looks for all that is missing as soon as it has evaluated, and says how
-/// much that is before it downloads or builds the first of it (seen with 2.8,
-/// 2.26 and 2.34). So its own figures are judged, and Nix is stopped when they
-/// do not fit: that costs nothing. What it may have begun in that moment is not
-/// valid, and goes with the garbage. Asking the store's daemon the same question
-/// before the build would take the derivation's name, which `nix build` tells
-/// only at its end; to evaluate and to build in two processes costs 22 ms more
-/// (median of 15: 103 instead of 81 ms for a small system), a tenth of the time
-/// from poll to switch.
+/// Nix looks for all that is missing before it builds, and says how much that is
+/// before it downloads or builds the first of it (seen with 2.8, 2.26 and 2.34).
+/// So its own figures are judged, and Nix is stopped when they do not fit: that
+/// costs nothing. What it may have begun in that moment is not valid, and goes with
+/// the garbage. The store's daemon could be asked before the build, now that the
+/// derivation's name is known by then; but caches would be asked twice for the same.
 struct Room {
     store: StoreRoot,
     /// Bytes to fetch in all, and whether there was anything to do.
@@ -316,6 +287,9 @@ fn outcome(outcome: realise::RealiseOutcome, limit: Duration) -> Realised {
     match outcome {
         Ended::Built { system, .. } => Realised::Built { system },
         Ended::NoSuchHost { hosts, .. } => Realised::NoSuchHost { hosts },
+        Ended::LockIncomplete { inputs, directory } => {
+            Realised::Refused { refusal: lock_incomplete(&inputs, &directory) }
+        }
         Ended::EvaluationFailed { cause, tail } => {
             Realised::Failed { cause: format!("evaluation failed: {cause}"), tail: end_of(&tail) }
         }
@@ -331,6 +305,31 @@ fn outcome(outcome: realise::RealiseOutcome, limit: Duration) -> Realised {
         },
         Ended::Cancelled => Realised::Cancelled,
         Ended::Broken { cause } => Realised::Failed { cause, tail: String::new() },
+    }
+}
+
+/// Two hosts would get two systems of one commit.
+fn lock_incomplete(inputs: &[String], directory: &str) -> Refusal {
+    let lock = Path::new(directory).join("flake.lock").display().to_string();
+    let (named, it) = match inputs {
+        [one] => (format!("the input {one}"), "it"),
+        more => (format!("the inputs {}", more.join(", ")), "them"),
+    };
+    let command = if directory.is_empty() {
+        "nix flake lock".to_owned()
+    } else {
+        format!("nix flake lock ./{directory}")
+    };
+    Refusal {
+        cause: RefusalCause::LockIncomplete,
+        detail: format!("{lock} does not pin {named}: two hosts could get two of {it}"),
+        evidence: [
+            ("inputs", inputs.join(" ")),
+            ("lock", lock),
+            ("mend", format!("run {command}")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::core::job::{Order, PublishOrder, SwitchOrder};
 use crate::git::Limits;
 use crate::machine::Machine;
 use crate::nix::Nix;
+use crate::nix::evaluator::Evaluator;
 use crate::nix::realise::Kind;
 use crate::publish::Settings;
 use crate::substitute;
@@ -43,6 +44,9 @@ pub struct RealiseHost {
     pub attribute: String,
     /// How Nix is run.
     pub nix: Nix,
+    /// Who evaluates; none: the job itself, with all its rights.
+    #[serde(default)]
+    pub evaluator: Option<Evaluator>,
     /// The cache to fetch from, if there is one.
     #[serde(default)]
     pub cache: Option<substitute::Settings>,

@@ -18,6 +18,7 @@ use crate::core::job::{JobId, Kind};
 use crate::environment;
 use crate::files::{self, Durability};
 use crate::flock;
+use crate::nix::evaluator::{Evaluator, Lent};
 use crate::systemd::{self, Service, Systemd};
 
 /// Where the variables of a job's unit are that not everybody may see, in its
@@ -65,11 +66,13 @@ pub enum NotStarted {
 }
 
 /// Starts the job of a directory as a transient unit; fine if it runs already.
+/// `lent`: what whoever evaluates is to see elsewhere than it is.
 pub async fn unit(
     agent: &Path,
     id: &JobId,
     directory: &Path,
     limits: &Limits,
+    lent: Option<&Evaluator>,
 ) -> Result<(), NotStarted> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let argv = [text(agent), "job".into(), id.kind.as_str().into(), text(directory)];
@@ -82,6 +85,7 @@ pub async fn unit(
     let description = format!("fort-agent: {} {}", id.kind.as_str(), id.deployment);
     let mut properties = properties(id.kind, limits);
     properties.extend(secret_environment(directory)?);
+    properties.extend(binds(lent));
     let service = Service {
         name: &unit_name(id),
         description: &description,
@@ -168,6 +172,17 @@ fn properties(kind: Kind, limits: &Limits) -> Vec<(&'static str, Variant<'static
         }
     }
     properties
+}
+
+/// What is lent to whoever evaluates, where it sees it: the way to where that is may
+/// be closed to it. The trees cannot be written there.
+fn binds(lent: Option<&Evaluator>) -> Vec<(&'static str, Variant<'static>)> {
+    let Some(Evaluator { own, exports, .. }) = lent else { return Vec::new() };
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    // As systemd.exec(5) has them: source, destination, whether the source may be
+    // missing, and mount flags, of which none is 0.
+    let bind = |lent: &Lent| Variant::from(vec![(text(&lent.at), text(&lent.seen), false, 0_u64)]);
+    vec![("BindPaths", bind(own)), ("BindReadOnlyPaths", bind(exports))]
 }
 
 /// From sched(7).

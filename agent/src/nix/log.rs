@@ -41,6 +41,10 @@ const CAUSE_CHARS: usize = 700;
 /// Of everything that it said, this much.
 const TAIL_BYTES: usize = 16 << 10;
 
+/// How Nix begins what is no error, where it comes from a daemon. It only keeps
+/// what is shown as the cause from being one of these.
+const ASIDES: [&str; 2] = ["warning:", "error (ignored):"];
+
 /// What Nix is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -88,6 +92,8 @@ pub(super) struct Log {
     failed: bool,
     last_text: Option<String>,
     tail: Tail,
+    /// What is to be built is known: whatever Nix does, it does for that.
+    evaluated: bool,
 }
 
 struct Activity {
@@ -161,7 +167,18 @@ impl Log {
             failed: false,
             last_text: None,
             tail: Tail::new(TAIL_BYTES),
+            evaluated: false,
         }
+    }
+
+    /// What is to be built is known: what is read from now on is of another
+    /// program, that builds it. What was done counts on.
+    pub(super) fn evaluated(&mut self) {
+        self.evaluated = true;
+        // One that has ended does nothing any more, whatever it did not say.
+        let running: Vec<u64> = self.activities.keys().copied().collect();
+        running.into_iter().for_each(|id| self.stop(id));
+        (self.error, self.failed, self.last_text) = (None, false, None);
     }
 
     /// Takes in one line of stderr.
@@ -204,7 +221,9 @@ impl Log {
         let fetch = newest(&[COPY_PATH, SUBSTITUTE]).or_else(|| newest(&[FILE_TRANSFER, CONTENTS]));
         let phase = match (build, fetch) {
             (None, Some(_)) => Phase::Fetching,
-            (None, None) if newest(&[REALISE, BUILDS]).is_none() => Phase::Evaluating,
+            (None, None) if !self.evaluated && newest(&[REALISE, BUILDS]).is_none() => {
+                Phase::Evaluating
+            }
             (None, None) | (Some(_), _) => Phase::Building,
         };
         let current = build.or(fetch).and_then(|a| a.subject.as_deref()).map(name);
@@ -305,6 +324,10 @@ impl Log {
         let said = plain(msg.as_bytes());
         self.say(&said);
         if level > 0 || self.error.is_some() {
+            return;
+        }
+        // A daemon's asides come as errors, but as nothing else than text.
+        if raw_msg.is_none() && ASIDES.iter().any(|aside| said.starts_with(aside)) {
             return;
         }
         let text = raw_msg.map(|raw| plain(raw.as_bytes())).unwrap_or(said);

@@ -5,6 +5,12 @@
 //! error texts differ between versions and are for people only; and store
 //! paths are logical, so that reading one goes through [`StoreRoot`].
 
+mod build;
+mod course;
+mod evaluate;
+pub mod evaluator;
+mod flake;
+mod lent_repository;
 mod log;
 pub mod profile;
 pub mod realise;
@@ -225,6 +231,14 @@ impl Nix {
             .args(self.option_arguments())
     }
 
+    /// `nix-store --realise` with what every such call gets. It has no flakes; but
+    /// without their names Nix warns of the options that are for them.
+    fn realising(&self) -> Command {
+        self.program("nix-store")
+            .args(["--realise", "--option", "extra-experimental-features", "nix-command flakes"])
+            .args(self.option_arguments())
+    }
+
     /// One of the older programs, which know no experimental features.
     fn old(&self, program: &str) -> Command {
         self.program(program).args(self.option_arguments()).time_limit(QUICK)
@@ -232,6 +246,14 @@ impl Nix {
 
     fn program(&self, name: &str) -> Command {
         Command::new(self.bin_dir.join(name)).environment(self.environment())
+    }
+
+    /// A program where everybody finds it, whoever may enter the directory that we
+    /// know it by.
+    fn program_for_all(&self, name: &str) -> Command {
+        let program = self.bin_dir.join(name);
+        let program = std::fs::canonicalize(&program).unwrap_or(program);
+        Command::new(program).environment(self.environment())
     }
 
     fn option_arguments(&self) -> impl Iterator<Item = String> {

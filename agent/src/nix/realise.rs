@@ -1,32 +1,36 @@
-//! Gets the system that a commit describes for this host: evaluates and
-//! builds in one `nix` process, and says how that went.
+//! Gets the system that a commit describes for this host, in two steps: it is
+//! evaluated ([`evaluate`]), which yields a derivation and may run anything that
+//! the commit says; and the derivation is built ([`build`]), by its name alone.
 //!
 //! It does not fetch or export the commit, retries nothing, and judges a
 //! system by one thing only: that there is something to switch with. Whether
 //! evaluation or a build failed is told by what Nix was doing at that time,
 //! never by its words.
 //!
-//! Nix's own cache of evaluations is off: it would remember a failure for as
-//! long as the commit is the same, also one that a lost network caused.
+//! Between the steps nothing but this keeps the derivation in the store: it is held
+//! there as soon as its name is known, and evaluated again if it was collected in
+//! the moment before.
+//!
+//! [`evaluate`]: super::evaluate
+//! [`build`]: super::build
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use super::log::{Failure, Log};
-use super::reference::{Reference, attribute_of_host, prefix_of_host};
-use super::{Nix, Progress, QUICK, executable};
-use crate::command::{Command, End, Finished, Stream};
-use crate::core::plain::clean;
+use super::build::{Build, build, hold};
+use super::course::{Course, broken, chain};
+use super::evaluate::evaluate;
+use super::evaluator::Evaluator;
+use super::{Nix, Progress};
 use crate::core::types::{Commit, StorePath};
 
-/// What is listed of a host's name, which the commit chose, in characters.
-const HOST_CHARS: usize = 100;
-/// Names of hosts beyond this many are not listed.
-const MOST_HOSTS: usize = 1000;
+/// How often a derivation may be collected before it is built.
+const TRIES: usize = 3;
 
 /// What to realise, and with what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +58,8 @@ pub struct RealiseSpec {
     pub attribute: String,
     /// How Nix is run.
     pub nix: Nix,
+    /// Who evaluates; none: whoever runs this, with all its rights.
+    pub evaluator: Option<Evaluator>,
     /// For evaluation and build together.
     pub timeout: Duration,
     /// A link to the system, and its root in the store; its directory exists.
@@ -88,6 +94,15 @@ pub enum RealiseOutcome {
         /// Those that are.
         hosts: Vec<String>,
     },
+    /// The flake has inputs that nothing pins: another host, or this one tomorrow,
+    /// would get another system of the same commit. Nothing was fetched, evaluated
+    /// or built, as far as that could be told.
+    LockIncomplete {
+        /// The inputs, by their names from the flake.
+        inputs: Vec<String>,
+        /// The flake's directory in the tree; empty for its top.
+        directory: String,
+    },
     /// What the commit says is no system.
     EvaluationFailed {
         /// In short, for people.
@@ -116,149 +131,86 @@ pub enum RealiseOutcome {
     },
 }
 
+/// From where the build fetches what is there.
+pub struct Fetching<'a> {
+    /// How Nix is run for that.
+    pub nix: &'a Nix,
+    /// Tells whether what it fetches from is gone, so that a failed build is worth
+    /// another try without it.
+    pub lost: &'a dyn Fn() -> Pin<Box<dyn Future<Output = bool> + 'a>>,
+}
+
 /// Realises a system. Calls `progress` whenever something changed, which can
 /// be a thousand times a second. When `cancel` becomes ready, Nix and its
 /// builders are stopped before this returns.
 pub async fn realise(
     spec: &RealiseSpec,
-    mut progress: impl FnMut(Progress),
+    fetching: Option<Fetching<'_>>,
+    progress: impl FnMut(Progress),
     cancel: impl Future<Output = ()>,
 ) -> RealiseOutcome {
-    let mut cancel = pin!(cancel);
-    let ended = attempt(spec, &mut progress, cancel.as_mut()).await;
-    ended.unwrap_or_else(|outcome| outcome)
+    // Polled no more once it has stopped something.
+    let mut cancel = pin!(cancel.fuse());
+    let mut course = Course::new(progress);
+    let deadline = Instant::now() + spec.timeout;
+    for _ in 0..TRIES {
+        let drv = match evaluate(spec, deadline, &mut course, cancel.as_mut()).await {
+            Ok(drv) => drv,
+            Err(outcome) => return outcome,
+        };
+        let held = match hold(&spec.nix, &drv).await {
+            Ok(held) => held,
+            Err(error) => return broken(format!("the store cannot be reached: {}", chain(&error))),
+        };
+        if held.is_some() {
+            let built = fetch_or_build(spec, &drv, &fetching, deadline, &mut course, cancel.as_mut());
+            match built.await {
+                Build::Ended(outcome) => return outcome,
+                Build::Lost => {}
+            }
+        }
+        tracing::warn!(%drv, "the derivation was collected as garbage: it is evaluated again");
+    }
+    broken(format!("what the system is built from was collected as garbage {TRIES} times"))
 }
 
-/// The outcome on either side: an early one comes as `Err`.
-async fn attempt(
+/// Builds with what is fetched from; and without it, if it was lost on the way.
+///
+/// Nix falls back to building by itself, but not always: old versions are
+/// aborted by what a cache answers, and what it was told through a daemon may
+/// not have arrived there.
+async fn fetch_or_build(
     spec: &RealiseSpec,
-    progress: &mut impl FnMut(Progress),
+    drv: &StorePath,
+    fetching: &Option<Fetching<'_>>,
+    deadline: Instant,
+    course: &mut Course<impl FnMut(Progress)>,
     mut cancel: Pin<&mut impl Future<Output = ()>>,
-) -> Result<RealiseOutcome, RealiseOutcome> {
-    if !spec.export.is_dir() {
-        return Err(broken(format!("no exported tree at {}", spec.export.display())));
-    }
-    let version = if spec.asks_version() {
-        Some(spec.nix.version().await.map_err(|error| broken(chain(&error)))?)
-    } else {
-        None
+) -> Build {
+    let link = &spec.out_link;
+    let Some(Fetching { nix, lost }) = fetching else {
+        return build(&spec.nix, drv, link, deadline, course, cancel).await;
     };
-    let reference = Reference::of(spec, version).map_err(|error| broken(error.to_string()))?;
-    let attribute = attribute_of_host(&spec.attribute, &spec.hostname);
-    let command = evaluating(spec, &["build", "--json"])
-        .args(["--log-format", "internal-json", "--out-link"])
-        .arg(&spec.out_link)
-        .args(reference.arguments(&attribute))
-        .time_limit(spec.timeout);
-
-    let mut log = Log::new();
-    let mut last = Progress::default();
-    progress(last.clone());
-    let on_line = |stream: Stream, line: &[u8]| {
-        if stream == Stream::Stdout {
-            return;
-        }
-        log.read(line);
-        let now = log.progress();
-        if now != last {
-            last = now;
-            progress(last.clone());
-        }
+    let ended = build(nix, drv, link, deadline, course, cancel.as_mut()).await;
+    let failed = match &ended {
+        Build::Ended(RealiseOutcome::BuildFailed { .. } | RealiseOutcome::Broken { .. }) => true,
+        Build::Ended(
+            RealiseOutcome::Built { .. }
+            | RealiseOutcome::NoSuchHost { .. }
+            | RealiseOutcome::LockIncomplete { .. }
+            | RealiseOutcome::EvaluationFailed { .. }
+            | RealiseOutcome::TimedOut
+            | RealiseOutcome::Cancelled,
+        )
+        | Build::Lost => false,
     };
-    let done = command.run_with_lines(cancel.as_mut(), on_line).await;
-    let done = ended(done.map_err(|error| broken(chain(&error)))?)?;
-    if done.end.success() {
-        return Ok(built(spec, &done));
+    if !failed || Instant::now() >= deadline || !lost().await {
+        return ended;
     }
-
-    let Failure { cause, tail, realising, drv } = log.failure();
-    if realising {
-        let drv = drv.and_then(|drv| drv.parse().ok());
-        return Ok(RealiseOutcome::BuildFailed { cause, tail, drv });
+    if let Build::Ended(outcome) = ended {
+        tracing::warn!(?outcome, "the cache was lost meanwhile: again, without it");
     }
-    if let Some(missing) = missing_host(spec, &reference, cancel.as_mut()).await? {
-        return Ok(missing);
-    }
-    // `nix store ping` is called `info` since 2.19; the old name still works.
-    let ping = spec.nix.nix(&["store", "ping"]).time_limit(QUICK).run(cancel).await;
-    let ping = ended(ping.map_err(|error| broken(chain(&error)))?)?;
-    if !ping.end.success() {
-        return Ok(broken(format!("the store cannot be reached: {cause}")));
-    }
-    Ok(RealiseOutcome::EvaluationFailed { cause, tail })
-}
-
-/// Whether the attribute is missing because the host is: only then is there
-/// something to say that the error did not.
-async fn missing_host(
-    spec: &RealiseSpec,
-    reference: &Reference,
-    cancel: Pin<&mut impl Future<Output = ()>>,
-) -> Result<Option<RealiseOutcome>, RealiseOutcome> {
-    let Some(prefix) = prefix_of_host(&spec.attribute) else { return Ok(None) };
-    let command = evaluating(spec, &["eval", "--json"])
-        .args(reference.arguments(&prefix))
-        .args(["--apply", "builtins.attrNames"])
-        .time_limit(QUICK);
-    let done = match command.run(cancel).await.map_err(|error| broken(chain(&error)))? {
-        Finished { end: End::Cancelled, .. } => return Err(RealiseOutcome::Cancelled),
-        done => done,
-    };
-    // If this fails too, or says what we do not understand, the first error
-    // stands.
-    let hosts: Vec<String> = match done.end {
-        End::Exit(0) => serde_json::from_slice(&done.stdout).unwrap_or_default(),
-        End::Exit(_) | End::Signal(_) | End::TimedOut | End::Cancelled => Vec::new(),
-    };
-    if hosts.is_empty() || hosts.contains(&spec.hostname) {
-        return Ok(None);
-    }
-    let shown = |host: String| clean(&host).chars().take(HOST_CHARS).collect();
-    let hosts = hosts.into_iter().take(MOST_HOSTS).map(shown).collect();
-    Ok(Some(RealiseOutcome::NoSuchHost { hostname: spec.hostname.clone(), hosts }))
-}
-
-fn evaluating(spec: &RealiseSpec, subcommand: &[&str]) -> Command {
-    let options = ["--no-write-lock-file", "--option", "eval-cache", "false"];
-    spec.nix.nix(subcommand).args(options)
-}
-
-/// Sorts out the ends that say nothing about the commit.
-fn ended(done: Finished) -> Result<Finished, RealiseOutcome> {
-    match done.end {
-        End::Exit(_) => Ok(done),
-        End::TimedOut => Err(RealiseOutcome::TimedOut),
-        End::Cancelled => Err(RealiseOutcome::Cancelled),
-        End::Signal(signal) => Err(broken(format!("nix was killed by signal {signal}"))),
-    }
-}
-
-/// What `nix build --json` prints for one thing built: a list of one, of
-/// which this much is the same from 2.8 to 2.34.
-#[derive(Deserialize)]
-struct BuiltPath {
-    #[serde(rename = "drvPath")]
-    drv: StorePath,
-    outputs: Outputs,
-}
-
-#[derive(Deserialize)]
-struct Outputs {
-    out: StorePath,
-}
-
-fn built(spec: &RealiseSpec, done: &Finished) -> RealiseOutcome {
-    let no_system = |cause: String| RealiseOutcome::EvaluationFailed { cause, tail: String::new() };
-    let Ok([BuiltPath { drv, outputs: Outputs { out: system } }]) =
-        serde_json::from_slice::<[BuiltPath; 1]>(&done.stdout)
-    else {
-        return no_system(format!("{} is not one derivation", spec.attribute));
-    };
-    let switch = Path::new(system.as_str()).join("bin/switch-to-configuration");
-    if !spec.nix.store_root().resolve(&switch).is_ok_and(|file| executable(&file)) {
-        return no_system(format!("{system} is not a system: no bin/switch-to-configuration"));
-    }
-    RealiseOutcome::Built { system, drv }
+    build(&spec.nix, drv, link, deadline, course, cancel).await
 }
 
 impl RealiseSpec {
@@ -267,24 +219,17 @@ impl RealiseSpec {
         self.flake_dir.replace("{hostname}", &self.hostname)
     }
 
+    /// Where whoever evaluates sees a path.
+    pub(super) fn seen(&self, path: &Path) -> PathBuf {
+        match &self.evaluator {
+            Some(evaluator) => evaluator.sees(path),
+            None => path.to_owned(),
+        }
+    }
+
     /// What works depends on Nix's version only for a flake in a directory.
-    fn asks_version(&self) -> bool {
+    pub(super) fn asks_version(&self) -> bool {
         let top = matches!(self.flake_dir.trim_end_matches('/'), "" | ".");
         self.kind == Kind::Flake && !top
     }
-}
-
-fn broken(cause: String) -> RealiseOutcome {
-    RealiseOutcome::Broken { cause }
-}
-
-/// An error with what it comes from, in a line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        said.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    said
 }

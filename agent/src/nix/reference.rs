@@ -15,14 +15,23 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::Version;
+use super::evaluator::open_to_readers;
 use super::realise::{Kind, RealiseSpec};
+use super::{Version, lent_repository};
 use crate::core::types::Commit;
+
+/// What Nix keeps in memory of a tree by itself (`nar-buffer-size`).
+const BUFFER: u64 = 32 << 20;
+/// What a file takes in an archive besides its contents, at most: its name, twice
+/// that of the longest, and some words.
+const PER_ENTRY: u64 = 1024;
 
 /// The installable of an attribute, as arguments for `nix build` or `eval`.
 pub(super) struct Reference {
     /// A flake's reference, or a file.
     base: Base,
+    /// What the tree takes as an archive, at most, in bytes.
+    archive: u64,
 }
 
 enum Base {
@@ -35,11 +44,29 @@ impl Reference {
     /// directory only.
     pub(super) fn of(spec: &RealiseSpec, version: Option<Version>) -> io::Result<Self> {
         let dir = in_tree(&spec.directory())?;
-        let base = match spec.kind {
-            Kind::File => Base::File(spec.export.join(dir).join(in_tree(&spec.file)?)),
-            Kind::Flake => Base::Flake(flake(spec, &dir, version)?),
-        };
-        Ok(Self { base })
+        match spec.kind {
+            Kind::File => {
+                let archive = prepare(&spec.export, Stamp::None)?;
+                let file = spec.seen(&spec.export).join(dir).join(in_tree(&spec.file)?);
+                Ok(Self { base: Base::File(file), archive })
+            }
+            Kind::Flake => flake(spec, &dir, version),
+        }
+    }
+
+    /// What Nix has to keep in memory of the tree, in bytes, if that is more than it
+    /// would by itself: one that it writes to a disk first has, before 2.26, not the
+    /// time that it is said to have.
+    pub(super) fn buffer(&self) -> Option<u64> {
+        (self.archive > BUFFER).then_some(self.archive)
+    }
+
+    /// The reference of the flake, if it is one.
+    pub(super) fn flake(&self) -> Option<&str> {
+        match &self.base {
+            Base::Flake(flake) => Some(flake),
+            Base::File(_) => None,
+        }
     }
 
     /// Arguments that name an attribute, given as Nix writes attribute paths.
@@ -56,50 +83,78 @@ impl Reference {
     }
 }
 
-fn flake(spec: &RealiseSpec, dir: &Path, version: Option<Version>) -> io::Result<String> {
+fn flake(spec: &RealiseSpec, dir: &Path, version: Option<Version>) -> io::Result<Reference> {
+    let flake = |reference: String, archive| Reference { base: Base::Flake(reference), archive };
     let commit = spec.commit;
     let whole = dir.as_os_str().is_empty();
     if whole || version.is_some_and(Version::takes_dir_of_paths) {
         let RealiseSpec { rev_count, .. } = spec;
         let last_modified = spec.last_modified.max(0);
-        stamp(&spec.export, last_modified)?;
+        let archive = prepare(&spec.export, Stamp::At(last_modified))?;
         let dir = if whole {
             String::new()
         } else {
             format!("dir={}&", encoded(dir.as_os_str().as_encoded_bytes()))
         };
-        return Ok(format!(
+        let reference = format!(
             "path:{}?{dir}rev={commit}&lastModified={last_modified}&revCount={rev_count}",
-            encoded_path(&spec.export)
-        ));
+            encoded_path(&spec.seen(&spec.export))
+        );
+        return Ok(flake(reference, archive));
     }
-    let repository = spec.nix.cache.join("fort-agent/one-commit.git");
-    borrow(&repository, &spec.clone, commit)?;
-    Ok(format!(
+    let repository = match &spec.evaluator {
+        Some(evaluator) => lent_repository::lend(evaluator, &spec.clone, &branch(commit), commit)?,
+        None => {
+            let repository = spec.nix.cache.join("fort-agent/one-commit.git");
+            borrow(&repository, &spec.clone, commit)?;
+            repository
+        }
+    };
+    let repository = spec.seen(&repository);
+    let reference = format!(
         "git+file://{}?dir={}&ref={}&rev={commit}",
         encoded_path(&repository),
         encoded(dir.as_os_str().as_encoded_bytes()),
         branch(commit)
-    ))
+    );
+    Ok(flake(reference, 0))
 }
 
-/// Sets the times of a tree so that the newest is the commit's: before 2.26
-/// Nix refuses `lastModified` if it is anything else. It belongs to the top
-/// directory alone; files, which other trees may share, all get the same.
-fn stamp(tree: &Path, last_modified: i64) -> io::Result<()> {
+/// Which times the files of a tree get.
+#[derive(Clone, Copy)]
+enum Stamp {
+    /// The ones that they have.
+    None,
+    /// The newest is this one, in seconds since 1970.
+    At(i64),
+}
+
+/// Lets whoever evaluates read a tree, and sets its times: before 2.26 Nix refuses
+/// `lastModified` if it is anything else than the newest. That belongs to the top
+/// directory alone; files, which other trees may share, all get the same. Returns
+/// what it takes as an archive, at most, in bytes.
+fn prepare(tree: &Path, stamp: Stamp) -> io::Result<u64> {
+    let mut archive = PER_ENTRY;
     let mut directories = vec![tree.to_owned()];
+    open_to_readers(tree, &tree.symlink_metadata()?)?;
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            if entry.metadata()?.mtime() != 0 {
+            let found = entry.metadata()?;
+            archive += found.len() + PER_ENTRY;
+            open_to_readers(&entry.path(), &found)?;
+            if matches!(stamp, Stamp::At(_)) && found.mtime() != 0 {
                 set_modified(&entry.path(), 0)?;
             }
-            if entry.file_type()?.is_dir() {
+            if found.is_dir() {
                 directories.push(entry.path());
             }
         }
     }
-    set_modified(tree, last_modified)
+    if let Stamp::At(last_modified) = stamp {
+        set_modified(tree, last_modified)?;
+    }
+    Ok(archive)
 }
 
 /// Of the file itself, if it is a link.
@@ -137,7 +192,7 @@ fn borrow(repository: &Path, clone: &Path, commit: Commit) -> io::Result<()> {
 
 /// A path below the tree: configuration says where to look in a commit, not
 /// elsewhere on the host.
-fn in_tree(path: &str) -> io::Result<PathBuf> {
+pub(super) fn in_tree(path: &str) -> io::Result<PathBuf> {
     use std::path::Component;
     let mut clean = PathBuf::new();
     for part in Path::new(path).components() {

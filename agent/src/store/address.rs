@@ -19,12 +19,34 @@ pub(super) enum Address {
 }
 
 impl Address {
+    /// Whether a daemon listens already: to ask it costs next to nothing.
+    pub(super) fn listens(&self) -> bool {
+        match self {
+            Self::Socket(_) => true,
+            Self::SocketOr(socket, _) => socket.exists(),
+            Self::Pipes(_) => false,
+        }
+    }
+
     pub(super) fn of(nix: &Nix) -> Self {
         match socket_of(nix.store()) {
             Some(socket) => Self::Socket(socket),
             None if nix.store() == "auto" => Self::SocketOr(SOCKET.into(), nix.clone()),
             None => Self::Pipes(nix.clone()),
         }
+    }
+}
+
+/// Whether a daemon serves a store, named as `--store` takes it, for users that
+/// could not write it. `auto` is served by the system's, where there is one.
+pub fn has_daemon(store: &str) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    match socket_of(store) {
+        Some(_) => true,
+        None if store == "auto" => {
+            std::fs::metadata(SOCKET).is_ok_and(|found| found.file_type().is_socket())
+        }
+        None => false,
     }
 }
 

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::address::Address;
+pub use self::address::has_daemon;
 use self::connection::Connection;
 use crate::core::types::StorePath;
 use crate::nix::Nix;
@@ -210,6 +211,18 @@ impl Store {
     /// as long as this is connected.
     pub async fn keep(&mut self, path: &StorePath) -> Result<(), StoreFailed> {
         ask!(self, self.limit, |connection| connection.add_temp_root(path))
+    }
+
+    /// Keeps a path as [`Store::keep`] does, if the store has it: whether it does.
+    /// One that was collected before that is not there any more.
+    pub async fn hold(&mut self, path: &StorePath) -> Result<bool, StoreFailed> {
+        // Over one connection: what is kept is kept by that.
+        ask!(self, self.limit, |connection| connection.hold(path))
+    }
+
+    /// Whether a daemon listens for questions, and none has to be started for them.
+    pub fn listens(&self) -> bool {
+        self.address.listens()
     }
 
     /// Makes `link` a root of a path that is in the store, whatever it was a

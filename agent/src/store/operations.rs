@@ -30,6 +30,12 @@ impl Connection {
         self.reader.number().await.map(|_always_one| ())
     }
 
+    /// Until the conversation ends: whether it is there to be kept.
+    pub(super) async fn hold(&mut self, path: &StorePath) -> Result<bool, StoreFailed> {
+        self.add_temp_root(path).await?;
+        self.is_valid(path).await
+    }
+
     /// What this link leads to is kept for as long as it does.
     pub(super) async fn add_indirect_root(&mut self, link: &str) -> Result<(), StoreFailed> {
         self.send(&Request::default().number(ADD_INDIRECT_ROOT).word(link)).await?;

@@ -299,16 +299,17 @@ impl Explainer<'_> {
                     }
                     (Some(Stuck::Quarantined) | None, Subject::System { .. }) => Place::Quarantine,
                 };
-                let evidence = match &trouble.stuck {
-                    Some(Stuck::NoSuchHost { hosts }) if hosts.is_empty() => {
+                let evidence = match (&trouble.refused, &trouble.stuck) {
+                    (Some(refusal), _) => clean(&refusal.detail),
+                    (None, Some(Stuck::NoSuchHost { hosts })) if hosts.is_empty() => {
                         format!("the commit has no host {}", self.view.policy.hostname)
                     }
-                    Some(Stuck::NoSuchHost { hosts }) => format!(
+                    (None, Some(Stuck::NoSuchHost { hosts })) => format!(
                         "the commit has no host {}, only {}",
                         self.view.policy.hostname,
                         hosts.join(" ")
                     ),
-                    Some(Stuck::Quarantined) | None => failures(trouble),
+                    (None, Some(Stuck::Quarantined) | None) => failures(trouble),
                 };
                 Stop::failed(place, evidence, lift(&held))
             }

@@ -92,6 +92,7 @@ pub(super) fn learn_failure(
         stuck,
         cause: cause.to_owned(),
         refusal: None,
+        refused: None,
         excused,
     });
 }
@@ -116,6 +117,7 @@ pub(super) fn pause_uncounted(
         stuck,
         cause: cause.to_owned(),
         refusal: None,
+        refused: None,
         excused,
     });
 }

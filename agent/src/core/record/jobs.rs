@@ -62,12 +62,27 @@ pub(super) fn fold_realise(
                 stuck: Some(Stuck::NoSuchHost { hosts: hosts.clone() }),
                 cause,
                 refusal: None,
+                refused: None,
                 excused: 0,
             });
         }
         Realised::Failed { cause, .. } | Realised::Damaged { cause } => {
             end(memory, Ending::Failed, cause, now);
             learn_failure(policy, memory, seen, subject, cause, now);
+        }
+        Realised::Refused { refusal } if refusal.cause.is_of_the_commit() => {
+            end(memory, Ending::Failed, &refusal.detail, now);
+            memory.learn_trouble(Trouble {
+                subject,
+                failures: order.attempt,
+                at: now.wall,
+                not_before: now.wall,
+                stuck: Some(Stuck::Quarantined),
+                cause: refusal.detail.clone(),
+                refusal: None,
+                refused: Some(refusal.clone()),
+                excused: 0,
+            });
         }
         Realised::Refused { refusal } => {
             end(memory, Ending::Failed, &refusal.detail, now);

@@ -167,7 +167,7 @@ impl World {
 
     pub(super) fn status(&self, memory: &Memory, seen: &Seen, decision: &Decision) -> Status {
         let now = self.now();
-        let agent = AgentView { version: "0".into(), started: now.wall };
+        let agent = AgentView { version: "0".into(), started: now.wall, unconfined: None };
         status(&self.policy, memory, seen, decision, &agent, now)
     }
 

@@ -94,6 +94,11 @@ impl Viewer<'_> {
                 )
                 .run(format!("accept {}", commit.unwrap_or_default())),
                 RefusalCause::TooLarge => TAKE_OUT.into(),
+                RefusalCause::LockIncomplete => format!(
+                    "{}, commit the flake.lock that it writes, and push",
+                    refusal.evidence.get("mend").map_or("run nix flake lock", String::as_str)
+                )
+                .into(),
             },
         }
     }
@@ -144,6 +149,9 @@ impl Viewer<'_> {
 
     /// Why something is not tried again by itself.
     pub(in crate::core) fn stuck(&self, trouble: &Trouble) -> Held {
+        if let Some(refusal) = &trouble.refused {
+            return self.refused(refusal);
+        }
         match &trouble.stuck {
             Some(Stuck::NoSuchHost { hosts }) => Held {
                 cause: "no-such-host".into(),

@@ -193,6 +193,11 @@ impl Viewer<'_> {
                 let only = if hosts.is_empty() { "" } else { ", only " };
                 format!("the commit has no host {}{only}{}", self.policy.hostname, hosts.join(" "))
             }
+            "lock-incomplete" => format!(
+                "{commit} is not evaluated{}: {}",
+                self.still_running(),
+                held.evidence["found"].as_str().map_or_else(String::new, clean)
+            ),
             "too-large" if held.evidence["head"].is_string() => {
                 let head = held.evidence["head"].as_str().unwrap_or_default();
                 format!(

@@ -83,6 +83,7 @@ fn scene(stage: Stage) -> Scene {
         stuck,
         cause: "it failed".into(),
         refusal: None,
+        refused: None,
         excused: 0,
     };
     let commit_2 = Subject::Commit { commit: commit(2), recipe: "flake".into() };

@@ -229,7 +229,7 @@ impl Scene {
 
     pub(super) fn status(&self) -> Status {
         let decision = self.decide();
-        let agent = AgentView { version: "0".into(), started: now(0).wall };
+        let agent = AgentView { version: "0".into(), started: now(0).wall, unconfined: None };
         status(&self.policy, &self.memory, &self.seen, &decision, &agent, self.now)
     }
 

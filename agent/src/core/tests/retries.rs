@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::fixture::{Scene, commit, now, system, target};
 use crate::core::decide::{Outlook, Step};
-use crate::core::job::{Ending, How, Realised};
+use crate::core::job::{Ending, How, Realised, Refusal, RefusalCause};
 use crate::core::memory::{Stuck, Subject};
 use crate::core::policy::Operation;
 use crate::core::types::Wall;
@@ -80,6 +82,37 @@ fn a_commit_without_this_host_is_held_and_not_tried_again() {
     assert_eq!(held.evidence["hosts"][0], "batman");
     scene.later(100_000);
     assert!(matches!(scene.decide().outlook, Outlook::Stuck(_)));
+}
+
+#[test]
+fn a_commit_that_does_not_pin_its_inputs_is_held_and_not_tried_again() {
+    let mut scene = wanted();
+    scene.turn();
+    let evidence = [("inputs", "nixpkgs"), ("mend", "run nix flake lock")];
+    let refusal = Refusal {
+        cause: RefusalCause::LockIncomplete,
+        detail: "flake.lock does not pin the input nixpkgs".into(),
+        evidence: evidence.map(|(name, value)| (name.into(), value.into())).into(),
+    };
+    scene.realised(Realised::Refused { refusal });
+    assert_eq!(scene.memory.history.last().unwrap().verdict, Ending::Failed);
+    let status = scene.status();
+    let held = status.held.unwrap();
+    assert_eq!((held.cause.as_str(), &held.evidence["inputs"]), ("lock-incomplete", &"nixpkgs".into()));
+    assert!(status.reason.contains("does not pin the input nixpkgs"), "{}", status.reason);
+    assert!(held.lift.starts_with("run nix flake lock, commit"), "{}", held.lift);
+    scene.later(100_000);
+    assert!(matches!(scene.decide().outlook, Outlook::Stuck(_)));
+
+    // An earlier version that is put back reads all but why.
+    let written = serde_json::to_value(&scene.memory).unwrap();
+    let trouble = &written["troubles"][0];
+    assert_eq!((&trouble["refusal"], &trouble["stuck"]["is"]), (&Value::Null, &"quarantined".into()));
+    // Another commit is another matter.
+    scene.memory.target = Some(target(3, Operation::Switch));
+    scene.memory.accepted.as_mut().unwrap().commit = commit(3);
+    scene.gives(0, Some(3), None);
+    assert!(matches!(scene.turn().step, Step::StartRealise(_)));
 }
 
 #[test]

@@ -225,11 +225,15 @@ pub(super) fn publish(status: &Status, clock: &Clock) -> Markup {
 
 pub(super) fn notes(status: &Status) -> Markup {
     let (shown, left) = first(&status.notes, ITEMS);
+    let unconfined = status.agent.unconfined.as_ref().map(ToString::to_string);
     html! {
-        @if !shown.is_empty() {
+        @if !shown.is_empty() || unconfined.is_some() {
             section {
                 h2 { "Notes" }
-                ul { @for note in shown { li { (bounded(note, FACT)) } } }
+                ul {
+                    @for note in shown { li { (bounded(note, FACT)) } }
+                    @if let Some(why) = &unconfined { li { (bounded(why, FACT)) } }
+                }
                 (more(left))
             }
         }

@@ -1,0 +1,83 @@
+//! What is told of Nix while it works, whichever of its programs does; and how it
+//! ends where that says nothing of the commit.
+
+use std::pin::Pin;
+
+use super::log::{Failure, Log};
+use super::realise::RealiseOutcome;
+use super::Progress;
+use crate::command::{Command, End, Finished, Stream};
+
+/// How far a realisation is: one account of all the programs that it takes.
+pub(super) struct Course<P> {
+    log: Log,
+    last: Progress,
+    tell: P,
+}
+
+impl<P: FnMut(Progress)> Course<P> {
+    /// The beginning, which is told.
+    pub(super) fn new(mut tell: P) -> Self {
+        let last = Progress::default();
+        tell(last.clone());
+        Self { log: Log::new(), last, tell }
+    }
+
+    /// Runs one of Nix's programs with `--log-format internal-json` to its end.
+    pub(super) async fn run(
+        &mut self,
+        command: &Command,
+        cancel: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Finished, RealiseOutcome> {
+        let Self { log, last, tell } = self;
+        let on_line = |stream: Stream, line: &[u8]| {
+            if stream == Stream::Stdout {
+                return;
+            }
+            log.read(line);
+            let now = log.progress();
+            if now != *last {
+                *last = now;
+                tell(last.clone());
+            }
+        };
+        let done = command.run_with_lines(cancel, on_line).await;
+        ended(done.map_err(|error| broken(chain(&error)))?)
+    }
+
+    /// What the system is built from is known: what comes now is building it.
+    pub(super) fn evaluated(&mut self) {
+        self.log.evaluated();
+    }
+
+    /// What went wrong with the program that failed. What was done so far is
+    /// forgotten with it.
+    pub(super) fn failure(&mut self) -> Failure {
+        std::mem::replace(&mut self.log, Log::new()).failure()
+    }
+}
+
+/// Sorts out the ends that say nothing about the commit.
+pub(super) fn ended(done: Finished) -> Result<Finished, RealiseOutcome> {
+    match done.end {
+        End::Exit(_) => Ok(done),
+        End::TimedOut => Err(RealiseOutcome::TimedOut),
+        End::Cancelled => Err(RealiseOutcome::Cancelled),
+        End::Signal(signal) => Err(broken(format!("nix was killed by signal {signal}"))),
+    }
+}
+
+pub(super) fn broken(cause: String) -> RealiseOutcome {
+    RealiseOutcome::Broken { cause }
+}
+
+/// An error with what it comes from, in a line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        said.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    said
+}
