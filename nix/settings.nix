@@ -219,6 +219,10 @@ in
         "switch"
         "boot"
       ]) ''"switch"'' "boot" "Whether a changed kernel only becomes the one that boots next.";
+      on_bus_change = key (types.enum [
+        "boot"
+        "switch"
+      ]) ''"boot"'' "switch" "Whether another message bus only comes with the next boot.";
       on_rollback_failure = key (types.enum [
         "report"
         "reboot"

@@ -31,4 +31,6 @@ fn a_pushed_commit_becomes_the_running_and_default_system() {
     assert_eq!(rig.version(), "one");
     assert_eq!(status["boot"]["default"], status["running"]["system"]);
     assert_eq!(rig.boot_default().as_deref(), status["running"]["system"].as_str());
+    // A job that has told what came of it is waited for, and is no state of the host.
+    assert!(!rig.log().contains("waits for an earlier job"), "{}", rig.log());
 }

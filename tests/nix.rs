@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fort_agent::core::fault::Fault;
 use fort_agent::core::types::{Commit, StorePath};
 use fort_agent::nix::realise::{Kind, RealiseOutcome, RealiseSpec, realise};
 use fort_agent::nix::{Nix, Phase, Progress, Settings, profile, roots};
 use fort_agent::store::Store;
+
+mod faults;
 
 use crate::support::nix::{ScratchStore, processes_with};
 use crate::support::system::{Fetch, Host, Repository};
@@ -235,7 +238,9 @@ fn a_failed_build_names_its_derivation_and_last_words() {
     host.parts = 2;
     let (bench, commit) = Bench::of(&host);
     let outcome = bench.realise(&bench.spec(commit));
-    let RealiseOutcome::BuildFailed { cause, tail, drv } = outcome else { panic!("{outcome:?}") };
+    let RealiseOutcome::BuildFailed { cause, tail, drv, .. } = outcome else {
+        panic!("{outcome:?}")
+    };
     assert!(drv.unwrap().as_str().ends_with("-system-joker.drv"));
     assert!(cause.ends_with("no rule to make target"), "{cause}");
     assert!(!cause.contains('\u{1b}') && cause.len() < 1000, "{cause}");
@@ -442,7 +447,7 @@ fn a_store_that_cannot_be_reached_says_nothing_about_the_commit() {
     };
     let nix = Nix::find(settings, &crate::support::nix::search_path()).unwrap();
     let outcome = bench.realise(&RealiseSpec { nix, ..bench.spec(commit) });
-    let RealiseOutcome::Broken { cause } = outcome else { panic!("{outcome:?}") };
+    let RealiseOutcome::Broken { cause, .. } = outcome else { panic!("{outcome:?}") };
     assert!(cause.starts_with("the store cannot be reached: "), "{cause}");
 }
 
@@ -454,7 +459,7 @@ fn a_nix_that_went_away_says_nothing_about_the_commit() {
     let nix = found_in(&bench, &dir);
     std::fs::remove_dir_all(&dir).unwrap();
     let outcome = bench.realise(&RealiseSpec { nix, ..bench.spec(commit) });
-    let RealiseOutcome::Broken { cause } = outcome else { panic!("{outcome:?}") };
+    let RealiseOutcome::Broken { cause, .. } = outcome else { panic!("{outcome:?}") };
     assert!(cause.starts_with(&format!("cannot run {}/nix: No such file", dir.display())));
 }
 
@@ -463,7 +468,8 @@ fn a_tree_that_was_not_exported_says_nothing_about_the_commit() {
     let (bench, commit) = Bench::of(&Host::new("one"));
     let spec = RealiseSpec { export: "/nowhere".into(), ..bench.spec(commit) };
     let outcome = bench.realise(&spec);
-    assert_eq!(outcome, RealiseOutcome::Broken { cause: "no exported tree at /nowhere".into() });
+    let (cause, fault) = ("no exported tree at /nowhere".into(), Fault::Nix);
+    assert_eq!(outcome, RealiseOutcome::Broken { cause, fault });
 }
 
 #[test]
@@ -490,8 +496,11 @@ fn garbage_from_nix_is_survived_and_kept() {
     let outcome = bench.realise(&spec);
     assert!(matches!(outcome, RealiseOutcome::EvaluationFailed { .. }), "{outcome:?}");
     stand_in(&dir, "kill -9 $$");
-    let killed = RealiseOutcome::Broken { cause: "nix was killed by signal 9".into() };
-    assert_eq!(bench.realise(&spec), killed);
+    let outcome = bench.realise(&spec);
+    let RealiseOutcome::Broken { cause, fault } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(fault, Fault::Nix);
+    // Nothing was killed for that on this host meanwhile.
+    assert_eq!(cause, "nix was killed by signal 9 while evaluating, not for want of memory");
 }
 
 /// Programs that do not behave like Nix, under its names.

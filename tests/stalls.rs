@@ -13,6 +13,7 @@ use crate::support::told::ON_WHOLE_HOSTS;
 
 mod besides;
 mod blind;
+mod boots;
 mod gates;
 mod heads;
 mod play;
@@ -38,13 +39,14 @@ macro_rules! stalls {
 
 stalls! {
     remotes: unreachable silent token_absent token_refused forbidden no_repository forge_broken
-        not_git redirected tls_untrusted name_unknown pack_damaged mirror_stale;
+        not_git forge_says redirected tls_untrusted name_unknown pack_damaged mirror_stale;
     heads: force_push rewind branch_missing no_such_host lock_incomplete
         testing_stale testing_undone;
-    systems: evaluation_error evaluator_refused build_failure build_timeout no_room boot_full closure_lost exit_code
-        switch_refuses switch_hangs check_fails quarantined rolled_back_by_hand lock_stuck
-        inhibited reboot_required rollback_failed drift machine_id state_full journal_unwritable
-        pack_too_large tree_too_large;
+    systems: evaluation_error evaluator_refused build_failure build_timeout nix_settings
+        no_builder no_room boot_full closure_lost exit_code switch_refuses switch_hangs
+        check_fails quarantined rolled_back_by_hand lock_stuck rollback_failed drift
+        machine_id state_full journal_unwritable pack_too_large tree_too_large;
+    boots: inhibited bus_changed reboot_required;
     gates: confirmation window suspended;
     besides: publish_refused publish_unreachable hook_fails report_fails configuration_wrong
         journal_newer;

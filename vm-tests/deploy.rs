@@ -276,11 +276,18 @@ fn a_backup_that_always_fails_does_not() {
         let fails = "[Service]\nType=oneshot\nExecStart=false\n";
         let timer = "[Timer]\nOnActiveSec=0\nOnUnitInactiveSec=1s\nAccuracySec=10ms\n\
                      [Install]\nWantedBy=multi-user.target\n";
-        let one = host(cluster, "joker").unit("backup.service", fails).unit("backup.timer", timer);
+        let old = format!("{fails}[Install]\nWantedBy=multi-user.target\n");
+        let one = host(cluster, "joker")
+            .unit("backup.service", fails)
+            .unit("backup.timer", timer)
+            .unit("old.service", &old);
         let joker = started(cluster, &one);
         let commit = cluster.push("release", &[&one.at("two")]);
         joker.wait_in_sync(commit);
         assert_eq!(verdicts(&joker, commit), ["good"]);
+        // What was good all the same is named.
+        let cause = history(&joker)[0]["cause"].as_str().unwrap_or_default().to_owned();
+        assert!(cause.contains("not counted: ") && cause.contains("old.service"), "{cause}");
         assert!(joker.failed_units().contains("backup.service"), "{}", joker.failed_units());
     });
 }

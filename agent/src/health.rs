@@ -103,11 +103,14 @@ impl Health {
         }
         if let Some(units) = &self.units {
             running.push(Box::pin(async {
-                let found = match timeout(self.limit, units.judge(order)).await {
-                    Ok(found) => found,
-                    Err(_) => Err(format!("systemd did not answer within {:?}", self.limit).into()),
-                };
-                told(UNITS, true, found)
+                match timeout(self.limit, units.judge(order)).await {
+                    Ok(Ok(judged)) => judged,
+                    Ok(Err(why)) => told(UNITS, true, Err(why)),
+                    Err(_) => {
+                        let why = format!("systemd did not answer within {:?}", self.limit);
+                        told(UNITS, true, Err(why.into()))
+                    }
+                }
             }));
         }
         if !self.remotes.is_empty() && order.remote_before {
@@ -243,7 +246,8 @@ pub fn cut_off(error: String) -> Findings {
 }
 
 impl UnitsHealth {
-    async fn judge(&self, order: &SwitchOrder) -> Result<String, Failure> {
+    /// Fails with why systemd could not be asked.
+    async fn judge(&self, order: &SwitchOrder) -> Result<Told, Failure> {
         let systemd = Systemd::connect().await.map_err(|error| words(&error))?;
         let units = systemd.units().await.map_err(|error| words(&error))?;
         let changed = |unit: &str| {
@@ -256,14 +260,16 @@ impl UnitsHealth {
             let also = if said.is_empty() { "" } else { "; " };
             said = format!("{said}{also}not counted: {}", warnings.join(", "));
         }
-        match (counts.is_empty(), said.is_empty()) {
+        let found = match (counts.is_empty(), said.is_empty()) {
             (true, true) => Ok("no unit has newly failed".into()),
             (true, false) => Ok(said),
             (false, _) => {
                 let lasting = any_stays_failed(&systemd, &failed).await;
                 Err(Failure { detail: said, lasting })
             }
-        }
+        };
+        let (check, lasting) = told(UNITS, true, found);
+        Ok((Check { uncounted: warnings, ..check }, lasting))
     }
 }
 
@@ -336,7 +342,7 @@ fn told(name: &str, required: bool, found: Result<String, Failure>) -> Told {
         Ok(detail) => (detail, false),
         Err(Failure { detail, lasting }) => (detail, lasting),
     };
-    (Check { name: name.into(), ok, detail, required }, lasting)
+    (Check { name: name.into(), ok, detail, required, uncounted: Vec::new() }, lasting)
 }
 
 /// An error and its sources, in one line.

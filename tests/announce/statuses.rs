@@ -91,10 +91,13 @@ fn pending_comes_first_and_then_how_it_ended_with_the_cause_in_a_few_words() {
 #[test]
 fn a_server_with_troubles_is_tried_again_and_only_the_newest_is_sent() {
     let (mut rig, forgejo) = reporting();
-    forgejo.fault(Fault::Status(503));
+    // Something before it wants somebody to log in: sent with success, it is none.
+    forgejo.fault(Fault::Page(200));
     let one = rig.push("release", &Host::new("one"));
     rig.start();
     rig.wait_in_sync(one);
+    assert!(wait_note(&rig, "(200)").contains("is a web page, not Forgejo's"));
+    forgejo.fault(Fault::Status(503));
     assert!(wait_note(&rig, "(503)").contains("trouble of its own"));
     rig.wait_for("more tries", || forgejo.requests() >= 3);
     forgejo.fault(Fault::None);

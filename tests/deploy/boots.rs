@@ -137,3 +137,29 @@ fn a_rollback_before_the_boot_gives_the_default_back() {
     assert_eq!(rig.version(), "one");
     assert_eq!(rig.verdicts(two), ["rolled-back"]);
 }
+
+/// nixpkgs names it among the inhibitors no more.
+#[test]
+fn another_message_bus_comes_with_the_next_boot_unless_it_may_come_at_once() {
+    let bus = |rig: &Rig, program: &str| {
+        let unit = format!("[Service]\nExecStart=@/x/bin/{program} {program} --system\n");
+        rig.tree.write("hosts/joker/etc/systemd/system/dbus.service", &unit);
+    };
+    let (mut rig, _) = Rig::deployed_with(|rig| bus(rig, "dbus-daemon"));
+    bus(&rig, "dbus-broker-launch");
+    let two = rig.push("release", &Host::new("two"));
+    let status = rig.wait_state("reboot-required");
+    let why = status["boot"]["why"].as_str().unwrap();
+    assert!(why.contains("message bus") && why.contains("dbus-broker-launch"), "{why}");
+    assert_eq!(status["boot"]["commit"], two.to_string());
+    assert_eq!(rig.version(), "one");
+    next_boot(&mut rig, "boot-2");
+    rig.wait_in_sync(two);
+    rig.stop();
+    rig.settings.activation = "on_bus_change = \"switch\"\n".into();
+    rig.start();
+    bus(&rig, "dbus-daemon");
+    let three = rig.push("release", &Host::new("three"));
+    rig.wait_in_sync(three);
+    assert_eq!(rig.version(), "three");
+}

@@ -1,7 +1,8 @@
 //! Commits that cannot be realised, for now or for good.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::mounts::{fill, in_own_mounts, mount};
 use crate::support::nix::processes_with;
 use crate::support::rig::Rig;
 use crate::support::site::Site;
@@ -55,6 +56,34 @@ fn a_permanent_build_failure_backs_off_and_a_new_commit_is_deployed_at_once() {
     rig.wait_in_sync(good);
     assert_eq!(rig.verdicts(bad), ["failed"]);
     assert_eq!(rig.version(), "good");
+}
+
+#[test]
+fn what_came_of_a_build_on_a_full_disk_is_not_told_as_killed() {
+    in_own_mounts(
+        "deploy::builds::what_came_of_a_build_on_a_full_disk_is_not_told_as_killed",
+        || {
+            let (rig, _) = Rig::deployed_with(|rig| mount(&rig.state(), "64M"));
+            let site = Site::open();
+            site.hold();
+            let two = rig.push("release", &downloading("two", &site));
+            rig.wait_for("the build to ask", || site.visitors() > 0);
+            fill(&rig.state(), 0);
+            site.answer(200, "hello");
+            rig.wait_held("state-dir");
+            std::fs::remove_file(rig.state().join("filler")).unwrap();
+            rig.wait_in_sync(two);
+            let history = rig.history();
+            let of_two = |entry: &&Value| entry["commit"] == two.to_string();
+            let first = history.iter().rev().find(of_two).unwrap();
+            assert_eq!(
+                (&first["verdict"], &first["fault"]),
+                (&json!("interrupted"), &json!("state-dir"))
+            );
+            let cause = first["cause"].as_str().unwrap();
+            assert!(cause.contains("could not be written: No space left"), "{cause}");
+        },
+    );
 }
 
 #[test]

@@ -26,6 +26,23 @@ fn scramble(path: &Path) {
 }
 
 #[test]
+fn an_agent_whose_socket_is_gone_is_not_told_to_be_down() {
+    let mut rig = Rig::new();
+    rig.start();
+    rig.wait_held("branch-missing");
+    std::fs::remove_dir_all(rig.store.dir().join("run")).unwrap();
+    for command in [&["status"][..], &["history"], &["retry"]] {
+        let (code, said) = rig.tell(command);
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("the agent runs (process "), "{said}");
+        assert!(said.contains("is gone: systemctl restart fort-agent"), "{said}");
+    }
+    rig.kill();
+    let (_, said) = rig.tell(&["retry"]);
+    assert!(said.contains("it is not running; start it"), "{said}");
+}
+
+#[test]
 fn a_damaged_clone_recovers_by_itself() {
     let (rig, _) = Rig::deployed();
     packs(&rig).iter().for_each(|pack| scramble(pack));

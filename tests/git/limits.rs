@@ -41,7 +41,7 @@ fn a_chain_of_deltas_takes_no_more_memory_than_is_granted() {
     let good = host.repo.work.head();
     let (links, size) = (12, 6 << 20);
     let (pack, blobs) = evil::chain(&host.repo.bare, links, size);
-    assert!(pack < 100_000, "{pack} bytes become {} MiB", (3 * links + 1) * size >> 20);
+    assert!(pack < 100_000, "{pack} bytes become {} MiB", ((3 * links + 1) * size) >> 20);
     let tree = evil::tree_of_blobs(&host.repo.bare, &blobs);
     evil::commit(&host.repo.bare, "main", &tree);
     let (refused, peak) = fetched(&request(&host, small()));

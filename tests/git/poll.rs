@@ -264,6 +264,29 @@ fn a_web_page_is_not_git() {
 }
 
 #[test]
+fn a_line_of_the_servers_own_is_told_as_such() {
+    let words = "access denied or repository not exported: /infra.git\n";
+    let error = polled_with(Fault::Says(words.into()));
+    assert_eq!(error, PollError::Said(words.trim().into()));
+    assert!(error.to_string().starts_with("the forge says: access denied"), "{error}");
+}
+
+#[test]
+fn a_repository_whose_objects_have_other_names_is_told_as_such() {
+    let (_forge, repo, remote) = forge_with_main();
+    std::fs::remove_dir_all(&repo.bare).unwrap();
+    let git = std::process::Command::new("git")
+        .args(["init", "--quiet", "--bare", "--object-format=sha256"])
+        .arg(&repo.bare)
+        .status();
+    assert!(git.unwrap().success());
+    let format = || Err(PollError::ObjectFormat { format: "sha256".into() });
+    assert_eq!(poll(&remote), format());
+    let file = Remote { url: format!("file://{}", repo.bare.display()), ..remote };
+    assert_eq!(poll(&file), format());
+}
+
+#[test]
 fn a_reset_connection_is_unreachable() {
     assert!(matches!(polled_with(Fault::Reset), PollError::Unreachable(_)));
 }

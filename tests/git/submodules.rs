@@ -29,7 +29,12 @@ fn commit_with(repo: &Repo, submodules: &[(&str, &str, Commit)]) -> Commit {
     repo.work.head()
 }
 
-fn exported(host: &Host, commit: Commit, to: &str, submodules: bool) -> Result<Exported, ExportError> {
+fn exported(
+    host: &Host,
+    commit: Commit,
+    to: &str,
+    submodules: bool,
+) -> Result<Exported, ExportError> {
     export(&Export {
         clone: host.clone(),
         commit,
@@ -57,7 +62,8 @@ fn submodules_of_the_same_host_are_fetched_by_their_commits_and_written_out() {
     lib.work.write("lib.nix", "newer").commit("newer");
     lib.work.push("main");
     let absolute = format!("{}/lib.git", host.forge.url());
-    let commit = with_submodules(&host, &[("libs/one", "../lib.git", of_lib), ("two", &absolute, of_lib)]);
+    let commit =
+        with_submodules(&host, &[("libs/one", "../lib.git", of_lib), ("two", &absolute, of_lib)]);
     fetched(&host);
     let done = exported(&host, commit, "out", true).unwrap();
     assert!(done.elsewhere.is_empty());

@@ -180,12 +180,24 @@ fn what_only_root_can_read_is_not_read_by_a_flake() {
         .unwrap();
     let head = head.trim();
     let cases = [
-        ("a directory", format!("path:{dir}"), format!("\"type\":\"path\",\"path\":\"{dir}\""), "s + \"/key\""),
-        ("a file", format!("file://{dir}/key"), format!("\"type\":\"file\",\"url\":\"file://{dir}/key\""), "s"),
+        (
+            "a directory",
+            format!("path:{dir}"),
+            format!("\"type\":\"path\",\"path\":\"{dir}\""),
+            "s + \"/key\"",
+        ),
+        (
+            "a file",
+            format!("file://{dir}/key"),
+            format!("\"type\":\"file\",\"url\":\"file://{dir}/key\""),
+            "s",
+        ),
         (
             "a repository",
             format!("git+file://{dir}"),
-            format!("\"type\":\"git\",\"url\":\"file://{dir}\",\"rev\":\"{head}\",\"ref\":\"refs/heads/main\",\"revCount\":1"),
+            format!(
+                "\"type\":\"git\",\"url\":\"file://{dir}\",\"rev\":\"{head}\",\"ref\":\"refs/heads/main\",\"revCount\":1"
+            ),
             "s + \"/key\"",
         ),
     ];
@@ -330,7 +342,8 @@ fn options_that_a_daemon_takes_from_the_trusted_only_are_no_errors() {
     let apart = Apart::new();
     let options = [("sandbox", "relaxed"), ("extra-sandbox-paths", "/a#b"), ("keep-going", "true")];
     let nix = apart.bench.store.nix_with(apart.daemon.store().to_owned(), &options);
-    let commit = apart.toplevel("", "", "throw (builtins.seq (builtins.toFile \"a\" \"b\") \"moon\")");
+    let commit =
+        apart.toplevel("", "", "throw (builtins.seq (builtins.toFile \"a\" \"b\") \"moon\")");
     let outcome = apart.realise(&RealiseSpec { nix, ..apart.spec(commit) });
     let RealiseOutcome::EvaluationFailed { cause, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(cause, "moon");
@@ -341,7 +354,7 @@ fn a_user_that_the_daemon_does_not_let_in_is_named() {
     let apart = Apart::with(&[("allowed-users", "root")]);
     let commit = apart.bench.repository.host("joker", &Host::new("one")).commit("Describe joker");
     let outcome = apart.realise(&apart.spec(commit));
-    let RealiseOutcome::Broken { cause } = outcome else { panic!("{outcome:?}") };
+    let RealiseOutcome::Broken { cause, .. } = outcome else { panic!("{outcome:?}") };
     let named = format!("the Nix daemon does not let the user {} in", apart.evaluator.user);
     assert!(cause.starts_with(&named) && cause.contains("allowed-users"), "{cause}");
 }
@@ -352,9 +365,10 @@ fn an_evaluation_that_takes_too_long_or_is_not_wanted_is_ended() {
     let apart = Apart::new();
     let commit = imports_from_a_build(&apart.bench, "\\\"$tools/busybox\\\" sleep 300", "x: x");
     let text = fs::read_to_string(apart.bench.repository.dir().join("systems.nix")).unwrap();
-    let marked = text.replace("name = \"made\";", &format!(
-        "name = \"made\"; tools = \"${{./tools}}\"; FIXTURE_MARK = \"{mark}\";"
-    ));
+    let marked = text.replace(
+        "name = \"made\";",
+        &format!("name = \"made\"; tools = \"${{./tools}}\"; FIXTURE_MARK = \"{mark}\";"),
+    );
     assert_ne!(text, marked);
     let _ = commit;
     let commit = apart.bench.repository.write("systems.nix", &marked).commit("Slow");
@@ -371,7 +385,9 @@ fn an_evaluation_that_takes_too_long_or_is_not_wanted_is_ended() {
         &apart.spec(commit),
         None,
         |progress| {
-            if progress.phase == Phase::Building && let Some(begun) = begun.take() {
+            if progress.phase == Phase::Building
+                && let Some(begun) = begun.take()
+            {
                 eventually("a builder runs", || !processes_with(mark).is_empty());
                 begun.send(()).unwrap();
             }
@@ -452,7 +468,7 @@ fn where_nothing_holds_it_a_collected_derivation_is_evaluated_again_too() {
     bench.repository.host("joker", &Host::new("two"));
     let commit = bench.repository.commit("Change joker");
     let outcome = bench.realise(&RealiseSpec { nix, ..bench.spec(commit) });
-    let RealiseOutcome::Broken { cause } = outcome else { panic!("{outcome:?}") };
+    let RealiseOutcome::Broken { cause, .. } = outcome else { panic!("{outcome:?}") };
     assert!(cause.contains("collected as garbage 3 times"), "{cause}");
 }
 

@@ -104,6 +104,15 @@ pub(super) fn not_git() -> Stall {
     }
 }
 
+pub(super) fn forge_says() -> Stall {
+    Stall {
+        cause: |stage| fault(stage, Fault::Says("access denied or repository not exported".into())),
+        words: &["the forge says: access denied or repository not exported"],
+        lift: &["see the forge's log"],
+        ..SILENCE
+    }
+}
+
 pub(super) fn redirected() -> Stall {
     Stall {
         cause: |stage| fault(stage, Fault::Redirect("https://127.0.0.1:1".into())),

@@ -14,7 +14,7 @@ use crate::support::mounts::{fill, mount};
 use crate::support::rig::jobs_of;
 use crate::support::system::Host;
 
-fn push(stage: &mut Stage, host: &Host) {
+pub(super) fn push(stage: &mut Stage, host: &Host) {
     stage.head = stage.rig.push("release", host);
 }
 
@@ -105,6 +105,44 @@ pub(super) fn build_timeout() -> Stall {
             stage.rig.write_config();
             another(stage)
         },
+        ..FAILED
+    }
+}
+
+pub(super) fn nix_settings() -> Stall {
+    fn settings(stage: &Stage) -> std::path::PathBuf {
+        stage.rig.state().join("home/.config/nix/nix.conf")
+    }
+    Stall {
+        cause: |stage| {
+            let file = settings(stage);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "sandbox = maybe\n").unwrap();
+            push(stage, &Host::new("two"));
+        },
+        in_effect: realised,
+        every: SELDOM,
+        words: &[
+            "{head} could not be realised",
+            "Nix cannot read its settings",
+            "option 'sandbox' has invalid value 'maybe'",
+        ],
+        lift: &["correct nix.conf, or [nix] options", "fort-agent retry"],
+        undo: |stage| {
+            std::fs::remove_file(settings(stage)).unwrap();
+            retry(stage)
+        },
+        ..FAILED
+    }
+}
+
+pub(super) fn no_builder() -> Stall {
+    Stall {
+        cause: |stage| push(stage, &Host { platform: "quantum-linux".into(), ..Host::new("two") }),
+        in_effect: realised,
+        every: SELDOM,
+        words: &["{head} could not be realised", "no machine here may build it", "quantum-linux"],
+        lift: &["push a commit that this host can build", "fort-agent retry"],
         ..FAILED
     }
 }
@@ -308,53 +346,6 @@ pub(super) fn lock_stuck() -> Stall {
     }
 }
 
-pub(super) fn inhibited() -> Stall {
-    Stall {
-        cause: |stage| {
-            let with = |version, dbus| Host {
-                inhibitors: format!("{{\n\"dbus\": \"{dbus}\"\n}}"),
-                ..Host::new(version)
-            };
-            push(stage, &with("two", "dbus"));
-            stage.rig.wait_in_sync(stage.head);
-            push(stage, &with("three", "broker"));
-        },
-        in_effect: switched,
-        every: SELDOM,
-        state: "reboot-required",
-        words: &["{head} is the default, but", "switch inhibitors", "dbus (dbus -> broker)"],
-        lift: &["reboot the host"],
-        metrics: &["fort_agent_reboot_required 1"],
-        undo: |stage| {
-            stage.reboot("boot-2");
-            stage.head
-        },
-        ..Stall::USUAL
-    }
-}
-
-pub(super) fn reboot_required() -> Stall {
-    Stall {
-        cause: |stage| {
-            // What was booted is compared with.
-            stage.reboot("boot-2");
-            stage.rig.wait_in_sync(stage.one);
-            push(stage, &Host { kernel: "kernel 2".into(), ..Host::new("two") });
-        },
-        in_effect: switched,
-        every: SELDOM,
-        state: "reboot-required",
-        words: &["{head} runs, but needs a reboot", "kernel"],
-        lift: &["reboot the host"],
-        metrics: &["fort_agent_reboot_required 1"],
-        undo: |stage| {
-            stage.reboot("boot-3");
-            stage.head
-        },
-        ..Stall::USUAL
-    }
-}
-
 const SCRIPTS: [&str; 2] = ["bin/switch-to-configuration", "activate"];
 
 fn program(path: &Path, text: &[u8]) {
@@ -533,7 +524,11 @@ pub(super) fn tree_too_large() -> Stall {
         held: Some("too-large"),
         words: &["{head} is not activated", "its tree is larger than 8.0 MiB"],
         lift: &["raise the limit in [git]"],
-        undo: another_without_it,
+        // That head was fetched, and is what the next one descends from.
+        undo: |stage| {
+            std::fs::remove_file(stage.rig.tree.dir().join("large")).unwrap();
+            another(stage)
+        },
         ..Stall::USUAL
     }
 }

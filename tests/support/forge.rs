@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Status(u16),
     /// A web page, with 200.
     Html,
+    /// A line of its own in git's protocol, instead of what was asked.
+    Says(String),
     /// Connections are reset as soon as something was sent on them.
     Reset,
     /// Requests are read and never answered.

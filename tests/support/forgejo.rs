@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     Redirect(String),
     /// An error that repeats the token.
     Repeats,
+    /// A web page with this status, as of a portal before it.
+    Page(u16),
 }
 
 /// A running server.
@@ -200,6 +202,12 @@ async fn answer(
         Fault::Redirect(to) => {
             let answer = Response::builder().status(307).header("location", to);
             return Ok(answer.body(Full::default()).unwrap());
+        }
+        Fault::Page(status) => {
+            let answer = Response::builder()
+                .status(StatusCode::from_u16(status).unwrap())
+                .header("content-type", "text/html; charset=utf-8");
+            return Ok(answer.body(Full::from("<!DOCTYPE html><title>Log in</title>")).unwrap());
         }
         Fault::Repeats => (502, error(&format!("no upstream for {authorization:?}"))),
     };

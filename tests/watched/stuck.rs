@@ -61,10 +61,45 @@ fn a_bus_that_never_answers_is_named_when_a_job_is_to_be_started() {
     });
     assert!(noted(&status, "cut off after 0.5 s; it is started again"), "{status:#}");
     assert_eq!(rig.version(), "one");
+    // Nobody killed it: it never began.
+    let ended = rig.wait_verdict(two, "interrupted");
+    assert_eq!(ended["fault"], "job-not-begun", "{ended:#}");
+    let cause = ended["cause"].as_str().unwrap();
+    assert_eq!(cause, "the realise job could not be started: cut off after 0.5 s");
 
     rig.stop();
     rig.settings.runner = "direct";
     rig.settings.patience = None;
+    rig.start();
+    rig.wait_in_sync(two);
+}
+
+#[test]
+fn a_switch_that_a_dead_bus_keeps_from_starting_is_not_told_as_activating() {
+    let (mut rig, one) = Rig::deployed();
+    rig.stop();
+    rig.settings.activation = "confirm = \"manual\"\n".into();
+    rig.start();
+    let two = rig.push("release", &Host::new("two"));
+    rig.wait("two to wait", |status| status["gate"]["commit"] == two.to_string());
+    rig.stop();
+    rig.settings.runner = "systemd";
+    rig.start();
+    // Without systemd there is no agent's unit in it either.
+    for command in ["accept", "confirm"] {
+        let done = || rig.tell(&[command, &two.short()]).0 == 0;
+        rig.wait_for(command, done);
+    }
+    let status = rig.wait("why it does not go on", |status| {
+        status["reason"].as_str().is_some_and(|it| it.contains("its switch job cannot be started"))
+    });
+    assert_eq!(status["state"], "waiting");
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.contains(&format!("{} runs", one.short())), "{reason}");
+    assert!(reason.contains("the system bus"), "{reason}");
+    assert!(status["lift"].as_str().unwrap().contains("systemctl status dbus"), "{status:#}");
+    rig.stop();
+    rig.settings.runner = "direct";
     rig.start();
     rig.wait_in_sync(two);
 }

@@ -106,8 +106,10 @@ impl Machine {
         // As on NixOS: everybody reaches Nix's daemon, and there is who evaluates.
         let socket = "d /nix/var/nix/daemon-socket 755 root root\n";
         self.write("/etc/tmpfiles.d/nix-daemon.conf", socket.as_bytes());
-        let user = format!("{EVALUATOR}:x:871:871:Evaluates commits:/var/empty:/usr/sbin/nologin\n");
-        for (file, line) in [("/etc/passwd", user), ("/etc/group", format!("{EVALUATOR}:x:871:\n"))] {
+        let user =
+            format!("{EVALUATOR}:x:871:871:Evaluates commits:/var/empty:/usr/sbin/nologin\n");
+        for (file, line) in [("/etc/passwd", user), ("/etc/group", format!("{EVALUATOR}:x:871:\n"))]
+        {
             let listed = fs::read_to_string(self.disk(file)).unwrap();
             self.write(file, (listed + &line).as_bytes());
         }

@@ -47,6 +47,17 @@ pub enum ReportFailed {
         /// Where to, without user, password, path and query.
         to: String,
     },
+    /// Something else answers at that address, a portal or a proxy before it. A page
+    /// that is sent with success is no success.
+    #[error(
+        "the answer ({status}) is {content}, not Forgejo's: check report.forgejo, and what stands before it"
+    )]
+    NotForgejo {
+        /// The status.
+        status: u16,
+        /// The content type that came instead.
+        content: String,
+    },
     /// It refuses what was sent.
     #[error("Forgejo refuses it ({status}): {said}")]
     Rejected {
@@ -96,6 +107,7 @@ impl ReportFailed {
             | Self::Forbidden { .. }
             | Self::NotFound { .. }
             | Self::Redirected { .. }
+            | Self::NotForgejo { .. }
             | Self::Server { .. }
             | Self::Tls { .. }
             | Self::Unreachable { .. }

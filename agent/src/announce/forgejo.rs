@@ -2,8 +2,9 @@
 //!
 //! `POST /api/v1/repos/OWNER/NAME/statuses/COMMIT`, as both serve it. The newest
 //! status of a context is what counts; older ones stay in the list. Nothing is
-//! redirected: the token would go along. A surprise: a commit that the server
-//! does not know is answered with 500.
+//! redirected: the token would go along. Surprises: a commit that the server
+//! does not know is answered with 500; and whatever else answers there, a login
+//! page, may well do so with 200, so that only Forgejo's own answer counts.
 
 use std::time::Duration;
 
@@ -84,6 +85,9 @@ impl Forgejo {
         let request = self.client(limit)?.post(url).header(AUTHORIZATION, header);
         let request = request.header(CONTENT_TYPE, "application/json").body(body);
         let answer = request.send().await.map_err(|error| broken(&error, limit))?;
+        if let Some(content) = foreign(&answer) {
+            return Err(ReportFailed::NotForgejo { status: answer.status().as_u16(), content });
+        }
         if answer.status().is_success() {
             return Ok(());
         }
@@ -137,6 +141,23 @@ impl Forgejo {
                 }
             }
         }
+    }
+}
+
+/// What an answer is, if it is none of the API's: that says all it has to say in
+/// JSON. A server's own troubles and redirects are told by their status.
+fn foreign(answer: &Response) -> Option<String> {
+    let status = answer.status();
+    if status.is_redirection() || status.is_server_error() {
+        return None;
+    }
+    let content = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = content.map(|content| content.split(';').next().unwrap_or_default().trim());
+    match kind {
+        Some(kind) if kind.contains("json") => None,
+        Some("text/html" | "application/xhtml+xml") => Some("a web page".into()),
+        Some(kind) => Some(one_line(kind)),
+        None => Some("of no kind".into()),
     }
 }
 

@@ -15,6 +15,7 @@ use super::{Notes, Shows};
 use crate::chance::luck;
 use crate::control::Shown;
 use crate::core::backoff::pause;
+use crate::core::fault::Fault;
 use crate::core::job::{DeploymentId, Ending};
 use crate::core::memory::Entry;
 use crate::core::plain::clean;
@@ -127,7 +128,7 @@ impl Queue {
     fn look(&mut self, shown: &Shown) {
         for entry in self.seen.news(&shown.history).to_vec() {
             let status = CommitStatus {
-                state: state(entry.verdict),
+                state: state(&entry),
                 description: ended(&entry),
                 context: self.context.clone(),
             };
@@ -230,10 +231,13 @@ impl Queue {
     }
 }
 
-fn state(verdict: Ending) -> State {
-    match verdict {
+fn state(entry: &Entry) -> State {
+    let blames_the_commit = entry.fault.is_none_or(Fault::is_of_the_commit);
+    match entry.verdict {
         Ending::Good => State::Success,
-        Ending::RolledBack | Ending::Failed => State::Failure,
+        Ending::RolledBack => State::Failure,
+        Ending::Failed if blames_the_commit => State::Failure,
+        Ending::Failed => State::Error,
         Ending::Interrupted => State::Error,
         Ending::Superseded => State::Warning,
     }
@@ -332,6 +336,14 @@ mod tests {
         }
         let notes = notes.all();
         assert!(notes.len() == 1 && notes[0].contains("cannot be reached"), "{notes:?}");
+    }
+
+    #[test]
+    fn what_the_host_itself_prevents_is_no_failure_of_the_commit() {
+        let state_of = |fault| state(&Entry { fault, ..entry(1, Ending::Failed, None, 0) });
+        assert_eq!(state_of(None), State::Failure);
+        assert_eq!(state_of(Some(Fault::Build)), State::Failure);
+        assert_eq!(state_of(Some(Fault::Memory)), State::Error);
     }
 
     #[test]

@@ -35,6 +35,14 @@ pub enum Trouble {
         /// What happened instead.
         why: String,
     },
+    /// It runs, and the socket that it is asked on is gone from below it.
+    #[error("the agent runs ({agent}), but its socket {} is gone: systemctl restart fort-agent makes it anew", socket.display())]
+    Gone {
+        /// Where it was looked for.
+        socket: PathBuf,
+        /// The agent's process.
+        agent: String,
+    },
     /// The agent, or the kernel for it, says no.
     #[error("{0}")]
     Refused(String),

@@ -139,7 +139,7 @@ impl Found {
 
 fn packages(closure: &Closure) -> BTreeMap<String, Found> {
     let mut packages: BTreeMap<String, Found> = BTreeMap::new();
-    for path in closure.paths.keys() {
+    for path in closure.paths.keys().filter(|path| !names::is_of_a_unit(path)) {
         let (name, version) = names::parse(path);
         let found = packages.entry(name.to_owned()).or_default();
         found.versions.insert(version.to_owned());

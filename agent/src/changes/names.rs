@@ -21,6 +21,35 @@ pub(super) fn parse(path: &StorePath) -> (&str, &str) {
     (name, bare.map_or(version, |(version, _)| version))
 }
 
+/// Whether NixOS made it out of a unit's definition: `systemd.services.web` becomes
+/// `unit-web.service`, its scripts `unit-script-web-start`, its triggers
+/// `X-Restart-Triggers-web`. Such a path is no package; what becomes of units is
+/// told as that.
+pub(super) fn is_of_a_unit(path: &StorePath) -> bool {
+    const KINDS: [&str; 11] = [
+        "service",
+        "socket",
+        "target",
+        "timer",
+        "path",
+        "mount",
+        "automount",
+        "slice",
+        "swap",
+        "device",
+        "scope",
+    ];
+    let whole = path.base_name().get(33..).unwrap_or_default();
+    let Some(unit) = whole.strip_prefix("unit-") else {
+        return ["X-Restart-Triggers-", "X-Reload-Triggers-"]
+            .iter()
+            .any(|it| whole.starts_with(it));
+    };
+    let unit = unit.strip_suffix("-disabled").unwrap_or(unit);
+    let kind = unit.rsplit_once('.').map(|(_, kind)| kind);
+    unit.starts_with("script-") || kind.is_some_and(|kind| KINDS.contains(&kind))
+}
+
 fn split(whole: &str) -> (&str, &str) {
     let bytes = whole.as_bytes();
     let dash = (0..bytes.len()).find(|at| {
@@ -34,6 +63,26 @@ fn split(whole: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nixos_makes_of_units_is_told_from_packages() {
+        let is = |whole: &str| {
+            is_of_a_unit(&format!("/nix/store/{}-{whole}", "0".repeat(32)).parse().unwrap())
+        };
+        for whole in [
+            "unit-nginx.service",
+            "unit-getty-1.service-disabled",
+            "unit-dev-disk-by-x2dlabel.swap",
+            "unit-script-nginx-start",
+            "X-Restart-Triggers-nginx",
+            "X-Reload-Triggers-firewall",
+        ] {
+            assert!(is(whole), "{whole}");
+        }
+        for whole in ["unit-1.4", "unit", "unit-php-8.3", "units-2.22", "nginx.service", "nginx"] {
+            assert!(!is(whole), "{whole}");
+        }
+    }
 
     #[test]
     fn names_are_split_as_nix_splits_them() {

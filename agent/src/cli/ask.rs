@@ -18,6 +18,7 @@ use crate::core::memory::Entry;
 use crate::core::request::Prefix;
 use crate::core::status::{RemoteView, Status};
 use crate::core::types::Wall;
+use crate::flock;
 
 use super::text::{Clock, Look, ago, clean};
 use super::{Exit, Said, past, standing, why};
@@ -33,7 +34,7 @@ const POLL_WAIT: Duration = Duration::from_secs(30);
 const POLL_LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn status(places: &Places, json: bool) -> Said {
-    let answer = block_on(async { Client::connect(&places.run_dir).await?.status().await });
+    let answer = block_on(async { connect(places).await?.status().await });
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Status>(&text) {
@@ -42,14 +43,16 @@ pub(super) fn status(places: &Places, json: bool) -> Said {
                 gist(&text).unwrap_or_else(|| Said::not(Exit::Failed, unreadable(&error)))
             }
         },
-        Err(trouble @ Trouble::Silent { .. }) => recorded(&places.state_dir, json, &trouble),
+        Err(trouble @ (Trouble::Silent { .. } | Trouble::Gone { .. })) => {
+            recorded(&places.state_dir, json, &trouble)
+        }
         Err(trouble) => failed(&trouble),
     }
 }
 
 pub(super) fn history(places: &Places, most: Option<u32>, json: bool) -> Said {
     let most = most.unwrap_or(if json { u32::MAX } else { FEW });
-    let answer = block_on(async { Client::connect(&places.run_dir).await?.history(most).await });
+    let answer = block_on(async { connect(places).await?.history(most).await });
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Vec<Entry>>(&text) {
@@ -64,7 +67,7 @@ pub(super) fn explain(places: &Places, commit: Option<&str>, json: bool) -> Said
     if let Some(Err(problem)) = commit.map(Prefix::parse) {
         return Said::not(Exit::Usage, problem);
     }
-    let answer = block_on(async { Client::connect(&places.run_dir).await?.explain(commit).await });
+    let answer = block_on(async { connect(places).await?.explain(commit).await });
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Explanation>(&text) {
@@ -79,27 +82,24 @@ pub(super) fn confirm(places: &Places, commit: &str, json: bool) -> Said {
     if let Err(problem) = Prefix::parse(commit) {
         return Said::not(Exit::Usage, problem);
     }
-    answered(
-        block_on(async { Client::connect(&places.run_dir).await?.confirm(commit).await }),
-        json,
-    )
+    answered(block_on(async { connect(places).await?.confirm(commit).await }), json)
 }
 
 /// `seconds`: after which it ends by itself.
 pub(super) fn suspend(places: &Places, reason: &str, seconds: Option<u64>, json: bool) -> Said {
-    let ask = async { Client::connect(&places.run_dir).await?.suspend(reason, seconds).await };
+    let ask = async { connect(places).await?.suspend(reason, seconds).await };
     answered(block_on(ask), json)
 }
 
 pub(super) fn resume(places: &Places, json: bool) -> Said {
-    answered(block_on(async { Client::connect(&places.run_dir).await?.resume().await }), json)
+    answered(block_on(async { connect(places).await?.resume().await }), json)
 }
 
 pub(super) fn rollback(places: &Places, to: Option<&str>, reason: &str, json: bool) -> Said {
     if let Some(Err(problem)) = to.map(Prefix::parse) {
         return Said::not(Exit::Usage, problem);
     }
-    let ask = async { Client::connect(&places.run_dir).await?.rollback(to, reason).await };
+    let ask = async { connect(places).await?.rollback(to, reason).await };
     answered(block_on(ask), json)
 }
 
@@ -117,19 +117,19 @@ pub(super) fn accept(places: &Places, commit: &str, json: bool) -> Said {
     if let Err(problem) = Prefix::parse(commit) {
         return Said::not(Exit::Usage, problem);
     }
-    answered(block_on(async { Client::connect(&places.run_dir).await?.accept(commit).await }), json)
+    answered(block_on(async { connect(places).await?.accept(commit).await }), json)
 }
 
 pub(super) fn retry(places: &Places, commit: Option<&str>, json: bool) -> Said {
     if let Some(Err(problem)) = commit.map(Prefix::parse) {
         return Said::not(Exit::Usage, problem);
     }
-    answered(block_on(async { Client::connect(&places.run_dir).await?.retry(commit).await }), json)
+    answered(block_on(async { connect(places).await?.retry(commit).await }), json)
 }
 
 /// Waits for the first answer. Exit 1 when no remote that was asked gave one.
 pub(super) fn poll(places: &Places, json: bool) -> Said {
-    let remotes = match block_on(watch_poll(&places.run_dir)) {
+    let remotes = match block_on(watch_poll(places)) {
         Ok(Ok(remotes)) => remotes,
         Ok(Err(error)) => return Said::not(Exit::Failed, unreadable(&error)),
         Err(trouble) => return failed(&trouble),
@@ -147,8 +147,8 @@ pub(super) fn poll(places: &Places, json: bool) -> Said {
     Said { out, err: "fort-agent: no remote has answered".into(), exit }
 }
 
-async fn watch_poll(run_dir: &Path) -> Result<serde_json::Result<Vec<RemoteView>>, Trouble> {
-    let client = Client::connect(run_dir).await?;
+async fn watch_poll(places: &Places) -> Result<serde_json::Result<Vec<RemoteView>>, Trouble> {
+    let client = connect(places).await?;
     // Times in the status are whole seconds.
     let begun = Wall::from_millis(now().as_millis().div_euclid(1000) * 1000);
     let before = client.status().await?;
@@ -200,14 +200,40 @@ fn answered(answer: Result<String, Trouble>, json: bool) -> Said {
     }
 }
 
+/// Connects to the agent. One that runs without a socket is told from one that
+/// does not run: by the lock that it holds for as long as it lives.
+pub(super) async fn connect(places: &Places) -> Result<Client, Trouble> {
+    Client::connect(&places.run_dir).await.map_err(|trouble| match trouble {
+        Trouble::Silent { socket, why } if !socket.exists() => {
+            let holders = flock::holders(&places.state_dir.join("lock")).unwrap_or_default();
+            match holders.first() {
+                Some(agent) => Trouble::Gone { socket, agent: agent.to_string() },
+                None => Trouble::Silent { socket, why },
+            }
+        }
+        other @ (Trouble::Silent { .. } | Trouble::Gone { .. } | Trouble::Refused(_)) => other,
+        other @ (Trouble::Invalid(_) | Trouble::Failed(_)) => other,
+    })
+}
+
 pub(super) fn failed(trouble: &Trouble) -> Said {
-    let (exit, hint) = match trouble {
-        Trouble::Silent { .. } => (Exit::Silent, SILENT_HINT),
-        Trouble::Refused(_) => (Exit::Refused, ""),
-        Trouble::Invalid(_) => (Exit::Usage, ""),
-        Trouble::Failed(_) => (Exit::Failed, ""),
+    let exit = match trouble {
+        Trouble::Silent { .. } | Trouble::Gone { .. } => Exit::Silent,
+        Trouble::Refused(_) => Exit::Refused,
+        Trouble::Invalid(_) => Exit::Usage,
+        Trouble::Failed(_) => Exit::Failed,
     };
-    Said::not(exit, format!("fort-agent: {}{hint}", clean(&trouble.to_string())))
+    let text = format!("fort-agent: {}{}", clean(&trouble.to_string()), hint(trouble));
+    Said::not(exit, text)
+}
+
+fn hint(trouble: &Trouble) -> &'static str {
+    match trouble {
+        Trouble::Silent { .. } => SILENT_HINT,
+        // It says itself what to do.
+        Trouble::Gone { .. } | Trouble::Refused(_) => "",
+        Trouble::Invalid(_) | Trouble::Failed(_) => "",
+    }
 }
 
 const SILENT_HINT: &str = "; start it, or see its log (journalctl -u fort-agent)";
@@ -231,8 +257,8 @@ pub(super) fn gist(status: &str) -> Option<Said> {
 fn recorded(state_dir: &Path, json: bool, trouble: &Trouble) -> Said {
     let path = state_dir.join(RECORDED);
     let nothing = |why: &str| {
-        let trouble = clean(&trouble.to_string());
-        let text = format!("fort-agent: {trouble}, and nothing is recorded ({why}){SILENT_HINT}");
+        let (said, hint) = (clean(&trouble.to_string()), hint(trouble));
+        let text = format!("fort-agent: {said}, and nothing is recorded ({why}){hint}");
         Said::not(Exit::Silent, text)
     };
     let (text, at) = match read(&path) {
@@ -242,7 +268,7 @@ fn recorded(state_dir: &Path, json: bool, trouble: &Trouble) -> Said {
     let Ok(status) = serde_json::from_str::<Status>(&text) else {
         return nothing(&format!("{} is damaged", path.display()));
     };
-    let err = format!("fort-agent: {}{SILENT_HINT}", clean(&trouble.to_string()));
+    let err = format!("fort-agent: {}{}", clean(&trouble.to_string()), hint(trouble));
     let out = if json {
         let mut value: Value = serde_json::from_str(&text).unwrap_or_default();
         // Nobody may take this for an answer.

@@ -48,6 +48,25 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_by_which_no_system_can_fail_is_told_as_such() {
+        let of = |health: &str| {
+            let file = file(&format!(
+                "hostname = \"joker\"\nactivation.runner = \"direct\"\n[[remote]]\nname = \"origin\"\n\
+                 url = \"https://git.example.org/x.git\"\n{health}"
+            ));
+            check(file.path(), false).out
+        };
+        let none = "nothing that could fail is checked";
+        assert!(of("[health]\nremote = false\n").contains(none));
+        let web = "[[health.check]]\nname = \"web\"\ntcp = \"127.0.0.1:80\"\n";
+        let optional = format!("[health]\nremote = false\n{web}required = false\n");
+        assert!(of(&optional).contains(none));
+        for health in ["", &format!("[health]\nremote = false\n{web}")] {
+            assert!(!of(health).contains(none), "{health}");
+        }
+    }
+
+    #[test]
     fn all_that_a_person_may_be_surprised_by_is_in_it_and_no_secret() {
         let token = file("a secret");
         let file = file(&format!(

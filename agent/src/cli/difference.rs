@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::bus::{Client, Trouble};
+use crate::bus::Trouble;
 use crate::changes::{self, Changes, Package, Size, Units};
-use crate::config::{Config, Runner};
+use crate::config::{Config, Places, Runner};
 use crate::core::explain::Explanation;
 use crate::core::request::Prefix;
 use crate::core::status::Status;
@@ -34,7 +34,7 @@ pub(super) fn diff(config: &Config, commit: Option<&str>, execute: bool, json: b
         return Said::not(Exit::Usage, problem);
     }
     let asked = ask::block_on(async {
-        let client = Client::connect(&config.run_dir).await?;
+        let client = ask::connect(&Places::of(config)).await?;
         let explained = client.explain(commit).await?;
         Ok((explained, client.status().await?))
     });
@@ -224,8 +224,9 @@ fn render(pair: &Pair, changes: &Changes, units: &Result<Units, String>, look: L
             }
         }
     }
+    let width = rows.iter().map(|(label, _)| columns(label)).max().unwrap_or(0);
     for (label, fact) in rows {
-        out.push_str(&row(&label, 8, &fact, Tone::Faint, LINES, look));
+        out.push_str(&row(&label, width.max(8), &fact, Tone::Faint, LINES, look));
     }
     out
 }
@@ -359,6 +360,28 @@ mod tests {
             shown(80, &Ok(units())),
             shown(80, &unknown)
         ));
+    }
+
+    #[test]
+    fn what_is_done_with_units_is_told_in_full_however_long_it_is() {
+        let list = || vec!["x.service".to_owned()];
+        let units = Units {
+            stop: list(),
+            restart: list(),
+            start: list(),
+            reload: list(),
+            left: list(),
+            ..Units::default()
+        };
+        let actions: Vec<_> = units.by_action().map(|(what, _)| what).collect();
+        for width in [40, 80] {
+            let look = Look { width, colour: false };
+            let shown = render(&pair(), &changes(), &Ok(units.clone()), look);
+            for what in &actions {
+                let row = shown.lines().find(|line| line.trim_start().starts_with(what));
+                assert!(row.is_some_and(|row| row.ends_with("x.service")), "{what}: {shown}");
+            }
+        }
     }
 
     #[test]

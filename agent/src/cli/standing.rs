@@ -100,7 +100,10 @@ pub(crate) fn lift(status: &Status, clock: &Clock) -> Lift {
     let next = status.next.as_ref();
     match (status.state, next.map(|next| (next.action.as_str(), ahead(next.at, clock)))) {
         (State::BackingOff, Some((_, when))) => {
-            Lift::from(format!("tried again {when}, or at once by ")).run("retry")
+            // What a commit cannot mend comes first.
+            let own = status.lift.as_deref().and_then(|it| it.split_once("; then fort-agent "));
+            let own = own.map(|(first, _)| format!("{first}; ")).unwrap_or_default();
+            Lift::from(format!("{own}tried again {when}, or at once by ")).run("retry")
         }
         (State::Verifying, Some(("put-back", when))) => {
             format!("the old system is put back {when}, unless all checks pass").into()
@@ -258,13 +261,10 @@ fn boots(status: &Status) -> Option<String> {
     match &boot.default {
         Some(default) if Some(default) != running => {
             let good = good.filter(|good| good.system == *default);
-            let default = good.map_or_else(
-                || short(default),
-                |good| {
-                    format!("{}, the last good one", commit_and_system(good.commit, Some(default)))
-                },
-            );
-            Some(format!("{default}{reboot}"))
+            let commit = boot.commit.or_else(|| good.and_then(|good| good.commit));
+            let default = commit_and_system(commit, Some(default));
+            let good = good.map_or("", |_| ", the last good one");
+            Some(format!("{default}{good}{reboot}"))
         }
         Some(_) if boot.reboot_required => Some(format!("the running system{reboot}")),
         Some(_) => None,

@@ -38,6 +38,7 @@ pub(crate) fn entry(n: u8, verdict: Ending, cause: Option<&str>, ago: i64) -> En
         operation: Operation::Switch,
         verdict,
         cause: cause.map(str::to_owned),
+        fault: None,
         started: before(ago + 34),
         ended: before(ago),
         stages: Stages { realise: Some(30_000), activate: Some(3_500), ..Stages::default() },
@@ -63,6 +64,7 @@ pub(crate) fn well() -> Status {
         },
         boot: BootView {
             default: Some(system(1)),
+            commit: Some(commit(1)),
             booted: Some(system(0)),
             reboot_required: false,
             why: None,
@@ -172,6 +174,7 @@ fn situations() -> Vec<(&'static str, Status)> {
         ..desired(1)
     });
     testing.boot.default = Some(system(3));
+    testing.boot.commit = Some(commit(3));
     testing.last_good = Some(GoodView { commit: Some(commit(3)), system: system(3) });
 
     let mut stale = well();
@@ -242,6 +245,28 @@ fn situations() -> Vec<(&'static str, Status)> {
     reboot.boot.reboot_required = true;
     reboot.boot.why = Some("another kernel".into());
 
+    let mut awaiting = moving(
+        State::RebootRequired,
+        &format!("{} is the default, but awaits the next boot: kernel changed", c(2)),
+    );
+    awaiting.boot.default = Some(system(2));
+    awaiting.boot.commit = Some(commit(2));
+    awaiting.boot.reboot_required = true;
+    awaiting.boot.why = Some("awaits the next boot: kernel changed".into());
+
+    let mut settings = moving(
+        State::BackingOff,
+        &format!(
+            "{} could not be realised (once so far), {} runs: Nix cannot read its settings: option \
+             'sandbox' has invalid value 'maybe'",
+            c(2),
+            c(1)
+        ),
+    );
+    settings.lift =
+        Some(format!("correct nix.conf, or [nix] options; then fort-agent retry {}", c(2)).into());
+    settings.next = Some(Next { action: "realise".into(), at: before(-180) });
+
     let sending = PublishView {
         backlog: 28,
         progress: Some(PublishProgressView {
@@ -267,7 +292,8 @@ fn situations() -> Vec<(&'static str, Status)> {
     first.running.commit = None;
     first.last_good = None;
     first.last_deployment = None;
-    first.boot = BootView { default: None, booted: None, reboot_required: false, why: None };
+    first.boot =
+        BootView { default: None, commit: None, booted: None, reboot_required: false, why: None };
     first.remotes[0].reachable = false;
     first.remotes[0].last_success = None;
     first.remotes[0].error = Some("token_file /run/token is empty".into());
@@ -334,6 +360,8 @@ fn situations() -> Vec<(&'static str, Status)> {
         ("drift", drifted),
         ("blind", blind()),
         ("reboot required", reboot),
+        ("left to the next boot", awaiting),
+        ("a build that the host itself prevents", settings),
         (
             "unreachable",
             Status {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::{Cache, Config, ForcePush, OnFailure, Operation};
+use crate::config::{Cache, Config, FailedUnits, ForcePush, OnFailure, Operation, Runner};
 use crate::core::policy::{Confirm, Drift};
 use crate::core::status::Unconfined;
 use crate::nix::evaluator::Evaluator;
@@ -123,6 +123,14 @@ fn zone(config: &Config) -> Option<&str> {
 }
 
 fn health(config: &Config) -> String {
+    if !checks_units(config)
+        && !config.health.remote
+        && !config.health.checks.iter().any(|check| check.required)
+    {
+        return "nothing that could fail is checked: whatever can be activated is good; give it a \
+                health.check, or look at units or a remote"
+            .into();
+    }
     let checks: Vec<_> = config.health.checks.iter().map(|check| check.name.as_str()).collect();
     let checks =
         if checks.is_empty() { String::new() } else { format!(", checks {}", checks.join(" ")) };
@@ -131,6 +139,13 @@ fn health(config: &Config) -> String {
         OnFailure::Report => "and what fails is only reported",
     };
     format!("within {}{checks}; {otherwise}", lasting(config.health.timeout))
+}
+
+fn checks_units(config: &Config) -> bool {
+    match (config.activation.runner, config.health.failed_units) {
+        (Runner::Systemd, FailedUnits::New) => true,
+        (Runner::Direct, _) | (Runner::Systemd, FailedUnits::None) => false,
+    }
 }
 
 fn drift(config: &Config) -> &'static str {
@@ -257,6 +272,8 @@ pub(super) fn json(path: &Path, config: &Config) -> Value {
                 OnFailure::Rollback => "rollback",
                 OnFailure::Report => "report",
             },
+            "units": checks_units(config),
+            "remote": config.health.remote,
             "check": checks.collect::<Vec<_>>(),
         },
         "reboot": config.reboot.as_ref().map(|reboot| {

@@ -90,7 +90,7 @@ impl Watcher {
         let signals = Signals::new();
         let mut signals = signals.map_err(|error| Trouble::Failed(error.to_string()))?;
         // Whoever may not look is told so, on a screen that stays.
-        let first = Client::connect(&places.run_dir).await;
+        let first = ask::connect(places).await;
         if let Err(refused @ (Trouble::Refused(_) | Trouble::Invalid(_))) = first {
             return Err(refused);
         }
@@ -127,7 +127,7 @@ impl Watcher {
             }
             let again = async {
                 sleep(AGAIN).await;
-                Client::connect(&places.run_dir).await
+                ask::connect(places).await
             };
             tokio::pin!(again);
             client = loop {

@@ -3,9 +3,7 @@
 use std::io;
 
 use rustix::fs::{Gid, Uid};
-use rustix::thread::{
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-};
+use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 

@@ -23,6 +23,7 @@ use crate::git;
 use crate::windows::{TimeZone, Windows};
 
 mod announce;
+mod brackets;
 mod cache;
 mod document;
 pub mod duration;
@@ -237,8 +238,21 @@ pub struct Activation {
     pub time_zone: Option<TimeZone>,
     /// What is done with a system that runs in full only after a reboot.
     pub on_kernel_change: OnKernelChange,
+    /// What is done with a system that brings another message bus.
+    pub on_bus_change: OnBusChange,
     /// What is done when the old system could not be put back.
     pub on_rollback_failure: OnRollbackFailure,
+}
+
+/// What is done with a system that brings another implementation of the message bus,
+/// or expects another interface of systemd, than runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnBusChange {
+    /// It only becomes the one that boots next.
+    #[default]
+    Boot,
+    /// As with every other.
+    Switch,
 }
 
 /// Who runs the long work.
@@ -384,17 +398,33 @@ fn understand(text: &str, file: &Path, kernel_hostname: &str) -> Understood {
         let _ = sections::config(&root, kernel_hostname);
     });
     let (tree, errors) = DeTable::parse_recoverable(text);
+    let mistakes = syntax_problems(&errors, text);
     // What comes before the line of the first mistake was read as written.
-    let first = errors.iter().map(|error| syntax_problem(error, text).span.start).min();
+    let first = mistakes.iter().map(|mistake| mistake.span.start).min();
     let intact = first.map_or(usize::MAX, |at| {
         text.get(..at).and_then(|before| before.rfind('\n')).unwrap_or_default()
     });
     let document = document::Document::new(schema, intact);
     let config = sections::config(&document.root(Some(tree.get_ref())), kernel_hostname);
     let mut found = document.into_problems();
-    found.extend(errors.iter().take(document::MOST_PROBLEMS).map(|e| syntax_problem(e, text)));
+    found.extend(mistakes.into_iter().take(document::MOST_PROBLEMS));
     let problems = (!found.is_empty()).then(|| Problems::located(found, text, file));
     Understood { config, problems, intact }
+}
+
+/// The mistakes in the syntax. What follows a bracket that is never closed is none of
+/// its own: only that is told.
+fn syntax_problems(errors: &[toml::de::Error], text: &str) -> Vec<problem::Found> {
+    let mut mistakes: Vec<_> = errors.iter().map(|error| syntax_problem(error, text)).collect();
+    if !errors.is_empty()
+        && let Some(at) = brackets::never_closed(text)
+    {
+        mistakes.retain(|mistake| mistake.span.start < at);
+        let bracket = text.get(at..=at).unwrap_or_default();
+        let message = format!("not TOML: this `{bracket}` is never closed");
+        mistakes.push(problem::Found { span: at..at + 1, key: None, message });
+    }
+    mistakes
 }
 
 fn syntax_problem(error: &toml::de::Error, text: &str) -> problem::Found {

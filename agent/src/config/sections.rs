@@ -16,8 +16,8 @@ use super::section::Section;
 use super::value::{self, absolute, count, duration, flag, positive, text};
 use super::{
     Activation, Branch, Check, Config, Evaluate, FailedUnits, ForcePush, Health, Kind, Limits,
-    Metrics, Nix, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner, System,
-    nix_options, url, wording,
+    Metrics, Nix, OnBusChange, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner,
+    System, nix_options, url, wording,
 };
 use crate::core::policy::{Drift, OnKernelChange, OnRollbackFailure};
 use crate::git;
@@ -269,6 +269,11 @@ fn activation(s: &Section<'_>) -> Activation {
             "on_kernel_change",
             &[("switch", OnKernelChange::Switch), ("boot", OnKernelChange::Boot)],
             "switch",
+        ),
+        on_bus_change: s.choice(
+            "on_bus_change",
+            &[("boot", OnBusChange::Boot), ("switch", OnBusChange::Switch)],
+            "boot",
         ),
         on_rollback_failure: s.choice(
             "on_rollback_failure",

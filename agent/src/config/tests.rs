@@ -505,12 +505,15 @@ fn what_follows_a_kernel_or_a_failed_way_back_is_chosen() {
     let systemd = LEAST.replace("\"direct\"", "\"systemd\"");
     let activation = good(&systemd).activation;
     assert_eq!(activation.on_kernel_change, OnKernelChange::Switch);
+    assert_eq!(activation.on_bus_change, OnBusChange::Boot);
     assert_eq!(activation.on_rollback_failure, OnRollbackFailure::Report);
     assert_eq!(activation.time_zone, None);
-    let lines = "activation.on_kernel_change = 'boot'\nactivation.on_rollback_failure = 'reboot'\n\
+    let lines = "activation.on_kernel_change = 'boot'\nactivation.on_bus_change = 'switch'\n\
+                 activation.on_rollback_failure = 'reboot'\n\
                  activation.time_zone = 'Europe/Berlin'";
     let activation = good(&format!("{lines}\n{systemd}")).activation;
     assert_eq!(activation.on_kernel_change, OnKernelChange::Boot);
+    assert_eq!(activation.on_bus_change, OnBusChange::Switch);
     assert_eq!(activation.on_rollback_failure, OnRollbackFailure::Reboot);
     assert_eq!(activation.time_zone, crate::windows::zone("Europe/Berlin"));
     assert!(activation.time_zone.is_some());
@@ -915,6 +918,24 @@ fn wrong_types_are_named() {
 fn a_mistake_in_the_syntax_has_a_line_and_hides_none_before_it() {
     let text = "[poll]\nintervall = '5s'\njitter = 5s\n[report]\n";
     insta::assert_snapshot!(parsed(text).unwrap_err());
+}
+
+#[test]
+fn a_bracket_that_is_never_closed_is_one_mistake() {
+    let rest =
+        "[health]\ngrace = \"1s\"\n[[health.check]]\nname = \"web\"\ncommand = [\"a\", \"b\"]\n";
+    let text = format!("{LEAST}\n[reboot]\nwindows = [\n{}", rest.repeat(10));
+    let problems = parsed(&text).unwrap_err();
+    let line = text.lines().position(|line| line == "windows = [").unwrap() + 1;
+    assert_eq!(
+        problems.to_string(),
+        format!("config.toml:{line}:11: not TOML: this `[` is never closed")
+    );
+    // What is before it is told as ever.
+    let text = format!("[poll]\nintervall = \"5s\"\njitter = 5s\n[branch]\nrelease = [\n{rest}");
+    let problems = parsed(&text).unwrap_err();
+    let lines: Vec<_> = problems.iter().filter_map(|problem| problem.line).collect();
+    assert_eq!(lines, [2, 3, 5], "{problems}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::Fault;
 use super::policy::Operation;
 use super::types::{BootId, Commit, Malformed, Mono, StorePath, Wall, as_text};
 
@@ -232,6 +233,9 @@ pub struct Check {
     pub detail: String,
     /// Whether failing it puts the old system back.
     pub required: bool,
+    /// What it found to be wrong, and did not count: `x.service has failed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncounted: Vec<String>,
 }
 
 /// What the agent says of an activated system (`verdict.json`).
@@ -313,8 +317,13 @@ pub enum RefusalCause {
 
 impl RefusalCause {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::DiskSpace, Self::IncompleteClosure, Self::NoAgent, Self::TooLarge, Self::LockIncomplete];
+    pub const ALL: [Self; 5] = [
+        Self::DiskSpace,
+        Self::IncompleteClosure,
+        Self::NoAgent,
+        Self::TooLarge,
+        Self::LockIncomplete,
+    ];
 
     /// Whether it is the commit that is refused, whatever the host is like: what is
     /// refused so stays refused.
@@ -381,6 +390,9 @@ pub struct RealiseOutcome {
     pub result: Realised,
     /// How long it took, in milliseconds.
     pub took: u64,
+    /// Settings of the flake's `nixConfig` that were not followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }
 
 /// What came of trying to get a system.
@@ -404,6 +416,9 @@ pub enum Realised {
         /// The end of what was printed.
         #[serde(default)]
         tail: String,
+        /// What kind of failure it was; none where nobody told it apart.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<Fault>,
     },
     /// The commit's objects are damaged in the clone.
     Damaged {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::Fault;
 use super::gates::Gates;
 use super::job::{Check, DeploymentId, Ending, JobId, Refusal, Stages, Target};
 use super::policy::Operation;
@@ -87,6 +88,9 @@ pub struct Memory {
     /// What the cache was given.
     #[serde(default)]
     pub publishing: Publishing,
+    /// What the last commit that was realised wants of Nix, and does not get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored: Option<IgnoredSettings>,
     /// The boot in which this was last written.
     #[serde(default)]
     pub boot_id: Option<BootId>,
@@ -259,6 +263,15 @@ pub struct KnownSystem {
     pub system: StorePath,
 }
 
+/// Settings in a commit's `nixConfig` that Nix does not follow here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredSettings {
+    /// The commit.
+    pub commit: Commit,
+    /// Their names.
+    pub names: Vec<String>,
+}
+
 /// What failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
@@ -296,6 +309,9 @@ pub struct Trouble {
     /// It was refused before anything was touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// Why a commit could not be realised, by who has to do what about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// The commit was refused for what it is: it is stuck. In a field of its own, for
     /// earlier versions do not know the causes, and could read nothing of all this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -336,6 +352,9 @@ pub struct Entry {
     pub verdict: Ending,
     /// Why, in words.
     pub cause: Option<String>,
+    /// The same, if its system could not be got, by who has to do what about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// When it began.
     pub started: Wall,
     /// When that was learned.
@@ -375,6 +394,7 @@ impl Memory {
             rebooted: None,
             gates: Gates::default(),
             publishing: Publishing::default(),
+            ignored: None,
             boot_id: None,
             systems: Vec::new(),
             troubles: Vec::new(),

@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod decide;
 pub mod explain;
+pub mod fault;
 pub mod gates;
 pub mod guardian;
 pub mod job;

@@ -13,7 +13,7 @@ use super::job::{JobId, PublishOrder, PublishOutcome, PublishProgress};
 use super::memory::Memory;
 use super::policy::Policy;
 use super::seen::{Life, Seen, Work};
-use super::types::{BootId, Now, StorePath, Wall};
+use super::types::{Now, StorePath, Wall};
 
 /// What is remembered of publishing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ pub(super) fn fold(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) 
             }
             Work::Publish { order, progress, .. } if found.life == Life::Ended => End::Failed {
                 left: left(progress.as_ref()),
-                cause: killed(&order.order.boot_id, &seen.boot_id).into(),
+                cause: found.cut_short(&order.order.boot_id, &seen.boot_id),
             },
             Work::Publish { .. } => return,
             Work::Unreadable if found.life != Life::Ended => return,
@@ -192,12 +192,4 @@ impl End {
 
 fn left(progress: Option<&PublishProgress>) -> u64 {
     progress.map_or(0, |progress| progress.to_send.saturating_sub(progress.sent))
-}
-
-fn killed(ordered: &BootId, now: &BootId) -> &'static str {
-    if ordered == now {
-        "the publish job was killed"
-    } else {
-        "the host went down while it was publishing"
-    }
 }

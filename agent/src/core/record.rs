@@ -160,6 +160,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
                 operation: target.operation,
                 verdict: Ending::Good,
                 cause: Some("the same system as before: nothing to activate".into()),
+                fault: None,
                 started,
                 ended: now.wall,
                 stages: deployment.map(|deployment| deployment.stages).unwrap_or_default(),

@@ -114,6 +114,25 @@ impl Job {
         }
     }
 
+    /// Why the job ended without a word of what came of it, by what it left behind;
+    /// only of one that has. `ordered` and `now` are boots.
+    pub fn cut_short(&self, ordered: &BootId, now: &BootId) -> String {
+        let kind = self.id.kind.as_str();
+        match (&self.remains, &self.unstarted) {
+            (Remains::Unwritten(why), _) => {
+                format!("what came of the {kind} job could not be written: {why}")
+            }
+            (Remains::NotBegun | Remains::Begun, _) if ordered != now => {
+                format!("the host went down before the {kind} job had ended")
+            }
+            (Remains::NotBegun, Some(why)) => {
+                format!("the {kind} job could not be started: {why}")
+            }
+            (Remains::NotBegun, None) => format!("the {kind} job never began"),
+            (Remains::Begun, _) => format!("the {kind} job was killed"),
+        }
+    }
+
     /// Whether it works for a deployment. Nothing of one waits for the others.
     pub fn is_of_deployment(&self) -> bool {
         match self.id.kind {
@@ -321,6 +340,17 @@ pub enum Life {
     Ended,
 }
 
+/// What a job that ended without an outcome left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remains {
+    /// It never took its lock: nothing of it was begun.
+    NotBegun,
+    /// It was at work.
+    Begun,
+    /// It had come to its end, and could not write that down.
+    Unwritten(String),
+}
+
 /// A job that has a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
@@ -332,6 +362,10 @@ pub struct Job {
     pub stopping: bool,
     /// When it was last started again, by this agent.
     pub resumed: Option<Mono>,
+    /// Why it could not be started the last time, if that failed.
+    pub unstarted: Option<String>,
+    /// What it left, should it have ended without an outcome.
+    pub remains: Remains,
     /// What its files say.
     pub work: Work,
 }

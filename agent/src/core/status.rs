@@ -205,6 +205,9 @@ impl RunningView {
 pub struct BootView {
     /// What the system profile names.
     pub default: Option<StorePath>,
+    /// The newest accepted commit whose system that is.
+    #[serde(default)]
+    pub commit: Option<Commit>,
     /// What was booted.
     pub booted: Option<StorePath>,
     /// Whether the default needs a reboot to run.
@@ -388,6 +391,8 @@ impl Viewer<'_> {
             return match phase {
                 Phase::PuttingBack(back) if back.tries < RUNGS => State::RollingBack,
                 Phase::PuttingBack(_) => State::RollbackFailed,
+                // Nothing was touched, and nothing is at work.
+                Phase::Ready if self.unstarted().is_some() => State::Waiting,
                 Phase::Ready
                 | Phase::Activating { .. }
                 | Phase::Deferring { .. }

@@ -95,6 +95,17 @@ pub enum PollError {
     /// It answers with more than this host takes.
     #[error("{0}: {lift}", lift = .0.lift())]
     Exceeds(Exceeded),
+    /// A line of the server's own that it answers with, instead of what was asked.
+    #[error("the forge says: {0}")]
+    Said(String),
+    /// Its objects have other names than this agent reads.
+    #[error(
+        "the repository is one of {format}, and only SHA-1 can be read: serve one that was made without --object-format"
+    )]
+    ObjectFormat {
+        /// As git calls it.
+        format: String,
+    },
     /// Git's protocol, but not as expected.
     #[error("git protocol: {0}")]
     Protocol(String),
@@ -112,8 +123,10 @@ impl PollError {
             Self::HostKeyUnknown { .. } | Self::HostKeyChanged { .. } => Remedy::HostKey,
             Self::Forbidden => Remedy::Access,
             Self::NotFound | Self::NoRepository => Remedy::Repository,
-            Self::Redirected { .. } | Self::NotGit { .. } => Remedy::Url,
-            Self::Status(_) => Remedy::Forge,
+            Self::Redirected { .. } | Self::NotGit { .. } | Self::ObjectFormat { .. } => {
+                Remedy::Url
+            }
+            Self::Status(_) | Self::Said(_) => Remedy::Forge,
             Self::Protocol(_) => Remedy::Data,
             Self::Tls(_) => Remedy::Certificate,
             Self::Exceeds(_) => Remedy::Less,

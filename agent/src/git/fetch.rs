@@ -249,11 +249,7 @@ impl Wanted<'_> {
 
     /// Deletes the refs of branches that vanished, and those that are in the
     /// way: `a` when there now is `a/b`, and the reverse.
-    fn make_room(
-        &self,
-        branches: &[String],
-        heads: &BTreeMap<String, Commit>,
-    ) -> gix::Result<()> {
+    fn make_room(&self, branches: &[String], heads: &BTreeMap<String, Commit>) -> gix::Result<()> {
         repository::delete_refs(self.repository, &self.prefix(), |old| {
             let vanished = branches.iter().any(|b| b == old) && !heads.contains_key(old);
             let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|r| r.starts_with('/'));

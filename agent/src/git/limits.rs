@@ -276,3 +276,23 @@ pub(super) fn exhausted(error: &gix::Error, limits: Limits) -> Option<Exceeded> 
         | _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_what_lets_through_what_is_too_large() {
+        let manual = include_str!("../../../docs/operations.md").replace('`', "");
+        let manual = manual.split_whitespace().collect::<Vec<_>>().join(" ");
+        let limit = 1;
+        for exceeded in [
+            Exceeded::List { limit },
+            Exceeded::Pack { limit },
+            Exceeded::Memory { limit },
+            Exceeded::Object { limit },
+        ] {
+            assert!(manual.contains(exceeded.lift()), "{exceeded:?}: {}", exceeded.lift());
+        }
+    }
+}

@@ -29,6 +29,7 @@ mod negotiate;
 pub mod poll;
 mod process;
 mod repository;
+mod said;
 mod ssh;
 mod ssh_words;
 mod submodules;

@@ -15,14 +15,15 @@ use std::collections::BTreeMap;
 
 use gix::progress::Discard;
 use gix::protocol::handshake::Ref;
-use gix::protocol::ls_refs::RefPrefixes;
-use gix::protocol::{Handshake, LsRefsCommand};
-use gix_transport::client::blocking_io::{Transport, http};
+use gix::protocol::handshake::refs::from_v2_refs;
+use gix::protocol::{Command, Handshake};
+use gix_transport::client::blocking_io::{Transport, TransportV2Ext as _, http};
 use gix_transport::{Protocol, Service};
 
 use super::Remote;
 use super::failure::PollError;
 use super::http::{Http, Pace};
+use super::said::{self, Lines, OtherFormat};
 use super::ssh::Ssh;
 use crate::core::types::Commit;
 
@@ -151,6 +152,12 @@ pub(crate) fn reads_as(text: &str, understood: &reqwest::Url) -> bool {
 
 /// What gix said, when the failure was not in the HTTP below it.
 pub(super) fn protocol(remote: &Remote, error: &gix::Error) -> PollError {
+    if let Some(said) = said::error_line(error) {
+        return PollError::Said(remote.presentable(&said));
+    }
+    if let Some(OtherFormat(format)) = error.downcast_any_ref() {
+        return PollError::ObjectFormat { format: remote.presentable(format) };
+    }
     PollError::Protocol(remote.presentable(&words(error)))
 }
 
@@ -173,6 +180,7 @@ pub(super) fn shake_hands(transport: &mut impl Transport, any: bool) -> gix::Res
             "the server does not speak version 2 of the protocol",
         )));
     }
+    said::readable(&hands).map_err(gix::error::Error::from_error)?;
     Ok(hands)
 }
 
@@ -189,15 +197,15 @@ pub(super) fn list(
     if let Some(refs) = &hands.refs {
         return Ok(wanted(refs));
     }
-    let mut prefixes = RefPrefixes::new();
-    prefixes.extend(names.iter().map(|&name| name.into()));
-    let agent = ("agent", Some(AGENT.into()));
-    let refs = LsRefsCommand::new(Some(prefixes), &hands.capabilities, agent).invoke_blocking(
-        transport,
-        &mut Discard,
-        false,
-    )?;
-    Ok(wanted(&refs))
+    let command = Command::LsRefs;
+    let mut features = command.default_features(Protocol::V2, &hands.capabilities);
+    let mut arguments = command.initial_v2_arguments(&features);
+    arguments.extend(names.iter().map(|name| format!("ref-prefix {name}").into()));
+    features.push(("agent", Some(AGENT.into())));
+    let answer = transport
+        .invoke(command.as_str(), features.into_iter(), Some(arguments.into_iter()), false)
+        .map_err(gix::error::Error::from_error)?;
+    Ok(wanted(&from_v2_refs(&mut Lines(answer))?))
 }
 
 /// A ref's full name and the commit behind it.

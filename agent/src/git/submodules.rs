@@ -53,17 +53,14 @@ pub(super) fn fetch(
             left.push_back((commit, url, depth + 1));
         }
     }
-    let gone = |hex: &str| !known.iter().any(|commit| commit.to_string() == hex);
+    let kept: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let gone = |hex: &str| !kept.iter().any(|commit| commit == hex);
     repository::delete_refs(reader.repository, REFS, gone)
         .map_err(|e| local("cannot delete refs", &e))
 }
 
 /// The submodules in a commit's tree that say where they are.
-fn submodules(
-    reader: Reader<'_>,
-    commit: ObjectId,
-    base: &str,
-) -> Result<Vec<Submodule>, Trouble> {
+fn submodules(reader: Reader<'_>, commit: ObjectId, base: &str) -> Result<Vec<Submodule>, Trouble> {
     let mut buffer = Vec::new();
     let tree = reader.links(commit, &mut buffer)?.tree;
     let Some((EntryKind::Blob, declared)) = at(reader, tree, ".gitmodules", &mut buffer)? else {
@@ -185,9 +182,6 @@ mod tests {
                     \turl = y\n[submodule \"b\"]\npath = \"b\"\nbranch = main\nurl = https://g/b\n\
                     [submodule \"c\"]\n\tpath = c\n";
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(
-            declared_in(text),
-            [pair("lib/a", "../a.git"), pair("b", "https://g/b")]
-        );
+        assert_eq!(declared_in(text), [pair("lib/a", "../a.git"), pair("b", "https://g/b")]);
     }
 }

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::inhibitors::inhibited;
+use super::{inhibitors, interfaces};
+use crate::config::OnBusChange;
 use crate::core::job::Refusal;
 use crate::core::seen::{Look, Preflight};
 use crate::core::types::{Mono, StorePath};
@@ -69,6 +70,8 @@ pub(super) struct Asked {
     /// What was booted, if a system with another kernel is left to the next
     /// boot.
     pub(super) booted: Option<StorePath>,
+    /// What is done with one that brings another message bus.
+    pub(super) on_bus_change: OnBusChange,
 }
 
 impl Asked {
@@ -101,7 +104,13 @@ impl Asked {
         let check = RebootCheck::default().why(&self.store, booted, system, clock::mono());
         // A kernel that cannot be compared may be another one.
         let kernel = check.unwrap_or_else(|unseen| Some(format!("cannot compare {unseen}")));
-        kernel.or_else(|| inhibited(&self.store, self.running.as_ref(), &self.system))
+        let (store, running) = (&self.store, self.running.as_ref());
+        let inhibited = || inhibitors::inhibited(store, running, &self.system);
+        let exchanged = || match self.on_bus_change {
+            OnBusChange::Boot => interfaces::differ(store, running, &self.system),
+            OnBusChange::Switch => None,
+        };
+        kernel.or_else(inhibited).or_else(exchanged)
     }
 }
 

@@ -52,7 +52,7 @@ fn differing(now: &BTreeMap<String, String>, then: &BTreeMap<String, String>) ->
 }
 
 /// The commit chose the words.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let line = clean(text);
     let short: String = line.chars().take(SHOWN).collect();
     if short.len() < line.len() { short + "..." } else { line }

@@ -18,6 +18,7 @@ mod before;
 mod beside;
 mod configuration;
 mod inhibitors;
+mod interfaces;
 mod policy;
 mod publishing;
 mod reboots;
@@ -34,9 +35,9 @@ use self::service::ServiceManager;
 use self::world::{Host, Unwritten};
 use crate::config::{Config, Runner};
 use crate::control::{Command, Control, Shown, Told};
-use crate::core::decide::{Decision, Step, decide};
+use crate::core::decide::{Decision, Outlook, Step, decide};
 use crate::core::explain::{Moment, explain};
-use crate::core::job::{Realised, RefusalCause};
+use crate::core::job::{JobId, Realised, RefusalCause};
 use crate::core::memory::{Entry, Memory};
 use crate::core::policy::Policy;
 use crate::core::record::{fold, note};
@@ -74,6 +75,8 @@ enum Event {
     /// What, and when that was begun.
     Disarmed(StorePath, Mono),
     JobEnded,
+    /// Whether systemd has started a job, and if not, why.
+    Started(JobId, Option<String>),
     /// What could not be told is another by now.
     Noted,
 }
@@ -88,6 +91,8 @@ const TICK: Duration = Duration::from_secs(5);
 const UNWATCHED: Duration = Duration::from_secs(1);
 /// The loop turns at least this often, and says so (`/healthz`).
 const TURN: Duration = Duration::from_secs(30);
+/// A job's last moment is over after this long, or it hangs and is shown.
+const CLEARING: Duration = Duration::from_secs(2);
 /// A loop that has not turned for this long is stuck.
 const STUCK: Duration = Duration::from_secs(120);
 /// Commands that wait for the loop.
@@ -179,7 +184,8 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
         unwritten: None,
         configuration: Configuration::new(path, config),
         notes,
-        said: None,
+        said: say::Said::default(),
+        clearing: None,
         happened,
         told,
     };
@@ -285,7 +291,9 @@ struct Agent {
     /// What outsiders could not be told.
     notes: announce::Notes,
     /// The status that was last written and logged.
-    said: Option<Status>,
+    said: say::Said,
+    /// Since when a job's last moment is waited for.
+    clearing: Option<Mono>,
     happened: mpsc::UnboundedReceiver<Event>,
     told: mpsc::Receiver<Told>,
 }
@@ -353,6 +361,7 @@ impl Agent {
         }
         let before = self.memory.history.last().map(|entry| entry.id.clone());
         let published = self.memory.publishing.clone();
+        let under_way = self.memory.deployment.clone();
         let folded = fold(&self.policy, self.memory.clone(), &seen, now);
         let decision = decide(&self.policy, &folded, &seen, now);
         let memory = note(folded, &seen, &decision.step, now);
@@ -371,6 +380,7 @@ impl Agent {
             .cloned()
             .collect();
         self.memory = memory;
+        say::realised(under_way.as_ref(), self.memory.deployment.as_ref());
         for entry in ended.iter().rev() {
             say::ended(entry);
             self.metrics.ended(entry);
@@ -384,7 +394,8 @@ impl Agent {
         }
         // What was decided was so before there was another head: with that it would
         // be said of what does not run yet. The next turn comes at once.
-        if !matches!(decision.step, Step::Follow { .. }) {
+        let settles = matches!(decision.step, Step::Follow { .. });
+        if !settles && !self.only_clears(&decision, now.mono) {
             self.show(status(&self.policy, &self.memory, &seen, &decision, &self.view, now));
         }
         self.seen = Some(seen);
@@ -430,6 +441,16 @@ impl Agent {
         self.trouble = None;
         // What was in the way is to be seen no more.
         Ok(if self.unwritten.take().is_some() { Turn::Done } else { turn })
+    }
+
+    /// Whether all that is waited for is the last moment of a job that has told
+    /// what came of it: that is no state of the host.
+    fn only_clears(&mut self, decision: &Decision, now: Mono) -> bool {
+        if decision.outlook != Outlook::Clearing {
+            self.clearing = None;
+            return false;
+        }
+        now.since(*self.clearing.get_or_insert(now)) < CLEARING
     }
 
     /// Nothing is done that could not be remembered; that is shown, and tried
@@ -518,6 +539,7 @@ impl Agent {
             }
             Event::Against(against) => self.host.reboots.learn(against),
             Event::Disarmed(system, began) => self.host.reboots.learn_disarmed(system, began),
+            Event::Started(job, error) => self.host.started(&job, error),
             Event::JobEnded | Event::Noted => {}
         }
     }
@@ -587,13 +609,11 @@ impl Agent {
         if self.shown.borrow().as_ref().is_none_or(|shown| shown.status != status) {
             self.metrics.observe(&status);
         }
-        let changed = self.said.as_ref().is_none_or(|said| {
-            said.state != status.state
-                || said.reason != status.reason
-                || said.lift != status.lift
-                || said.desired != status.desired
-                || said.running != status.running
-        });
+        let published = |status: &Status| {
+            status.publish.as_ref().map(|it| (it.backlog == 0, it.last_error.clone()))
+        };
+        let written = self.said.last().map(published);
+        let changed = self.said.is_news(&status, clock::mono());
         if changed {
             let deployment = status.deployment.as_ref();
             tracing::info!(
@@ -608,16 +628,13 @@ impl Agent {
                 status.reason
             );
         }
-        let published = |status: &Status| {
-            status.publish.as_ref().map(|it| (it.backlog == 0, it.last_error.clone()))
-        };
-        if changed || self.said.as_ref().map(published) != Some(published(&status)) {
+        if changed || written != Some(published(&status)) {
             // For people who ask while the agent is down.
             let written = files::write_json(&self.status_file, &status, Durability::Passing);
             if let Err(error) = written {
                 tracing::warn!(%error, "cannot write {}", self.status_file.display());
             }
-            self.said = Some(status.clone());
+            self.said.learn(&status);
         }
         self.shown.send_if_modified(|shown| {
             let history = match shown {

@@ -1,11 +1,93 @@
-//! The log's words for what the loop does: one line per decision.
+//! The log's words for what the loop does: one line per decision. A build that
+//! takes an hour changes its numbers every second: of that it is said when it
+//! begins, when it is over, and once a minute between.
+
+use std::time::Duration;
 
 use crate::core::decide::Step;
 use crate::core::job::{Ending, Kind};
+use crate::core::memory::Deployment;
 use crate::core::memory::Entry;
 use crate::core::publishing;
-use crate::core::status::{RemoteView, Status, Unconfined};
+use crate::core::status::{RemoteView, State, Status, Unconfined};
+use crate::core::types::Mono;
 use crate::nix::evaluator::Evaluator;
+
+/// How far a realisation is is said at most this often.
+const PACE: Duration = Duration::from_secs(60);
+
+/// The status that was last said, and which later ones are news.
+#[derive(Default)]
+pub(super) struct Said {
+    last: Option<(Status, Mono)>,
+    /// The deployment of which it was said that it builds or fetches.
+    building: Option<String>,
+}
+
+impl Said {
+    /// Whether a status is to be said now; if so, it is the last one from now on.
+    pub(super) fn is_news(&mut self, status: &Status, now: Mono) -> bool {
+        let news = match &self.last {
+            None => true,
+            Some((last, at)) if realises(last) && realises(status) => {
+                last.desired != status.desired
+                    || last.running != status.running
+                    || (last.reason != status.reason && now.since(*at) >= PACE)
+                    || self.begins_to_build(status)
+            }
+            Some((last, _)) => {
+                last.state != status.state
+                    || last.reason != status.reason
+                    || last.lift != status.lift
+                    || last.desired != status.desired
+                    || last.running != status.running
+            }
+        };
+        if news {
+            self.last = Some((status.clone(), now));
+            if let Some(id) = builds(status) {
+                self.building = Some(id.to_owned());
+            }
+        }
+        news
+    }
+
+    /// Takes in one of which only what is not said has changed.
+    pub(super) fn learn(&mut self, status: &Status) {
+        if let Some((last, _)) = &mut self.last {
+            last.clone_from(status);
+        }
+    }
+
+    /// The last one.
+    pub(super) fn last(&self) -> Option<&Status> {
+        self.last.as_ref().map(|(status, _)| status)
+    }
+
+    fn begins_to_build(&self, status: &Status) -> bool {
+        builds(status).is_some_and(|id| self.building.as_deref() != Some(id))
+    }
+}
+
+fn realises(status: &Status) -> bool {
+    status.state == State::Realising
+}
+
+/// The deployment for which something is built or fetched.
+fn builds(status: &Status) -> Option<&str> {
+    let deployment = status.deployment.as_ref()?;
+    let phase = deployment.progress.get("phase")?.as_str()?;
+    matches!(phase, "building" | "fetching").then_some(deployment.id.as_str())
+}
+
+/// Logs that a system was got, if it just was.
+pub(super) fn realised(before: Option<&Deployment>, now: Option<&Deployment>) {
+    let (Some(before), Some(now)) = (before, now) else { return };
+    if let Some(system) = now.system.as_ref().filter(|_| before.system.is_none()) {
+        let (deployment, took) = (&now.id, now.stages.realise);
+        tracing::info!(%deployment, commit = %now.target.commit, stage = "realise", %system, took, "realised");
+    }
+}
 
 /// Logs who evaluates commits.
 pub(super) fn evaluator(chosen: &Result<Evaluator, Unconfined>) {
@@ -166,5 +248,59 @@ pub(super) fn ended(entry: &Entry) {
         Ending::RolledBack | Ending::Failed | Ending::Interrupted => {
             tracing::warn!(%deployment, commit = %entry.commit, verdict, cause, "deployment ended");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::standing::tests::{NOW, commit, well};
+    use crate::core::status::DeploymentView;
+
+    fn realising(phase: &str, reason: &str) -> Status {
+        let deployment = DeploymentView {
+            id: "20260101T000000Z-02020202-1".into(),
+            commit: commit(2),
+            stage: "realise".into(),
+            started: NOW,
+            attempt: 1,
+            progress: json!({ "phase": phase }),
+        };
+        let (deployment, reason) = (Some(deployment), reason.to_owned());
+        Status { state: State::Realising, reason, deployment, ..well() }
+    }
+
+    #[test]
+    fn a_build_is_said_when_it_begins_when_it_is_over_and_once_a_minute_between() {
+        let mut said = Said::default();
+        let mut news =
+            |status: &Status, seconds: u64| said.is_news(status, Mono::from_millis(seconds * 1000));
+        assert!(news(&well(), 0));
+        assert!(news(&realising("", "2 is next"), 1));
+        assert!(!news(&realising("exporting", "exporting 2"), 2));
+        assert!(!news(&realising("evaluating", "evaluating 2"), 3));
+        assert!(news(&realising("fetching", "fetching 2"), 4));
+        // Two builds end each second, for two minutes.
+        let lines = (5..125).filter(|&second| {
+            let phase = if second % 2 == 0 { "fetching" } else { "building" };
+            news(&realising(phase, &format!("building 2: {second} of 300 built")), second)
+        });
+        assert_eq!(lines.count(), 2);
+        assert!(!news(&realising("building", "building 2: 300 of 300 built"), 125));
+        assert!(news(&well(), 126));
+    }
+
+    #[test]
+    fn what_is_no_build_is_said_at_once() {
+        let mut said = Said::default();
+        let mut news = |status: &Status| said.is_news(status, Mono::from_millis(0));
+        assert!(news(&well()) && !news(&well()));
+        let other = Status { reason: "it is late".into(), ..well() };
+        assert!(news(&other) && !news(&other));
+        // Another commit is wanted in the middle of a build.
+        assert!(news(&realising("building", "building 2")));
+        assert!(news(&Status { desired: None, ..realising("building", "building 3") }));
     }
 }

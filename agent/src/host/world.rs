@@ -89,6 +89,8 @@ pub(super) struct Host {
 pub(super) struct Known {
     resumed: Option<Mono>,
     stopping: bool,
+    /// Why it could not be started the last time.
+    unstarted: Option<String>,
     /// Whether its files are.
     watched: bool,
     order: Option<Spec>,
@@ -352,6 +354,15 @@ impl Host {
         Ok(())
     }
 
+    /// Takes in whether systemd has started a job, and why not.
+    pub(super) fn started(&mut self, id: &JobId, error: Option<String>) {
+        if let Some(known) = self.jobs.get_mut(id) {
+            let named = format!("{id}: ");
+            known.unstarted =
+                error.map(|error| error.strip_prefix(&named).unwrap_or(&error).to_owned());
+        }
+    }
+
     /// Takes in that roots were changed.
     pub(super) fn rooted(&mut self) {
         self.rooting = false;
@@ -384,6 +395,7 @@ impl Host {
             default,
             needs_agent,
             writes_boot,
+            on_bus_change: self.config.activation.on_bus_change,
         };
         let looks = asked.clone();
         let doing = async move { looks.refusal().await };
@@ -434,6 +446,7 @@ impl Host {
                     JobKind::Switch => Some(self.failed_when_good_file()),
                     JobKind::Realise | JobKind::Publish => None,
                 };
+                let started = id.clone();
                 let doing = async move {
                     let started = async {
                         if let Some(failed_when_good) = baseline {
@@ -444,8 +457,8 @@ impl Host {
                     };
                     started.await.map_err(|error| format!("{id}: {error:#}"))
                 };
-                // A job that does not begin is seen as one that was killed.
-                beside.run(Doing::Start, doing, |_| Event::JobEnded);
+                // A job that did not begin is seen as such by its lock.
+                beside.run(Doing::Start, doing, |result| Event::Started(started, result.err()));
                 Ok(())
             }
         }
@@ -547,11 +560,13 @@ impl Host {
             known.elsewhere = (!own).then(|| dir.clone());
         }
         let (resumed, stopping) = (known.resumed, known.stopping);
+        let unstarted = known.unstarted.clone();
         let Some(spec) = known.order.clone() else {
             // One that only publishes is stopped before it is removed.
             let lives = id.kind == JobKind::Publish && dir.is_held();
             let life = if lives { Life::Running } else { Life::Ended };
-            return Ok(Job { id, life, stopping, resumed, work: Work::Unreadable });
+            let (unstarted, remains, work) = (None, dir.remains(), Work::Unreadable);
+            return Ok(Job { id, life, stopping, resumed, unstarted, remains, work });
         };
         let order = match &spec {
             Spec::Realise(order) => order,
@@ -559,7 +574,11 @@ impl Host {
             Spec::Publish(publish) => &publish.order,
         };
         // Life first, files second: a job that has ended writes no more.
-        let life = dir.life(order, &boot, resumed, now);
+        let mut life = dir.life(order, &boot, resumed, now);
+        if life == Life::Starting && unstarted.is_some() {
+            // Nobody starts it: there is nothing to wait for.
+            life = Life::Ended;
+        }
         let work = match spec {
             Spec::Realise(order) => Work::Realise {
                 order,
@@ -579,7 +598,7 @@ impl Host {
                 outcome: dir.read("outcome.json").unwrap_or_default(),
             },
         };
-        Ok(Job { id, life, stopping, resumed, work })
+        Ok(Job { id, life, stopping, resumed, unstarted, remains: dir.remains(), work })
     }
 
     /// Of the systems that matter, those that are in the store.

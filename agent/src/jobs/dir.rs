@@ -4,7 +4,7 @@
 //! trusted: no pid, no start time, no unit's state. Each file has one writer.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::job::{JobId, Order};
-use crate::core::seen::Life;
+use crate::core::seen::{Life, Remains};
 use crate::core::types::{BootId, Mono};
 use crate::crash::{self, Place};
 use crate::files::{self, Durability};
@@ -21,6 +21,11 @@ use crate::sight::{Unreadable, at};
 
 /// A job that was ordered and has not taken its lock for this long will not.
 const STARTING: Duration = Duration::from_secs(10);
+
+/// Before what kept a job from writing down its outcome, in its lock.
+const UNWRITTEN: &str = "unwritten: ";
+/// Of a lock's file, this much is read, in bytes.
+const MOST_WORDS: u64 = 1 << 10;
 
 /// The directory of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +148,29 @@ impl JobDir {
         }
     }
 
+    /// Leaves word, where nothing else can be written, that what came of the job
+    /// could not be: the lock's file has room for it on a full disk.
+    pub fn leave_word(&self, lock: &mut File, error: &io::Error) {
+        if let Err(error) = writeln!(lock, "{UNWRITTEN}{error}") {
+            tracing::warn!(%error, "not even word of that could be left");
+        }
+    }
+
+    /// What a job that has ended left besides its files.
+    pub fn remains(&self) -> Remains {
+        let mut text = String::new();
+        let lock = File::open(self.path.join("lock"));
+        let read = lock.and_then(|lock| lock.take(MOST_WORDS).read_to_string(&mut text));
+        match read {
+            Ok(0) => Remains::NotBegun,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Remains::NotBegun,
+            Ok(_) | Err(_) => match text.lines().find_map(|line| line.strip_prefix(UNWRITTEN)) {
+                Some(why) => Remains::Unwritten(why.to_owned()),
+                None => Remains::Begun,
+            },
+        }
+    }
+
     /// Whether a process holds the lock, whatever the order says.
     pub fn is_held(&self) -> bool {
         use rustix::fs::{FlockOperation, flock};
@@ -233,6 +261,21 @@ mod tests {
         assert_eq!(dir.life(&order, &boot, None, SOON), Life::Running);
         drop(lock);
         assert_eq!(dir.life(&order, &boot, None, SOON), Life::Ended);
+    }
+
+    #[test]
+    fn a_job_that_never_began_is_told_from_one_that_was_killed_or_could_not_write() {
+        let state = tempfile::tempdir().unwrap();
+        let (dir, _, _) = ordered(state.path());
+        assert_eq!(dir.remains(), Remains::NotBegun);
+        // Made, and died before it took it.
+        File::create(dir.path().join("lock")).unwrap();
+        assert_eq!(dir.remains(), Remains::NotBegun);
+        let mut lock = dir.lock().unwrap().unwrap();
+        assert_eq!(dir.remains(), Remains::Begun);
+        let full = io::Error::from(rustix::io::Errno::NOSPC);
+        dir.leave_word(&mut lock, &full);
+        assert_eq!(dir.remains(), Remains::Unwritten(full.to_string()));
     }
 
     #[test]

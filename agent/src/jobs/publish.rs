@@ -28,7 +28,7 @@ const CAUSE: usize = 2 << 10;
 /// Runs the publish job of a directory to its end, or until `cancelled`.
 pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyhow::Result<()> {
     let dir = JobDir::at(directory);
-    let Some((_lock, spec)) = dir.begin::<PublishSpec>()? else { return Ok(()) };
+    let Some((mut lock, spec)) = dir.begin::<PublishSpec>()? else { return Ok(()) };
     give_way();
     let span = tracing::info_span!("publish", system = %spec.order.system, stage = "publish");
     let work = async {
@@ -45,7 +45,10 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
     };
     let mut outcome = work.instrument(span).await;
     outcome.cause = outcome.cause.map(|cause| cause.chars().take(CAUSE).collect());
-    dir.write("outcome.json", &outcome, Durability::Durable).context("cannot write the outcome")
+    let written = dir.write("outcome.json", &outcome, Durability::Durable);
+    written
+        .inspect_err(|error| dir.leave_word(&mut lock, error))
+        .context("cannot write the outcome")
 }
 
 async fn work(

@@ -1,7 +1,7 @@
 //! The realise job as a process: exports one commit's tree, and has Nix
 //! evaluate and build its system. It is root; whoever evaluates need not be.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use super::dir::JobDir;
 use super::spec::{RealiseHost, RealiseSpec};
+use crate::core::fault::Fault;
 use crate::core::job::{RealiseOutcome, RealiseProgress, Realised, Refusal, RefusalCause};
 use crate::crash::{self, Place};
 use crate::files::{self, Durability};
@@ -38,7 +39,7 @@ pub async fn run(
     cancelled: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let dir = JobDir::at(directory);
-    let Some((_lock, spec)) = dir.begin::<RealiseSpec>()? else { return Ok(()) };
+    let Some((mut lock, spec)) = dir.begin::<RealiseSpec>()? else { return Ok(()) };
     let began = Instant::now();
     let span = tracing::info_span!(
         "realise",
@@ -46,22 +47,28 @@ pub async fn run(
         commit = %spec.order.target.commit,
         stage = "realise"
     );
+    let ignored = RefCell::default();
     let work = async {
-        let result = work(agent, &dir, &spec, cancelled).await;
+        let result = work(agent, &dir, &spec, cancelled, &ignored).await;
         tracing::info!(?result, "over");
         result
     };
     let result = work.instrument(span).await;
     let took = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-    dir.write("outcome.json", &RealiseOutcome { result, took }, Durability::Durable)
+    let outcome = RealiseOutcome { result, took, ignored: ignored.into_inner() };
+    let written = dir.write("outcome.json", &outcome, Durability::Durable);
+    written
+        .inspect_err(|error| dir.leave_word(&mut lock, error))
         .context("cannot write the outcome")
 }
 
+/// `ignored`: what Nix did not follow of the flake's own settings.
 async fn work(
     agent: &Path,
     dir: &JobDir,
     spec: &RealiseSpec,
     cancelled: impl Future<Output = ()>,
+    ignored: &RefCell<Vec<String>>,
 ) -> Realised {
     note(dir, &RealiseProgress { phase: "exporting".into(), ..RealiseProgress::default() });
     let host = &spec.host;
@@ -113,6 +120,7 @@ async fn work(
             let _ = refuse.send(refusal);
         }
         crash::phase(&progress.phase);
+        learn(&mut ignored.borrow_mut(), &progress.ignored);
         latest.set(Some(progress));
     };
     let found = Cell::new(None::<Refusal>);
@@ -245,6 +253,11 @@ fn not_exported(error: ExportError) -> Realised {
         let refusal = Refusal { cause: RefusalCause::TooLarge, detail: said.clone(), evidence };
         Realised::Refused { refusal }
     };
+    let failed = |fault: Fault| Realised::Failed {
+        cause: said.clone(),
+        tail: String::new(),
+        fault: Some(fault),
+    };
     match error {
         ExportError::Damaged(cause) => Realised::Damaged { cause },
         ExportError::TooLarge { limit }
@@ -258,17 +271,15 @@ fn not_exported(error: ExportError) -> Realised {
         ExportError::NoRoom(NoRoom { directory, free, keep, need: _ }) => {
             Realised::Refused { refusal: preflight::no_room(&directory, free, keep, said) }
         }
-        ExportError::Refused { .. }
-        | ExportError::Unreadable(_)
-        | ExportError::DiskFull
-        | ExportError::Local { .. }
-        | ExportError::Crashed { .. } => Realised::Failed { cause: said, tail: String::new() },
+        ExportError::Refused { .. } | ExportError::Unreadable(_) => failed(Fault::Evaluation),
+        ExportError::DiskFull | ExportError::Local { .. } => failed(Fault::StateDir),
+        ExportError::Crashed { .. } => failed(Fault::JobKilled),
     }
 }
 
 /// With the name of what is not in the repository, where a failure speaks of it.
 fn for_want_of(elsewhere: &[String], realised: Realised) -> Realised {
-    let Realised::Failed { cause, tail } = realised else { return realised };
+    let Realised::Failed { cause, tail, fault } = realised else { return realised };
     let missed = elsewhere.iter().find(|told| {
         let path = told.rsplit_once(" (").map_or(told.as_str(), |(path, _)| path);
         cause.contains(path) || tail.contains(path)
@@ -276,35 +287,46 @@ fn for_want_of(elsewhere: &[String], realised: Realised) -> Realised {
     match missed {
         Some(told) => {
             let cause = format!("{cause}; not in the repository: {told}");
-            Realised::Failed { cause, tail }
+            Realised::Failed { cause, tail, fault }
         }
-        None => Realised::Failed { cause, tail },
+        None => Realised::Failed { cause, tail, fault },
+    }
+}
+
+/// Adds what is not known yet: a second try says the same again.
+fn learn(known: &mut Vec<String>, said: &[String]) {
+    for name in said {
+        if !known.contains(name) {
+            known.push(name.clone());
+        }
     }
 }
 
 fn outcome(outcome: realise::RealiseOutcome, limit: Duration) -> Realised {
     use realise::RealiseOutcome as Ended;
+    let failed = |fault: Fault, cause: &str, tail: &str| Realised::Failed {
+        cause: fault.told(cause),
+        tail: end_of(tail),
+        fault: Some(fault),
+    };
     match outcome {
         Ended::Built { system, .. } => Realised::Built { system },
         Ended::NoSuchHost { hosts, .. } => Realised::NoSuchHost { hosts },
         Ended::LockIncomplete { inputs, directory } => {
             Realised::Refused { refusal: lock_incomplete(&inputs, &directory) }
         }
-        Ended::EvaluationFailed { cause, tail } => {
-            Realised::Failed { cause: format!("evaluation failed: {cause}"), tail: end_of(&tail) }
-        }
-        Ended::BuildFailed { cause, tail, drv } => {
+        Ended::EvaluationFailed { cause, tail } => failed(Fault::Evaluation, &cause, &tail),
+        Ended::BuildFailed { cause, tail, drv, fault } => {
             // Nix usually says itself what it could not build.
             let unsaid = drv.filter(|drv| !cause.contains(drv.base_name()));
             let cause = unsaid.map_or(cause.clone(), |drv| format!("{}: {cause}", drv.base_name()));
-            Realised::Failed { cause, tail: end_of(&tail) }
+            failed(fault, &cause, &tail)
         }
-        Ended::TimedOut => Realised::Failed {
-            cause: format!("not built within {} s", limit.as_secs()),
-            tail: String::new(),
-        },
+        Ended::TimedOut => {
+            failed(Fault::Late, &format!("not built within {} s", limit.as_secs()), "")
+        }
         Ended::Cancelled => Realised::Cancelled,
-        Ended::Broken { cause } => Realised::Failed { cause, tail: String::new() },
+        Ended::Broken { cause, fault } => failed(fault, &cause, ""),
     }
 }
 
@@ -340,8 +362,6 @@ fn end_of(text: &str) -> String {
 }
 
 fn told(progress: &Progress) -> RealiseProgress {
-    // What was asked for is counted as to be built until it is known to be fetched.
-    let perhaps = progress.phase == Phase::Fetching && progress.to_build == 1;
     RealiseProgress {
         phase: match progress.phase {
             Phase::Evaluating => "evaluating",
@@ -350,7 +370,7 @@ fn told(progress: &Progress) -> RealiseProgress {
         }
         .into(),
         built: progress.built,
-        to_build: if perhaps { 0 } else { progress.to_build },
+        to_build: progress.to_build,
         fetched: progress.fetched,
         to_fetch: progress.to_fetch,
         bytes: progress.bytes_done,

@@ -153,6 +153,9 @@ fn properties(kind: Kind, limits: &Limits) -> Vec<(&'static str, Variant<'static
         }
         Kind::Realise => {
             properties.push(("OOMScoreAdjust", 500_i32.into()));
+            // Nix is killed for want of memory, not this job: which is to say so. By
+            // default systemd stops a unit when one of its processes is.
+            properties.push(("OOMPolicy", "continue".into()));
             let more = [
                 ("MemoryHigh", limits.memory_high),
                 ("MemoryMax", limits.memory_max),

@@ -53,19 +53,19 @@ pub(super) async fn build(
     if done.end.success() {
         return Build::Ended(built(nix, drv, out_link));
     }
-    let Failure { cause, tail, drv: failed, realising: _ } = course.failure();
-    if failed.is_none() {
+    let failure = course.failure();
+    if failure.drv.is_none() {
         // No builder has failed: the derivation may be gone, or the store.
         match Store::of(nix).with_limit(QUICK).is_valid(drv).await {
             Ok(true) => {}
             Ok(false) => return Build::Lost,
             Err(_) => {
+                let Failure { cause, .. } = failure;
                 return Build::Ended(broken(format!("the store cannot be reached: {cause}")));
             }
         }
     }
-    let drv = failed.and_then(|drv| drv.parse().ok());
-    Build::Ended(RealiseOutcome::BuildFailed { cause, tail, drv })
+    Build::Ended(course.not_built(failure))
 }
 
 /// Keeps a derivation in the store for as long as the value lives, where a daemon

@@ -4,15 +4,19 @@
 use std::pin::Pin;
 
 use super::log::{Failure, Log};
+use super::memory::Kills;
 use super::realise::RealiseOutcome;
-use super::Progress;
+use super::{Phase, Progress};
 use crate::command::{Command, End, Finished, Stream};
+use crate::core::fault::Fault;
 
 /// How far a realisation is: one account of all the programs that it takes.
 pub(super) struct Course<P> {
     log: Log,
     last: Progress,
     tell: P,
+    /// Before the first of them.
+    kills: Kills,
 }
 
 impl<P: FnMut(Progress)> Course<P> {
@@ -20,7 +24,7 @@ impl<P: FnMut(Progress)> Course<P> {
     pub(super) fn new(mut tell: P) -> Self {
         let last = Progress::default();
         tell(last.clone());
-        Self { log: Log::new(), last, tell }
+        Self { log: Log::new(), last, tell, kills: Kills::so_far() }
     }
 
     /// Runs one of Nix's programs with `--log-format internal-json` to its end.
@@ -29,7 +33,7 @@ impl<P: FnMut(Progress)> Course<P> {
         command: &Command,
         cancel: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Finished, RealiseOutcome> {
-        let Self { log, last, tell } = self;
+        let Self { log, last, tell, kills } = self;
         let on_line = |stream: Stream, line: &[u8]| {
             if stream == Stream::Stdout {
                 return;
@@ -42,7 +46,11 @@ impl<P: FnMut(Progress)> Course<P> {
             }
         };
         let done = command.run_with_lines(cancel, on_line).await;
-        ended(done.map_err(|error| broken(chain(&error)))?)
+        let done = done.map_err(|error| broken(chain(&error)))?;
+        match done.end {
+            End::Signal(signal) => Err(killed(signal, kills, &log.progress())),
+            End::Exit(_) | End::TimedOut | End::Cancelled => ended(done),
+        }
     }
 
     /// What the system is built from is known: what comes now is building it.
@@ -55,6 +63,26 @@ impl<P: FnMut(Progress)> Course<P> {
     pub(super) fn failure(&mut self) -> Failure {
         std::mem::replace(&mut self.log, Log::new()).failure()
     }
+
+    /// The outcome of a failure to build, with what the kernel did meanwhile.
+    pub(super) fn not_built(&self, failure: Failure) -> RealiseOutcome {
+        let Failure { cause, tail, fault, drv } = failure;
+        let (cause, fault) = self.kills.blamed_for(cause, fault);
+        let drv = drv.and_then(|drv| drv.parse().ok());
+        RealiseOutcome::BuildFailed { cause, tail, drv, fault }
+    }
+}
+
+/// Nix itself was killed, for which the commit is not to blame.
+fn killed(signal: i32, kills: &Kills, progress: &Progress) -> RealiseOutcome {
+    let doing = match (progress.phase, &progress.current) {
+        (Phase::Evaluating, _) => "evaluating".to_owned(),
+        (Phase::Fetching, None) => "fetching".into(),
+        (Phase::Fetching, Some(what)) => format!("fetching {what}"),
+        (Phase::Building, None) => "building".into(),
+        (Phase::Building, Some(what)) => format!("building {what}"),
+    };
+    kills.of_nix(signal, &doing)
 }
 
 /// Sorts out the ends that say nothing about the commit.
@@ -68,7 +96,12 @@ pub(super) fn ended(done: Finished) -> Result<Finished, RealiseOutcome> {
 }
 
 pub(super) fn broken(cause: String) -> RealiseOutcome {
-    RealiseOutcome::Broken { cause }
+    RealiseOutcome::Broken { cause, fault: Fault::Nix }
+}
+
+/// Nix reads its settings before all else, and could not.
+pub(super) fn misconfigured(cause: String) -> RealiseOutcome {
+    RealiseOutcome::Broken { cause, fault: Fault::NixSettings }
 }
 
 /// An error with what it comes from, in a line.

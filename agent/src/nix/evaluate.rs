@@ -14,13 +14,14 @@ use std::pin::Pin;
 
 use tokio::time::Instant;
 
-use super::course::{Course, broken, chain, ended};
+use super::course::{Course, broken, chain, ended, misconfigured};
 use super::flake::{Pinned, differing, pinned};
 use super::log::Failure;
 use super::realise::{Kind, RealiseOutcome, RealiseSpec};
 use super::reference::{Reference, attribute_of_host, in_tree, prefix_of_host};
-use super::{Progress, QUICK, evaluator};
+use super::{NixFailed, Progress, QUICK, evaluator};
 use crate::command::{Command, End, Finished};
+use crate::core::fault::Fault;
 use crate::core::plain::clean;
 use crate::core::types::StorePath;
 
@@ -51,7 +52,7 @@ pub(super) async fn evaluate(
         Kind::File => Pinned { beside: false, alone: true },
     };
     let version = if spec.asks_version() {
-        Some(spec.nix.version().await.map_err(|error| broken(chain(&error)))?)
+        Some(spec.nix.version().await.map_err(|error| unusable(&error))?)
     } else {
         None
     };
@@ -73,12 +74,24 @@ pub(super) async fn evaluate(
     if done.end.success() {
         return derivation(spec, &done);
     }
-    let Failure { cause, tail, realising, drv } = course.failure();
-    if realising {
+    let failure = course.failure();
+    match failure.fault {
         // What was built to be evaluated.
-        let drv = drv.and_then(|drv| drv.parse().ok());
-        return Err(RealiseOutcome::BuildFailed { cause, tail, drv });
+        Fault::Build | Fault::NoBuilder | Fault::NotBegun | Fault::PostBuildHook => {
+            return Err(course.not_built(failure));
+        }
+        // Settings that cannot be read are seen below, by the next question.
+        Fault::Evaluation
+        | Fault::NixSettings
+        | Fault::Nix
+        | Fault::Memory
+        | Fault::Late
+        | Fault::StateDir
+        | Fault::JobNotBegun
+        | Fault::JobKilled
+        | Fault::Other => {}
     }
+    let Failure { cause, tail, fault, drv: _ } = failure;
     if let Some(missing) = missing_host(spec, &flake, cancel.as_mut()).await? {
         return Err(missing);
     }
@@ -90,9 +103,23 @@ pub(super) async fn evaluate(
         return Err(lock_incomplete(spec, inputs));
     }
     if !reached(&said_to(spec, &["store", "ping"]), cancel.as_mut()).await? {
+        if fault == Fault::NixSettings {
+            return Err(misconfigured(cause));
+        }
         return Err(broken(unreached(spec, &cause, cancel).await?));
     }
     Err(RealiseOutcome::EvaluationFailed { cause, tail })
+}
+
+/// Nix does not even tell its version, for which it reads its settings and no more.
+fn unusable(error: &NixFailed) -> RealiseOutcome {
+    let said = match error {
+        NixFailed::Refused { said, .. } => {
+            said.lines().find_map(|line| line.trim_start().strip_prefix("error:"))
+        }
+        NixFailed::CannotStart(_) => None,
+    };
+    said.map_or_else(|| broken(chain(error)), |cause| misconfigured(cause.trim().to_owned()))
 }
 
 /// The one derivation that was printed.

@@ -238,7 +238,7 @@ fn settings_of(nix: &Nix) -> String {
     ];
     let ours = ours.into_iter().chain(ALWAYS);
     let theirs = nix.options().iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in theirs.filter(|pair| fits(pair)).chain(ours) {
+    for (name, value) in theirs.filter(fits).chain(ours) {
         text.push_str(&format!("{name} = {value}\n"));
     }
     text

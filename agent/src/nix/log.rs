@@ -3,14 +3,18 @@
 //!
 //! Each line is `@nix ` and an object; the numbers are those of Nix's
 //! `libutil/logging.hh`, unchanged from 2.8 to 2.34. Texts are for people
-//! only: they differ between versions and nothing is decided by them. What
-//! cannot be read is kept as text and otherwise ignored.
+//! only: they differ between versions. Whether evaluating or building failed is
+//! told by what was going on; only where that leaves something open (which
+//! machine may build a thing, which settings were ignored) are words looked for,
+//! loosely, and what is not found is told as it was said. What cannot be read is
+//! kept as text and otherwise ignored.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Tail, plain};
+use crate::core::fault::Fault;
 
 // Kinds of activity.
 const COPY_PATH: u64 = 100;
@@ -20,6 +24,7 @@ const COPY_PATHS: u64 = 103;
 const BUILDS: u64 = 104;
 const BUILD: u64 = 105;
 const SUBSTITUTE: u64 = 108;
+const POST_BUILD_HOOK: u64 = 110;
 /// Ours: the transfer of a file that is a path's contents.
 const CONTENTS: u64 = u64::MAX;
 
@@ -27,7 +32,10 @@ const CONTENTS: u64 = u64::MAX;
 const LOG_LINE: u64 = 101;
 const PROGRESS: u64 = 105;
 const EXPECTED: u64 = 106;
+const HOOK_LINE: u64 = 107;
 
+/// What paths begin with; never where the store really is.
+const STORE: &str = "/nix/store/";
 /// Activities beyond this many are not followed: a bound, not a real number.
 const MOST_ACTIVITIES: usize = 4096;
 /// So many builds that have ended are remembered.
@@ -38,6 +46,9 @@ const LOG_LINES: usize = 10;
 const LOG_LINE_CHARS: usize = 400;
 /// Of an error, this much.
 const CAUSE_CHARS: usize = 700;
+/// Settings that were ignored, by name: so many, and of each so much.
+const MOST_IGNORED: usize = 30;
+const SETTING_CHARS: usize = 60;
 /// Of everything that it said, this much.
 const TAIL_BYTES: usize = 16 << 10;
 
@@ -78,6 +89,8 @@ pub struct Progress {
     pub bytes_expected: u64,
     /// The name of what was begun last and still runs.
     pub current: Option<String>,
+    /// Settings of the flake's `nixConfig` that Nix was not allowed to follow.
+    pub ignored: Vec<String>,
 }
 
 /// What has been read so far.
@@ -90,10 +103,45 @@ pub(super) struct Log {
     ended: VecDeque<Activity>,
     error: Option<FirstError>,
     failed: bool,
+    /// Whether something that was to be realised was neither got nor given up.
+    cut: bool,
+    /// The same, unless the counters were just about to be right (as in 2.34).
+    almost: bool,
+    /// Builds and downloads that were begun.
+    begun: u64,
+    /// Whether Nix has spoken in its format: it has read its settings by then.
+    spoke: bool,
+    announced: Announced,
+    hook: Option<Hook>,
+    ignored: Vec<String>,
+    /// The first error before Nix spoke in its format.
+    plain_error: Option<String>,
     last_text: Option<String>,
     tail: Tail,
     /// What is to be built is known: whatever Nix does, it does for that.
     evaluated: bool,
+}
+
+/// What Nix says that it will do, a path a line: versions from 2.9 on.
+///
+/// Its counters are no such promise: what may be fetched is counted as to be
+/// built until it was looked for.
+#[derive(Default)]
+struct Announced {
+    /// What had been done before, for the evaluation.
+    built: u64,
+    fetched: u64,
+    builds: u64,
+    fetches: u64,
+}
+
+/// The program that the host has run after each build.
+struct Hook {
+    /// What was built.
+    drv: Option<String>,
+    /// How many builds had been done when it began: one more, and it went well.
+    done: u64,
+    last_line: Option<String>,
 }
 
 struct Activity {
@@ -103,6 +151,7 @@ struct Activity {
     subject: Option<String>,
     done: u64,
     expected: u64,
+    running: u64,
     /// Announced to be downloaded.
     bytes: u64,
     log: VecDeque<String>,
@@ -116,13 +165,14 @@ struct FirstError {
 }
 
 /// What went wrong, once Nix has failed.
+#[derive(Debug)]
 pub(super) struct Failure {
     /// Short, for people.
     pub(super) cause: String,
     /// The end of what was said, builders' logs included.
     pub(super) tail: String,
-    /// It failed while realising, not while evaluating.
-    pub(super) realising: bool,
+    /// What that means.
+    pub(super) fault: Fault,
     /// Whose builder failed, if it was one.
     pub(super) drv: Option<String>,
 }
@@ -165,6 +215,14 @@ impl Log {
             ended: VecDeque::new(),
             error: None,
             failed: false,
+            cut: false,
+            almost: false,
+            begun: 0,
+            spoke: false,
+            announced: Announced::default(),
+            hook: None,
+            ignored: Vec::new(),
+            plain_error: None,
             last_text: None,
             tail: Tail::new(TAIL_BYTES),
             evaluated: false,
@@ -179,6 +237,8 @@ impl Log {
         let running: Vec<u64> = self.activities.keys().copied().collect();
         running.into_iter().for_each(|id| self.stop(id));
         (self.error, self.failed, self.last_text) = (None, false, None);
+        (self.cut, self.almost, self.begun) = (false, false, 0);
+        (self.spoke, self.plain_error, self.hook) = (false, None, None);
     }
 
     /// Takes in one line of stderr.
@@ -187,12 +247,19 @@ impl Log {
             let text = plain(line);
             if !text.trim().is_empty() {
                 self.say(&text);
+                if let Some(error) = text.trim_start().strip_prefix("error:")
+                    && self.plain_error.is_none()
+                {
+                    self.plain_error = Some(error.trim().to_owned());
+                }
                 self.last_text = Some(text);
             }
             return;
         };
-        // Lines of newer kinds, and those cut off: not worth a word.
-        let Ok(line) = serde_json::from_slice::<Line>(json) else { return };
+        // Lines of newer kinds are not worth a word.
+        let line = serde_json::from_slice::<Line>(json).ok().or_else(|| cut_off(json));
+        let Some(line) = line else { return };
+        self.spoke = true;
         match line {
             Line::Start { id, kind, fields } => self.start(id, kind, &fields),
             Line::Stop { id } => self.stop(id),
@@ -205,6 +272,16 @@ impl Log {
     pub(super) fn progress(&self) -> Progress {
         let (built, to_build) = self.sum(BUILDS);
         let (fetched, to_fetch) = self.sum(COPY_PATHS);
+        let (to_build, to_fetch) = match &self.announced {
+            // Without a word of it the counters must do, and what is still to be
+            // fetched is among what they have as to be built.
+            Announced { builds: 0, fetches: 0, .. } if fetched < to_fetch => (0, to_fetch),
+            Announced { builds: 0, fetches: 0, .. } => (to_build, to_fetch),
+            announced => (
+                built.max(announced.built.saturating_add(announced.builds)),
+                fetched.max(announced.fetched.saturating_add(announced.fetches)),
+            ),
+        };
         let (copied, bytes_known) = self.sum(COPY_PATH);
         let announced = self.activities.values().map(|a| a.bytes);
         let bytes_expected = announced.fold(0, u64::saturating_add).max(bytes_known);
@@ -227,31 +304,67 @@ impl Log {
             (None, None) | (Some(_), _) => Phase::Building,
         };
         let current = build.or(fetch).and_then(|a| a.subject.as_deref()).map(name);
-        Progress { phase, built, to_build, fetched, to_fetch, bytes_done, bytes_expected, current }
+        let ignored = self.ignored.clone();
+        Progress {
+            phase,
+            built,
+            to_build,
+            fetched,
+            to_fetch,
+            bytes_done,
+            bytes_expected,
+            current,
+            ignored,
+        }
     }
 
     /// What went wrong, knowing that something did.
     pub(super) fn failure(self) -> Failure {
-        let tail = self.tail.text();
-        let Some(error) = self.error else {
-            let cause = self.last_text.unwrap_or_else(|| "nix failed without a word".into());
-            return Failure { cause: short(&cause), tail, realising: self.failed, drv: None };
+        let tail = self.tail.clone().text();
+        let unfinished = self.failed || self.cut || self.evaluated;
+        let Some(error) = &self.error else {
+            let (cause, fault) = match (&self.plain_error, &self.last_text) {
+                (Some(error), _) if !self.spoke => (error.as_str(), Fault::NixSettings),
+                (_, Some(last)) if !self.spoke => (last.as_str(), Fault::Nix),
+                (_, None) if !self.spoke => ("nix failed without a word", Fault::Nix),
+                (_, last) => {
+                    let cause = last.as_deref().unwrap_or("nix failed without a word");
+                    (cause, if unfinished { Fault::Build } else { Fault::Evaluation })
+                }
+            };
+            return Failure { cause: short(cause), tail, fault, drv: None };
         };
-        let mut cause = short(&error.text);
-        let mut drv = None;
+        if let Some(hook) = self.guilty_hook() {
+            let mut cause = short(&error.text);
+            if let Some(last) = &hook.last_line {
+                cause = format!("{cause}: {last}");
+            }
+            return Failure { cause, tail, fault: Fault::PostBuildHook, drv: hook.drv.clone() };
+        }
         let mut builds = self.activities.values().chain(&self.ended).filter(|a| a.kind == BUILD);
         if let Some(build) =
             builds.find(|a| a.subject.as_deref().is_some_and(|drv| error.text.contains(drv)))
         {
-            // What the builder said last says more than that it failed. Some
-            // versions repeat its log in the error, which belongs in the tail.
-            if let Some(last) = build.log.back() {
-                let first = cause.lines().next().unwrap_or_default();
-                cause = format!("{}: {last}", first.trim_end_matches([';', '.', ':']));
-            }
-            drv.clone_from(&build.subject);
+            let cause = with_last_words(&short(&error.text), build.log.back());
+            return Failure { cause, tail, fault: Fault::Build, drv: build.subject.clone() };
         }
-        Failure { cause, tail, realising: error.realising || self.failed, drv }
+        let unfinished = unfinished
+            || error.realising
+            // The text decides only where the counters do not: see `almost`.
+            || (self.almost && error.text.contains(".drv"));
+        let fault = match unfinished {
+            false => Fault::Evaluation,
+            true if nobody_may_build(&error.text) => Fault::NoBuilder,
+            true if self.cut && !self.failed && self.begun == 0 => Fault::NotBegun,
+            true => Fault::Build,
+        };
+        Failure { cause: short(&error.text), tail, fault, drv: None }
+    }
+
+    /// The hook that was run last, if its build was not done after it.
+    fn guilty_hook(&self) -> Option<&Hook> {
+        let (done, _) = self.sum(BUILDS);
+        self.hook.as_ref().filter(|hook| hook.done == done && !self.failed)
     }
 
     fn start(&mut self, id: u64, kind: u64, fields: &[serde_json::Value]) {
@@ -261,6 +374,16 @@ impl Log {
         let subject = fields.first().and_then(|field| field.as_str()).map(str::to_owned);
         let contents = kind == FILE_TRANSFER && subject.as_deref().is_some_and(is_contents);
         let kind = if contents { CONTENTS } else { kind };
+        match kind {
+            POST_BUILD_HOOK => {
+                let done = self.sum(BUILDS).0;
+                self.hook = Some(Hook { drv: subject.clone(), done, last_line: None });
+            }
+            BUILD | COPY_PATH | SUBSTITUTE | CONTENTS => self.begun += 1,
+            // Those of the evaluation come before anything is realised.
+            FILE_TRANSFER if self.activities.values().any(|a| a.kind == BUILDS) => self.begun += 1,
+            _ => {}
+        }
         // Ids grow within a process, but those of a daemon are its own.
         self.started += 1;
         let activity = Activity {
@@ -269,6 +392,7 @@ impl Log {
             subject,
             done: 0,
             expected: 0,
+            running: 0,
             bytes: 0,
             log: VecDeque::new(),
         };
@@ -277,6 +401,11 @@ impl Log {
 
     fn stop(&mut self, id: u64) {
         let Some(activity) = self.activities.remove(&id) else { return };
+        if matches!(activity.kind, BUILDS | COPY_PATHS) {
+            let Activity { done, expected, running, .. } = activity;
+            self.cut |= running > 0 || (done == 0 && expected > 0) || expected > done + 1;
+            self.almost |= expected > done;
+        }
         if matches!(activity.kind, BUILDS | COPY_PATHS | COPY_PATH | CONTENTS) {
             let done = self.done.entry(activity.kind).or_default();
             *done = done.saturating_add(activity.done);
@@ -295,6 +424,7 @@ impl Log {
         match kind {
             PROGRESS => {
                 (activity.done, activity.expected) = (number(0), number(1));
+                activity.running = number(2);
                 // done, expected, running, failed
                 let counts = matches!(activity.kind, BUILDS | COPY_PATHS);
                 self.failed |= counts && number(3) > 0;
@@ -312,28 +442,70 @@ impl Log {
                 }
                 self.say(&format!("{builder}> {line}"));
             }
+            HOOK_LINE => {
+                let text = fields.first().and_then(|field| field.as_str()).unwrap_or_default();
+                let line: String = plain(text.as_bytes()).chars().take(LOG_LINE_CHARS).collect();
+                self.say(&format!("post-build-hook> {line}"));
+                if let Some(hook) = self.hook.as_mut().filter(|_| !line.trim().is_empty()) {
+                    hook.last_line = Some(line);
+                }
+            }
             _ => {}
         }
     }
 
     fn message(&mut self, level: u64, msg: &str, raw_msg: Option<String>) {
-        // 0 is an error, 1 a warning.
-        if level > 1 {
-            return;
+        // 0 is an error, 1 a warning, 3 is for people who wait.
+        match level {
+            0 | 1 => {}
+            3 => return self.learn_announced(msg),
+            _ => return,
         }
         let said = plain(msg.as_bytes());
         self.say(&said);
-        if level > 0 || self.error.is_some() {
+        if level == 1 {
+            return self.learn_ignored(&said);
+        }
+        if self.error.is_some() {
             return;
         }
         // A daemon's asides come as errors, but as nothing else than text.
         if raw_msg.is_none() && ASIDES.iter().any(|aside| said.starts_with(aside)) {
             return;
         }
-        let text = raw_msg.map(|raw| plain(raw.as_bytes())).unwrap_or(said);
+        let text = match raw_msg {
+            Some(raw) => plain(raw.as_bytes()),
+            None => without_trace(&said).to_owned(),
+        };
         let running = |kind: u64| self.activities.values().any(|a| a.kind == kind);
         let realising = running(REALISE) || running(BUILDS);
         self.error = Some(FirstError { text, realising });
+    }
+
+    /// One of the paths that are listed before anything is begun.
+    fn learn_announced(&mut self, msg: &str) {
+        let Some(path) = msg.strip_prefix("  ").filter(|path| path.starts_with(STORE)) else {
+            return;
+        };
+        if self.announced.builds + self.announced.fetches == 0 {
+            (self.announced.built, self.announced.fetched) =
+                (self.sum(BUILDS).0, self.sum(COPY_PATHS).0);
+        }
+        match path.ends_with(".drv") {
+            true => self.announced.builds += 1,
+            false => self.announced.fetches += 1,
+        }
+    }
+
+    /// A setting of the flake's own that is not followed: `accept-flake-config` is
+    /// off, whatever the flake says.
+    fn learn_ignored(&mut self, warning: &str) {
+        let Some((_, rest)) = warning.split_once("flake configuration setting '") else { return };
+        let Some((name, _)) = rest.split_once('\'') else { return };
+        let name: String = name.chars().take(SETTING_CHARS).collect();
+        if self.ignored.len() < MOST_IGNORED && !self.ignored.contains(&name) {
+            self.ignored.push(name);
+        }
     }
 
     fn say(&mut self, text: &str) {
@@ -350,6 +522,60 @@ impl Log {
     }
 }
 
+/// An error whose line was cut off, as far as it goes: one may have hundreds of
+/// kilobytes, and is told twice in its line.
+fn cut_off(json: &[u8]) -> Option<Line> {
+    let text = String::from_utf8_lossy(json);
+    let (head, rest) = text.strip_prefix(r#"{"action":"msg","#)?.split_once(r#""msg":""#)?;
+    let level = head.split_once(r#""level":"#)?.1.split(',').next()?.parse().ok()?;
+    let mut escaped = false;
+    let end = rest.find(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    let msg = match end {
+        Some(end) => serde_json::from_str(&format!("\"{}\"", &rest[..end])).ok()?,
+        // The end may be the middle of an escape: of two halves of a character, at most.
+        None => (0..=12).find_map(|short| {
+            let kept = rest.get(..rest.len().checked_sub(short)?)?;
+            serde_json::from_str::<String>(&format!("\"{kept}\"")).ok()
+        })?,
+    };
+    Some(Line::Msg { level, msg, raw_msg: None })
+}
+
+/// The error itself, of one that begins with where it happened.
+fn without_trace(said: &str) -> &str {
+    let body = said.trim_start().strip_prefix("error:").unwrap_or(said);
+    let first = body.lines().next().unwrap_or_default();
+    if !first.trim().is_empty() {
+        return said;
+    }
+    body.find("\n       error:").map_or(said, |at| body[at..].trim_start())
+}
+
+/// Whether an error is about machines, not about what was to be built on one.
+fn nobody_may_build(text: &str) -> bool {
+    const WORDS: [&str; 5] =
+        ["max-jobs", "with features", "platform mismatch", "required system", "system feature"];
+    let text = text.to_lowercase();
+    WORDS.iter().any(|words| text.contains(words))
+}
+
+/// What a builder said last says more than that it failed. Some versions repeat
+/// its log in the error, which belongs in the tail.
+fn with_last_words(error: &str, last: Option<&String>) -> String {
+    let Some(last) = last else { return error.to_owned() };
+    let mut lines = error.lines().map(|line| line.trim_end_matches([';', '.', ':']));
+    let first = lines.next().unwrap_or_default();
+    // As 2.34 tells it: what, in the first line, and why, in the second.
+    match lines.next().and_then(|line| line.strip_prefix("Reason: ")) {
+        Some(reason) => format!("{first}: {reason}: {last}"),
+        None => format!("{first}: {last}"),
+    }
+}
+
 /// Where binary caches have the contents of paths.
 fn is_contents(url: &str) -> bool {
     url.contains("/nar/")
@@ -359,7 +585,7 @@ fn is_contents(url: &str) -> bool {
 fn name(subject: &str) -> String {
     let base = subject.rsplit('/').next().unwrap_or_default();
     let base = match base.split_at_checked(33) {
-        Some((hash, name)) if subject.starts_with("/nix/store/") && hash.ends_with('-') => name,
+        Some((hash, name)) if subject.starts_with(STORE) && hash.ends_with('-') => name,
         Some(_) | None => base,
     };
     plain(base.strip_suffix(".drv").unwrap_or(base).as_bytes()).chars().take(120).collect()
@@ -378,148 +604,4 @@ fn short(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DRV: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-tool-1.2.drv";
-
-    fn read(lines: &[&str]) -> Log {
-        let mut log = Log::new();
-        lines.iter().for_each(|line| log.read(line.as_bytes()));
-        log
-    }
-
-    fn build_of_a_tool() -> String {
-        format!(r#"@nix {{"action":"start","id":9,"type":105,"fields":["{DRV}","",1,1]}}"#)
-    }
-
-    #[test]
-    fn what_is_copied_is_counted_in_paths_and_bytes() {
-        let log = read(&[
-            r#"@nix {"action":"start","id":1,"type":102}"#,
-            r#"@nix {"action":"start","id":2,"type":103}"#,
-            r#"@nix {"action":"result","id":2,"type":105,"fields":[1,3,1,0]}"#,
-            r#"@nix {"action":"result","id":1,"type":106,"fields":[100,5000]}"#,
-            r#"@nix {"action":"start","id":3,"type":100,"fields":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a","https://c","auto"]}"#,
-            r#"@nix {"action":"result","id":3,"type":105,"fields":[700,700,0,0]}"#,
-            r#"@nix {"action":"stop","id":3}"#,
-            r#"@nix {"action":"start","id":4,"type":100,"fields":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-b","https://c","auto"]}"#,
-            r#"@nix {"action":"result","id":4,"type":105,"fields":[20,300,0,0]}"#,
-        ]);
-        let expected = Progress {
-            phase: Phase::Fetching,
-            fetched: 1,
-            to_fetch: 3,
-            bytes_done: 720,
-            bytes_expected: 5000,
-            current: Some("b".into()),
-            ..Progress::default()
-        };
-        assert_eq!(log.progress(), expected);
-    }
-
-    #[test]
-    fn what_came_over_the_wire_counts_where_nix_says_nothing_of_the_path() {
-        let mut lines = vec![
-            r#"@nix {"action":"start","id":1,"type":102}"#,
-            r#"@nix {"action":"result","id":1,"type":106,"fields":[100,500]}"#,
-            r#"@nix {"action":"start","id":2,"type":101,"fields":["https://c/abc.narinfo"]}"#,
-            r#"@nix {"action":"result","id":2,"type":105,"fields":[90,90,0,0]}"#,
-            r#"@nix {"action":"start","id":3,"type":101,"fields":["https://c/nar/abc.nar"]}"#,
-            r#"@nix {"action":"result","id":3,"type":105,"fields":[300,300,0,0]}"#,
-            r#"@nix {"action":"stop","id":3}"#,
-        ];
-        let bytes = |lines: &[&str]| {
-            let Progress { bytes_done, bytes_expected, .. } = read(lines).progress();
-            (bytes_done, bytes_expected)
-        };
-        assert_eq!(bytes(&lines), (300, 500));
-        // Tried again: it is not more than there is.
-        lines.extend([
-            r#"@nix {"action":"start","id":4,"type":101,"fields":["https://c/nar/abc.nar"]}"#,
-            r#"@nix {"action":"result","id":4,"type":105,"fields":[300,300,0,0]}"#,
-        ]);
-        assert_eq!(bytes(&lines), (500, 500));
-    }
-
-    #[test]
-    fn a_path_is_shown_by_its_name_and_not_by_that_of_the_file_it_comes_in() {
-        let mut lines =
-            vec![r#"@nix {"action":"start","id":1,"type":101,"fields":["https://c/abc.narinfo"]}"#];
-        assert_eq!(read(&lines).progress().current.as_deref(), Some("abc.narinfo"));
-        lines.extend([
-            r#"@nix {"action":"start","id":2,"type":100,"fields":["/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a","https://c","auto"]}"#,
-            r#"@nix {"action":"start","id":3,"type":101,"fields":["https://c/nar/abc.nar"]}"#,
-        ]);
-        assert_eq!(read(&lines).progress().current.as_deref(), Some("a"));
-    }
-
-    #[test]
-    fn a_build_is_what_is_shown_while_there_is_one() {
-        let log = read(&[&build_of_a_tool(), r#"@nix {"action":"start","id":10,"type":101}"#]);
-        let Progress { phase, current, .. } = log.progress();
-        assert_eq!((phase, current.as_deref()), (Phase::Building, Some("tool-1.2")));
-    }
-
-    #[test]
-    fn the_cause_is_the_first_error_with_the_builders_last_words() {
-        let error = format!(
-            r#"@nix {{"action":"msg","level":0,"msg":"\u001b[31merror:\u001b[0m x","raw_msg":"builder for '{DRV}' failed"}}"#
-        );
-        let log = read(&[
-            &build_of_a_tool(),
-            r#"@nix {"action":"result","id":9,"type":101,"fields":["no space left"]}"#,
-            r#"@nix {"action":"result","id":9,"type":101,"fields":[" "]}"#,
-            r#"@nix {"action":"stop","id":9}"#,
-            &error,
-            r#"@nix {"action":"msg","level":0,"msg":"error: dependencies failed"}"#,
-        ]);
-        let failure = log.failure();
-        assert_eq!(failure.cause, format!("builder for '{DRV}' failed: no space left"));
-        assert_eq!(failure.drv.as_deref(), Some(DRV));
-        assert_eq!(
-            failure.tail,
-            "tool-1.2> no space left\ntool-1.2>  \nerror: x\nerror: dependencies failed"
-        );
-    }
-
-    #[test]
-    fn a_failure_is_told_by_what_was_going_on() {
-        let error = r#"@nix {"action":"msg","level":0,"msg":"error: x"}"#;
-        let (start, stop) =
-            (r#"@nix {"action":"start","id":1,"type":104}"#, r#"@nix {"action":"stop","id":1}"#);
-        let count = r#"@nix {"action":"result","id":1,"type":105,"fields":[0,1,0,1]}"#;
-        assert!(!read(&[error]).failure().realising);
-        assert!(!read(&[start, stop, error]).failure().realising);
-        assert!(read(&[start, error]).failure().realising);
-        assert!(read(&[start, count, stop, error]).failure().realising);
-        assert_eq!(read(&[]).failure().cause, "nix failed without a word");
-    }
-
-    #[test]
-    fn nothing_that_is_read_grows_without_bound() {
-        let mut log = Log::new();
-        let long = "x".repeat(100_000);
-        for id in 0..20_000 {
-            let start =
-                format!(r#"@nix {{"action":"start","id":{id},"type":{id},"fields":["{id}"]}}"#);
-            log.read(start.as_bytes());
-        }
-        for id in 0..20_000 {
-            log.read(format!(r#"@nix {{"action":"stop","id":{id}}}"#).as_bytes());
-        }
-        log.read(format!(r#"@nix {{"action":"msg","level":0,"msg":"{long}"}}"#).as_bytes());
-        assert!(log.activities.is_empty() && log.done.len() <= 3);
-        let Failure { cause, tail, .. } = log.failure();
-        assert!(cause.len() < 1000 && tail.len() <= TAIL_BYTES);
-    }
-
-    #[test]
-    fn what_is_no_line_of_nix_is_kept_as_text() {
-        let failure = read(&["", "warning: \u{1b}[1mdirty\u{1b}[0m", "@nix", "@nix {"]).failure();
-        assert_eq!(
-            (failure.cause.as_str(), failure.tail.as_str()),
-            ("@nix", "warning: dirty\n@nix")
-        );
-    }
-}
+mod tests;

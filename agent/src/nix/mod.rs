@@ -12,6 +12,7 @@ pub mod evaluator;
 mod flake;
 mod lent_repository;
 mod log;
+mod memory;
 pub mod profile;
 pub mod realise;
 mod reference;

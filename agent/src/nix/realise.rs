@@ -4,8 +4,8 @@
 //!
 //! It does not fetch or export the commit, retries nothing, and judges a
 //! system by one thing only: that there is something to switch with. Whether
-//! evaluation or a build failed is told by what Nix was doing at that time,
-//! never by its words.
+//! evaluation or a build failed is told by what Nix was doing at that time, and
+//! want of memory by what the kernel counts, never by Nix's words.
 //!
 //! Between the steps nothing but this keeps the derivation in the store: it is held
 //! there as soon as its name is known, and evaluated again if it was collected in
@@ -27,6 +27,7 @@ use super::course::{Course, broken, chain};
 use super::evaluate::evaluate;
 use super::evaluator::Evaluator;
 use super::{Nix, Progress};
+use crate::core::fault::Fault;
 use crate::core::types::{Commit, StorePath};
 
 /// How often a derivation may be collected before it is built.
@@ -118,6 +119,8 @@ pub enum RealiseOutcome {
         tail: String,
         /// Whose builder failed, if that is known.
         drv: Option<StorePath>,
+        /// What kind of failure it was.
+        fault: Fault,
     },
     /// It took longer than it may.
     TimedOut,
@@ -128,6 +131,8 @@ pub enum RealiseOutcome {
     Broken {
         /// In short, for people.
         cause: String,
+        /// What kind of failure it was.
+        fault: Fault,
     },
 }
 
@@ -163,7 +168,8 @@ pub async fn realise(
             Err(error) => return broken(format!("the store cannot be reached: {}", chain(&error))),
         };
         if held.is_some() {
-            let built = fetch_or_build(spec, &drv, &fetching, deadline, &mut course, cancel.as_mut());
+            let built =
+                fetch_or_build(spec, &drv, &fetching, deadline, &mut course, cancel.as_mut());
             match built.await {
                 Build::Ended(outcome) => return outcome,
                 Build::Lost => {}

@@ -64,7 +64,9 @@ pub fn blame(
             if state.active == "failed" {
                 blame.failed.push(name.clone());
             }
-        } else if !had_failed {
+        } else if had_failed {
+            blame.warnings.push(format!("{name} {wrong}, as before"));
+        } else {
             blame.warnings.push(format!("{name} {wrong}"));
         }
     }
@@ -200,13 +202,15 @@ mod tests {
 
     #[test]
     fn a_unit_that_had_failed_before_is_nobodys_fault() {
-        assert_eq!(counts(Some(failed()), failed(), false), (0, 0));
+        assert_eq!(counts(Some(failed()), failed(), false), (0, 1));
         let baseline = Baseline {
             before: [("x.service".to_owned(), up())].into(),
             failed_when_good: ["x.service".to_owned()].into(),
         };
         let units = [("x.service".to_owned(), failed())].into();
-        assert_eq!(blame(&baseline, &units, 0, |_| false), Blame::default());
+        let Blame { counts, warnings, failed } = blame(&baseline, &units, 0, |_| false);
+        assert!(counts.is_empty() && failed.is_empty());
+        assert_eq!(warnings, ["x.service has failed, as before"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -100,6 +100,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
             return Ok(page(status, &format!("<h1>{status}</h1>")));
         }
         Fault::Html => return Ok(page(StatusCode::OK, "<h1>Welcome</h1>")),
+        Fault::Says(words) => return Ok(says(request.method(), words)),
         Fault::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
         Fault::Hang => return hold(&shared).await,
         Fault::Redirect(to) => {
@@ -230,6 +231,18 @@ fn truncated(body: &[u8]) -> Vec<u8> {
 async fn hold<T>(shared: &Arc<Shared>) -> io::Result<T> {
     shared.counters.held.fetch_add(1, Ordering::SeqCst);
     std::future::pending().await
+}
+
+/// As gitprotocol-http(5) and gitprotocol-pack(5) have it.
+fn says(method: &Method, words: &str) -> Response<Body> {
+    let line = format!("{:04x}ERR {words}", words.len() + 8);
+    let (kind, body) = match *method {
+        Method::GET => ("advertisement", format!("001e# service=git-upload-pack\n0000{line}")),
+        _ => ("result", line),
+    };
+    let answer =
+        Response::builder().header("content-type", format!("application/x-git-upload-pack-{kind}"));
+    answer.body(full(body)).unwrap()
 }
 
 fn full(body: impl Into<Bytes>) -> Body {

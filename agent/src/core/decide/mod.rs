@@ -22,7 +22,7 @@ use crate::core::backoff;
 use crate::core::gates::Gate;
 use crate::core::guardian::Phase;
 use crate::core::job::{
-    DeploymentId, How, JobId, Kind, Order, PublishOrder, SwitchOrder, Target, Verdict,
+    Check, DeploymentId, How, JobId, Kind, Order, PublishOrder, SwitchOrder, Target, Verdict,
 };
 use crate::core::memory::{Memory, Subject};
 use crate::core::policy::{OnFailure, OnRollbackFailure, Operation, Policy};

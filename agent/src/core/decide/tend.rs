@@ -94,7 +94,7 @@ impl Decider<'_> {
             Some(Step::WriteVerdict { job: job.id.clone(), verdict })
         };
         if passed {
-            return verdict(true, None);
+            return verdict(true, round.and_then(|round| reservations(&round.checks)));
         }
         if self.now.mono >= last_word || hopeless {
             let found = failed.map_or("the checks did not finish in time".into(), |check| {
@@ -118,4 +118,23 @@ impl Decider<'_> {
         wake.at(due);
         None
     }
+}
+
+/// What a good verdict does not say of itself: what is wrong and was not counted,
+/// or that there was nothing it could rest on.
+fn reservations(checks: &[Check]) -> Option<String> {
+    if checks.is_empty() {
+        return Some("nothing was checked: no unit, no remote, no health.check".into());
+    }
+    const SHOWN: usize = 5;
+    let failed = checks.iter().filter(|check| !check.ok && !check.required);
+    let failed = failed.map(|check| format!("check {} fails: {}", check.name, check.detail));
+    let uncounted = checks.iter().flat_map(|check| check.uncounted.iter().cloned());
+    let all: Vec<String> = failed.chain(uncounted).collect();
+    let more = match all.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = all.get(..SHOWN).unwrap_or(&all).join(", ");
+    (!all.is_empty()).then(|| format!("not counted: {shown}{more}"))
 }

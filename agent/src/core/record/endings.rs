@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::backoff;
+use crate::core::fault::Fault;
 use crate::core::job::{Ending, Target};
 use crate::core::memory::{Deployment, Entry, Memory, Settled, Stuck, Subject, Trouble};
 use crate::core::policy::Policy;
@@ -61,6 +62,7 @@ pub(super) fn learn_ended(
         operation: deployment.target.operation,
         verdict,
         cause: Some(cause.to_owned()),
+        fault: None,
         started: deployment.started,
         ended: now.wall,
         stages: deployment.stages,
@@ -92,6 +94,7 @@ pub(super) fn learn_failure(
         stuck,
         cause: cause.to_owned(),
         refusal: None,
+        fault: None,
         refused: None,
         excused,
     });
@@ -117,9 +120,20 @@ pub(super) fn pause_uncounted(
         stuck,
         cause: cause.to_owned(),
         refusal: None,
+        fault: None,
         refused: None,
         excused,
     });
+}
+
+/// What kind of failure it was that was learnt last.
+pub(super) fn learn_fault(memory: &mut Memory, subject: &Subject, fault: Option<Fault>) {
+    if let Some(trouble) = memory.trouble_mut(subject) {
+        trouble.fault = fault;
+    }
+    if let Some(entry) = memory.history.last_mut() {
+        entry.fault = fault;
+    }
 }
 
 /// After what was nobody's fault.

@@ -1,16 +1,19 @@
 //! What has become of jobs.
 
 use super::WAY_BACK;
-use super::endings::{REPLACED, end, end_awaiting, learn_failure, pause_uncounted, settle};
+use super::endings::{
+    REPLACED, end, end_awaiting, learn_failure, learn_fault, pause_uncounted, settle,
+};
 use super::experiment::lost_the_remotes;
+use crate::core::fault::Fault;
 use crate::core::gates::WentBack;
 use crate::core::job::{Ending, How, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome};
 use crate::core::memory::{
-    Armed, Awaiting, Deployment, Entry, Experiment, KnownSystem, Memory, Settled, Stuck, Subject,
-    Tested, Trouble,
+    Armed, Awaiting, Deployment, Entry, Experiment, IgnoredSettings, KnownSystem, Memory, Settled,
+    Stuck, Subject, Tested, Trouble,
 };
 use crate::core::policy::{Operation, Policy};
-use crate::core::seen::{Job, Life, Seen, Work};
+use crate::core::seen::{Job, Life, Remains, Seen, Work};
 use crate::core::types::Now;
 
 pub(super) fn fold_realise(
@@ -31,16 +34,20 @@ pub(super) fn fold_realise(
     let Some(outcome) = outcome else {
         if job.life == Life::Ended {
             deployment.job = None;
-            end(memory, Ending::Interrupted, "the realise job was killed", now);
+            let cause = job.cut_short(&order.boot_id, &seen.boot_id);
+            end(memory, Ending::Interrupted, &cause, now);
             // Of another boot: the host went down, which blames nobody.
             if order.boot_id == seen.boot_id {
-                learn_failure(policy, memory, seen, subject, "the realise job was killed", now);
+                learn_failure(policy, memory, seen, subject.clone(), &cause, now);
+                learn_fault(memory, &subject, Some(of_cut_short(&job.remains)));
             }
         }
         return;
     };
     deployment.stages.realise = Some(outcome.took);
     deployment.job = None;
+    let ignored = IgnoredSettings { commit: order.target.commit, names: outcome.ignored.clone() };
+    memory.ignored = Some(ignored).filter(|ignored| !ignored.names.is_empty());
     match &outcome.result {
         Realised::Built { system } => {
             deployment.system = Some(system.clone());
@@ -62,11 +69,17 @@ pub(super) fn fold_realise(
                 stuck: Some(Stuck::NoSuchHost { hosts: hosts.clone() }),
                 cause,
                 refusal: None,
+                fault: None,
                 refused: None,
                 excused: 0,
             });
         }
-        Realised::Failed { cause, .. } | Realised::Damaged { cause } => {
+        Realised::Failed { cause, fault, tail: _ } => {
+            end(memory, Ending::Failed, cause, now);
+            learn_failure(policy, memory, seen, subject.clone(), cause, now);
+            learn_fault(memory, &subject, *fault);
+        }
+        Realised::Damaged { cause } => {
             end(memory, Ending::Failed, cause, now);
             learn_failure(policy, memory, seen, subject, cause, now);
         }
@@ -80,6 +93,7 @@ pub(super) fn fold_realise(
                 stuck: Some(Stuck::Quarantined),
                 cause: refusal.detail.clone(),
                 refusal: None,
+                fault: None,
                 refused: Some(refusal.clone()),
                 excused: 0,
             });
@@ -100,6 +114,15 @@ pub(super) fn fold_realise(
             end(memory, Ending::Interrupted, cause, now);
             pause_uncounted(policy, memory, subject, cause, now);
         }
+    }
+}
+
+/// What kind of failure it is to end without a word of what came of it.
+fn of_cut_short(remains: &Remains) -> Fault {
+    match remains {
+        Remains::NotBegun => Fault::JobNotBegun,
+        Remains::Begun => Fault::JobKilled,
+        Remains::Unwritten(_) => Fault::StateDir,
     }
 }
 
@@ -164,6 +187,7 @@ pub(super) fn fold_switch(
         operation: target.operation,
         verdict: ending,
         cause: outcome.cause.clone(),
+        fault: None,
         started: order.order.started,
         ended: now.wall,
         stages,
@@ -281,7 +305,11 @@ pub(super) fn end_lost_deployment(policy: &Policy, memory: &mut Memory, seen: &S
     if seen.jobs.iter().any(|seen| seen.id == *job) {
         return;
     }
-    let cause = "the job could not be started";
+    // What could not be made for want of room was said, and is seen here.
+    let (cause, fault) = match &seen.unwritten {
+        Some(why) => (format!("the job could not be started: {why}"), Fault::StateDir),
+        None => ("the job could not be started".into(), Fault::JobNotBegun),
+    };
     let subject = match &deployment.system {
         Some(system) => Subject::System { system: system.clone() },
         None => {
@@ -289,6 +317,7 @@ pub(super) fn end_lost_deployment(policy: &Policy, memory: &mut Memory, seen: &S
             Subject::Commit { commit, recipe }
         }
     };
-    end(memory, Ending::Interrupted, cause, now);
-    pause_uncounted(policy, memory, subject, cause, now);
+    end(memory, Ending::Interrupted, &cause, now);
+    pause_uncounted(policy, memory, subject.clone(), &cause, now);
+    learn_fault(memory, &subject, Some(fault));
 }

@@ -14,8 +14,8 @@ use crate::core::job::{JobId, Kind};
 use crate::core::memory::Memory;
 use crate::core::record::{fold, note};
 use crate::core::seen::{
-    Against, Job, Life, Look, Preflight, Purpose, Relation, Relations, Remote, Round, Seen, Window,
-    Work,
+    Against, Job, Life, Look, Preflight, Purpose, Relation, Relations, Remains, Remote, Round,
+    Seen, Window, Work,
 };
 use crate::core::types::{Commit, Mono, StorePath};
 
@@ -297,7 +297,16 @@ impl World {
             }
             Task::Publish { .. } => agent.stopped.contains(id),
         };
-        Job { id: id.clone(), life, stopping, resumed: agent.resumed.get(id).copied(), work }
+        let begun = dir.incarnation > 0;
+        Job {
+            id: id.clone(),
+            life,
+            stopping,
+            resumed: agent.resumed.get(id).copied(),
+            unstarted: None,
+            remains: if begun { Remains::Begun } else { Remains::NotBegun },
+            work,
+        }
     }
 
     fn perform(&mut self, step: &Step) -> Result<(), Wrong> {

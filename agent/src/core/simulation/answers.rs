@@ -184,6 +184,7 @@ impl World {
             ok,
             detail: if ok { "ok" } else { "no answer" }.into(),
             required: true,
+            uncounted: Vec::new(),
         };
         let mut checks = vec![check("web", web)];
         if needs_remote {

@@ -66,7 +66,10 @@ impl World {
         let commit = order.target.commit;
         let index = commit_index(commit);
         let system = self.forge.systems[self.forge.commits[index].system].path.clone();
-        let failed = |cause: &str| Realised::Failed { cause: cause.into(), tail: String::new() };
+        let failed = |cause: &str| {
+            let (cause, tail) = (cause.into(), String::new());
+            Realised::Failed { cause, tail, fault: None }
+        };
         let result = match (stopping, self.forge.commits[index].build) {
             (true, _) => Realised::Cancelled,
             (false, Build::Works { failures: 0 }) => {
@@ -87,7 +90,7 @@ impl World {
         if !matches!(result, Realised::Built { .. } | Realised::Cancelled) {
             *self.truth.builds.entry(commit).or_default() += 1;
         }
-        *outcome = Some(RealiseOutcome { result, took });
+        *outcome = Some(RealiseOutcome { result, took, ignored: Vec::new() });
         process.doing = None;
         let gone = self.chance.between(0, 40);
         self.schedule(gone, Tick::Job(id.clone(), incarnation));

@@ -3,7 +3,12 @@
 
 use super::{Held, Lift, State, Viewer};
 use crate::core::decide::Outlook;
+use crate::core::fault::Fault;
 use crate::core::remedy::Remedy;
+
+/// Of a job that systemd does not start.
+pub(in crate::core) const UNSTARTED: &str =
+    "mend systemd or its bus (systemctl status dbus): it is started again by itself";
 
 impl Viewer<'_> {
     /// None while all is well, or what is under way needs nobody.
@@ -11,6 +16,11 @@ impl Viewer<'_> {
         match state {
             State::Blind => self.seen.blind().map(|unseen| unseen.lift().into()),
             State::Held => held.map(|held| held.lift.clone()),
+            State::Activating | State::RollingBack | State::Verifying
+                if self.unstarted().is_some() =>
+            {
+                Some(UNSTARTED.into())
+            }
             State::Activating | State::RollingBack => {
                 // Who has it stands in the reason.
                 self.lock_holder()?;
@@ -25,7 +35,10 @@ impl Viewer<'_> {
             State::BackingOff => {
                 let commit = self.memory.target.as_ref().map(|target| target.commit.short());
                 let retry = Lift::default().run(format!("retry {}", commit?));
-                Some(retry.and(", or push a commit that mends it"))
+                Some(match self.fault().and_then(Fault::lift) {
+                    Some(lift) => Lift::from(lift).and("; then ").then(&retry),
+                    None => retry.and(", or push a commit that mends it"),
+                })
             }
             State::RebootRequired => Some(self.reboot_lift().into()),
             State::Unreachable => Some(self.remote_lift()),
@@ -41,6 +54,29 @@ impl Viewer<'_> {
     pub(in crate::core) fn remote_lift(&self) -> Lift {
         let failed = self.seen.remotes.iter().find(|remote| remote.error.is_some());
         failed.map_or(Remedy::Wait, |remote| remote.remedy).lift().into()
+    }
+
+    /// What kind of failure is waited after.
+    fn fault(&self) -> Option<Fault> {
+        match &self.decision.outlook {
+            Outlook::BackingOff(trouble) => trouble.fault,
+            Outlook::NothingKnown
+            | Outlook::Blind { .. }
+            | Outlook::Switching { .. }
+            | Outlook::WrongMachine { .. }
+            | Outlook::Realising(_)
+            | Outlook::Clearing
+            | Outlook::Stuck(_)
+            | Outlook::InSync
+            | Outlook::Drift
+            | Outlook::AwaitsBoot { .. }
+            | Outlook::Gated(_)
+            | Outlook::AwaitsRemote
+            | Outlook::Experiment(_)
+            | Outlook::Preflight(_)
+            | Outlook::Refused { .. }
+            | Outlook::Due(_) => None,
+        }
     }
 
     pub(in crate::core) fn reboot_lift(&self) -> &'static str {
@@ -60,6 +96,8 @@ impl Viewer<'_> {
                 Some(format!("push a commit to {release}, or switch back by hand").into())
             }
             Outlook::AwaitsRemote => Some(self.remote_lift()),
+            // Only of one that was not begun is that said in this state.
+            Outlook::Switching { .. } => Some(UNSTARTED.into()),
             Outlook::InSync => {
                 let (head, branch) = (self.undone()?, self.policy.testing.as_ref()?);
                 let push = Lift::from(format!("push to {branch}, or run "));
@@ -67,7 +105,6 @@ impl Viewer<'_> {
             }
             Outlook::NothingKnown
             | Outlook::Blind { .. }
-            | Outlook::Switching { .. }
             | Outlook::WrongMachine { .. }
             | Outlook::Realising(_)
             | Outlook::Clearing

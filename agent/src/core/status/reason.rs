@@ -7,7 +7,7 @@ use crate::core::guardian::{Phase, RUNGS};
 use crate::core::job::{Kind, SwitchOrder, Target};
 use crate::core::memory::Subject;
 use crate::core::plain::clean;
-use crate::core::seen::Work;
+use crate::core::seen::{Life, Work};
 use crate::core::types::StorePath;
 
 impl Viewer<'_> {
@@ -35,8 +35,20 @@ impl Viewer<'_> {
                     None => format!("{commit} runs and is being checked"),
                 }
             }
+            Outlook::Switching { order, phase: Phase::Ready } if self.unstarted().is_some() => {
+                format!(
+                    "{} is ready{}, but its switch job cannot be started: {}",
+                    order.order.target.commit.short(),
+                    self.still_running(),
+                    clean(self.unstarted().unwrap_or_default())
+                )
+            }
             Outlook::Switching { order, phase } => {
                 let reason = switching_reason(&order.order.target, phase);
+                if let Some(why) = self.unstarted() {
+                    let why = clean(why);
+                    return format!("{reason}; its job is gone and cannot be started again: {why}");
+                }
                 match self.lock_holder() {
                     Some(holder) => format!("{reason}; it waits for the lock of {holder}"),
                     None => reason,
@@ -145,6 +157,17 @@ impl Viewer<'_> {
                 (_, _) => format!("{commit} runs and was verified"),
             },
         }
+    }
+
+    /// Why a switch has no job that works for it: none could be started.
+    pub(super) fn unstarted(&self) -> Option<&str> {
+        let idle = self.seen.jobs.iter().filter(|job| job.life != Life::Running);
+        idle.filter_map(|job| match &job.work {
+            Work::Switch { outcome: None, .. } => job.unstarted.as_deref(),
+            Work::Switch { outcome: Some(_), .. } | Work::Realise { .. } => None,
+            Work::Publish { .. } | Work::Unreadable => None,
+        })
+        .next()
     }
 
     /// Who keeps a switch from going on.

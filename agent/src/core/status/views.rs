@@ -127,8 +127,10 @@ impl Viewer<'_> {
             | Outlook::Due(_) => None,
         };
         let why = awaits.or_else(|| self.seen.reboot_why.clone());
+        let default = self.seen.profile.as_ref().map(|generation| generation.system.clone());
         BootView {
-            default: self.seen.profile.as_ref().map(|generation| generation.system.clone()),
+            commit: default.as_ref().and_then(|system| self.memory.commit_of(system)),
+            default,
             booted: self.seen.booted.clone(),
             reboot_required: why.is_some(),
             why,
@@ -297,7 +299,20 @@ impl Viewer<'_> {
         let is_said = matches!(self.decision.outlook, Outlook::Blind { .. });
         let unseen = self.unseen_notes(is_said);
         let own = rebuilt.chain(unseen).chain(odd);
-        own.chain(testing).chain(oversize).chain(against).chain(unwritten).collect()
+        let ours = own.chain(testing).chain(oversize).chain(against).chain(unwritten);
+        ours.chain(self.ignored()).collect()
+    }
+
+    /// What the target wants of Nix for itself, and does not get.
+    fn ignored(&self) -> Option<String> {
+        let target = self.memory.target.as_ref()?;
+        let ignored = self.memory.ignored.as_ref().filter(|it| it.commit == target.commit)?;
+        Some(format!(
+            "the nixConfig of {} is not followed ({}): what is to hold on this host belongs into \
+             its nix.conf, or [nix] options",
+            ignored.commit.short(),
+            ignored.names.join(", ")
+        ))
     }
 
     pub(super) fn undone(&self) -> Option<Commit> {

@@ -9,7 +9,7 @@ use crate::core::guardian::{Act, Done, Phase, act};
 use crate::core::job::{Ending, How, Verdict};
 use crate::core::policy::Operation;
 use crate::core::request::{Request, answer};
-use crate::core::seen::{Job, Life, Seen, Work};
+use crate::core::seen::{Job, Life, Remains, Seen, Work};
 use crate::core::status::State;
 use crate::core::unseen::{Odd, OddProfile, Part, Unseen};
 
@@ -104,7 +104,15 @@ fn a_switch_that_is_at_work_is_shown_first_and_not_judged() {
     };
     let (progress, verdict, outcome) = (Some(switch.progress), None, None);
     let work = Work::Switch { order, progress, verdict, outcome };
-    let job = Job { id, life: Life::Running, stopping: false, resumed: None, work };
+    let job = Job {
+        id,
+        life: Life::Running,
+        stopping: false,
+        resumed: None,
+        unstarted: None,
+        remains: Remains::Begun,
+        work,
+    };
     scene.seen = Seen { jobs: vec![job], running: None, ..scene.seen };
     scene.seen.unseen = vec![unseen(Part::Running)];
     scene.now = now(9_000);

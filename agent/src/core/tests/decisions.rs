@@ -9,7 +9,7 @@ use crate::core::guardian::{Phase, Progress, WayBack};
 use crate::core::job::{DeploymentId, Ending, How, JobId, Kind};
 use crate::core::memory::{Awaiting, Deployment, Stuck, Subject, Trouble};
 use crate::core::policy::{ForcePush, Operation};
-use crate::core::seen::{Job, Life, Relation, Work};
+use crate::core::seen::{Job, Life, Relation, Remains, Work};
 use crate::core::select::{Standing, select};
 use crate::core::types::Mono;
 
@@ -83,6 +83,7 @@ fn scene(stage: Stage) -> Scene {
         stuck,
         cause: "it failed".into(),
         refusal: None,
+        fault: None,
         refused: None,
         excused: 0,
     };
@@ -136,6 +137,8 @@ fn scene(stage: Stage) -> Scene {
                 life: Life::Running,
                 stopping: false,
                 resumed: None,
+                unstarted: None,
+                remains: Remains::Begun,
                 work: Work::Realise { order, progress: None, outcome: None },
             }];
         }

@@ -7,7 +7,7 @@ use crate::core::job::{Check, Ending, How, JobId, Kind, Realised, Refusal, Refus
 use crate::core::memory::Tested;
 use crate::core::policy::Confirm;
 use crate::core::request::Prefix;
-use crate::core::seen::{Job, Life, Oversize, Relation, Round, Work};
+use crate::core::seen::{Job, Life, Oversize, Relation, Remains, Round, Work};
 use crate::core::types::Mono;
 
 fn asked(scene: &Scene, meant: Option<&str>) -> Result<Explanation, String> {
@@ -79,6 +79,8 @@ pub(super) fn switching(scene: &mut Scene, phase: Phase) -> JobId {
         life: Life::Running,
         stopping: false,
         resumed: None,
+        unstarted: None,
+        remains: Remains::Begun,
         work: Work::Switch { order, progress: Some(progress), verdict: None, outcome: None },
     }];
     id
@@ -86,7 +88,7 @@ pub(super) fn switching(scene: &mut Scene, phase: Phase) -> JobId {
 
 fn check(ok: bool) -> Check {
     let detail = if ok { "200 OK" } else { "connection refused\nsecond line" };
-    Check { name: "web".into(), ok, detail: detail.into(), required: true }
+    Check { name: "web".into(), ok, detail: detail.into(), required: true, uncounted: Vec::new() }
 }
 
 #[test]
@@ -114,7 +116,11 @@ fn each_situation_is_explained_rule_by_rule() {
     host.realised(Realised::NoSuchHost { hosts: vec!["bane".into(), "riddler".into()] });
     let mut build = wanted();
     build.turn();
-    build.realised(Realised::Failed { cause: "main.c:7: error\nmore".into(), tail: "".into() });
+    build.realised(Realised::Failed {
+        cause: "main.c:7: error\nmore".into(),
+        tail: "".into(),
+        fault: None,
+    });
     let due = realised();
     let mut refused = realised();
     refused.passes(2);

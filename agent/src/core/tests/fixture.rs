@@ -16,7 +16,7 @@ use crate::core::policy::{
 };
 use crate::core::record::{fold, note};
 use crate::core::seen::{
-    Heads, Job, Life, Look, Preflight, Relation, Relations, Remote, Seen, Window, Work,
+    Heads, Job, Life, Look, Preflight, Relation, Relations, Remains, Remote, Seen, Window, Work,
 };
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{BootId, Commit, Mono, Now, StorePath, Wall};
@@ -271,12 +271,14 @@ impl Scene {
         let mut order = self.order(1, Operation::Switch);
         order.deployment = deployment.id.clone();
         order.target = deployment.target.clone();
-        let outcome = Some(RealiseOutcome { result, took: 1000 });
+        let outcome = Some(RealiseOutcome { result, took: 1000, ignored: Vec::new() });
         self.seen.jobs = vec![Job {
             id: JobId { kind: Kind::Realise, deployment: deployment.id },
             life: Life::Ended,
             stopping: false,
             resumed: None,
+            unstarted: None,
+            remains: Remains::Begun,
             work: Work::Realise { order, progress: None, outcome },
         }];
         self.fold();
@@ -322,6 +324,8 @@ impl Scene {
             life: Life::Ended,
             stopping: false,
             resumed: None,
+            unstarted: None,
+            remains: Remains::Begun,
             work: Work::Switch { order, progress: None, verdict: None, outcome: Some(outcome) },
         }];
         self.fold();

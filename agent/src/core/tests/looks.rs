@@ -45,6 +45,7 @@ fn lost(scene: &mut Scene) {
         ok,
         detail: "no answer".into(),
         required: true,
+        uncounted: Vec::new(),
     };
     let outcome = SwitchOutcome {
         ending: Some(Ending::RolledBack),

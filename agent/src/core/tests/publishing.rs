@@ -8,7 +8,7 @@ use crate::core::job::{
 use crate::core::memory::Memory;
 use crate::core::policy::Operation;
 use crate::core::request::{Request, answer};
-use crate::core::seen::{Job, Life, Relation, Work};
+use crate::core::seen::{Job, Life, Relation, Remains, Work};
 use crate::core::types::Mono;
 
 /// The last good system was verified, and nothing of it was published yet.
@@ -25,7 +25,8 @@ fn started(scene: &mut Scene) -> JobId {
     let id = step.starts().unwrap();
     let work = Work::Publish { order, progress: None, outcome: None };
     let (life, stopping, resumed) = (Life::Running, false, None);
-    scene.seen.jobs.push(Job { id: id.clone(), life, stopping, resumed, work });
+    let (unstarted, remains) = (None, Remains::Begun);
+    scene.seen.jobs.push(Job { id: id.clone(), life, stopping, resumed, unstarted, remains, work });
     id
 }
 
@@ -157,6 +158,37 @@ fn an_outcome_is_taken_in_once() {
 }
 
 #[test]
+fn only_one_that_was_at_work_was_killed() {
+    let told = |remains: Remains, unstarted: Option<&str>, now: Option<u8>| {
+        let mut scene = unpublished();
+        started(&mut scene);
+        let seen = job(&mut scene);
+        (seen.life, seen.remains) = (Life::Ended, remains);
+        seen.unstarted = unstarted.map(str::to_owned);
+        if let Some(now) = now {
+            scene.seen.boot_id = boot(now);
+        }
+        scene.fold();
+        scene.status().publish.unwrap().last_error.unwrap()
+    };
+    assert_eq!(told(Remains::Begun, None, None), "the publish job was killed");
+    let dead = "the system bus: connection refused";
+    assert_eq!(
+        told(Remains::NotBegun, Some(dead), None),
+        format!("the publish job could not be started: {dead}")
+    );
+    let full = "No space left on device";
+    assert_eq!(
+        told(Remains::Unwritten(full.into()), None, None),
+        format!("what came of the publish job could not be written: {full}")
+    );
+    assert_eq!(
+        told(Remains::Begun, None, Some(9)),
+        "the host went down before the publish job had ended"
+    );
+}
+
+#[test]
 fn one_that_was_killed_does_not_start_in_a_loop() {
     let mut scene = unpublished();
     started(&mut scene);
@@ -261,7 +293,9 @@ fn an_activation_stops_it_first_and_goes_on_while_it_ignores_that() {
     let id = JobId { kind: Kind::Publish, deployment: order.order.deployment.clone() };
     let work = Work::Publish { order, progress: None, outcome: None };
     let (life, stopping, resumed) = (Life::Running, false, None);
-    scene.seen.jobs = vec![Job { id: id.clone(), life, stopping, resumed, work }];
+    let (unstarted, remains) = (None, Remains::Begun);
+    scene.seen.jobs =
+        vec![Job { id: id.clone(), life, stopping, resumed, unstarted, remains, work }];
     // Before the preflight already: there is time to end well.
     assert_eq!(scene.turn().step, Step::StopJob(id.clone()));
     job(&mut scene).stopping = true;
@@ -421,7 +455,7 @@ fn nothing_of_a_deployment_changes_by_it() {
     for scene in [&mut with, &mut without] {
         let step = scene.turn().step;
         assert!(matches!(step, Step::StartRealise(_)), "{step:?}");
-        scene.realised(Realised::Failed { cause: "no".into(), tail: String::new() });
+        scene.realised(Realised::Failed { cause: "no".into(), tail: String::new(), fault: None });
         scene.later(1);
     }
     assert!(matches!(with.decide().outlook, Outlook::BackingOff(_)));

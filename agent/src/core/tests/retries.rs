@@ -21,7 +21,7 @@ fn wanted() -> Scene {
 }
 
 fn failed(cause: &str) -> Realised {
-    Realised::Failed { cause: cause.into(), tail: String::new() }
+    Realised::Failed { cause: cause.into(), tail: String::new(), fault: None }
 }
 
 fn pause(scene: &Scene) -> u64 {
@@ -98,7 +98,10 @@ fn a_commit_that_does_not_pin_its_inputs_is_held_and_not_tried_again() {
     assert_eq!(scene.memory.history.last().unwrap().verdict, Ending::Failed);
     let status = scene.status();
     let held = status.held.unwrap();
-    assert_eq!((held.cause.as_str(), &held.evidence["inputs"]), ("lock-incomplete", &"nixpkgs".into()));
+    assert_eq!(
+        (held.cause.as_str(), &held.evidence["inputs"]),
+        ("lock-incomplete", &"nixpkgs".into())
+    );
     assert!(status.reason.contains("does not pin the input nixpkgs"), "{}", status.reason);
     assert!(held.lift.starts_with("run nix flake lock, commit"), "{}", held.lift);
     scene.later(100_000);
@@ -107,7 +110,10 @@ fn a_commit_that_does_not_pin_its_inputs_is_held_and_not_tried_again() {
     // An earlier version that is put back reads all but why.
     let written = serde_json::to_value(&scene.memory).unwrap();
     let trouble = &written["troubles"][0];
-    assert_eq!((&trouble["refusal"], &trouble["stuck"]["is"]), (&Value::Null, &"quarantined".into()));
+    assert_eq!(
+        (&trouble["refusal"], &trouble["stuck"]["is"]),
+        (&Value::Null, &"quarantined".into())
+    );
     // Another commit is another matter.
     scene.memory.target = Some(target(3, Operation::Switch));
     scene.memory.accepted.as_mut().unwrap().commit = commit(3);

@@ -7,7 +7,7 @@ use crate::core::job::{
     Ending, Generation, How, JobId, Kind, Order, SwitchOrder, SwitchOutcome, Verdict,
 };
 use crate::core::policy::Operation;
-use crate::core::seen::{Job, Life, Work};
+use crate::core::seen::{Job, Life, Remains, Work};
 use crate::core::types::Mono;
 
 pub(super) fn job(order: &SwitchOrder, outcome: Option<SwitchOutcome>) -> Job {
@@ -16,6 +16,8 @@ pub(super) fn job(order: &SwitchOrder, outcome: Option<SwitchOutcome>) -> Job {
         life: Life::Running,
         stopping: false,
         resumed: None,
+        unstarted: None,
+        remains: Remains::Begun,
         work: Work::Switch { order: order.clone(), progress: None, verdict: None, outcome },
     }
 }
@@ -26,6 +28,8 @@ pub(super) fn realise_job(order: &Order) -> Job {
         life: Life::Ended,
         stopping: false,
         resumed: None,
+        unstarted: None,
+        remains: Remains::Begun,
         work: Work::Realise { order: order.clone(), progress: None, outcome: None },
     }
 }

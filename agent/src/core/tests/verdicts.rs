@@ -11,7 +11,7 @@ use crate::core::types::Mono;
 
 fn check(name: &str, ok: bool, required: bool) -> Check {
     let detail = if ok { "well" } else { "unwell" }.into();
-    Check { name: name.into(), ok, detail, required }
+    Check { name: name.into(), ok, detail, required, uncounted: Vec::new() }
 }
 
 /// A system that has been running for a while, of the time that it has, after this round.

@@ -374,7 +374,11 @@ mod tests {
         ] {
             assert_eq!(shown(text), None, "{text}");
         }
-        let deep = format!("{{ inputs = {}{}; outputs = _: 1; }}", "{ a = ".repeat(5000), "; }".repeat(5000));
+        let deep = format!(
+            "{{ inputs = {}{}; outputs = _: 1; }}",
+            "{ a = ".repeat(5000),
+            "; }".repeat(5000)
+        );
         assert_eq!(shown(&deep), Some(vec!["a".into()]), "it ends somewhere");
     }
 

@@ -265,7 +265,10 @@ mod tests {
     #[test]
     fn without_inputs_no_lock_is_needed() {
         assert_eq!(look(&[("flake.nix", NONE)], ""), Ok(ALONE));
-        assert_eq!(look(&[("flake.nix", NONE), ("flake.lock", &lock("\"root\":{}"))], ""), Ok(ALONE));
+        assert_eq!(
+            look(&[("flake.nix", NONE), ("flake.lock", &lock("\"root\":{}"))], ""),
+            Ok(ALONE)
+        );
     }
 
     #[test]
@@ -293,9 +296,7 @@ mod tests {
         assert_eq!(look(&[("h/a/flake.nix", host), ("flake.nix", NONE)], "h/a"), alone);
         let needs = [("h/a/flake.nix", host), ("flake.nix", TWO)];
         assert_eq!(look(&needs, "h/a"), Err(vec!["r/a".into(), "r/b".into()]));
-        let all = lock(
-            r#""root":{"inputs":{"a":"a","b":"a"}},"a":{"locked":{"rev":"1"}}"#,
-        );
+        let all = lock(r#""root":{"inputs":{"a":"a","b":"a"}},"a":{"locked":{"rev":"1"}}"#);
         let its_own = [needs[0], needs[1], ("flake.lock", all.as_str())];
         assert_eq!(look(&its_own, "h/a"), Ok(Pinned { beside: true, alone: false }));
         // As newer ones write it, it is whole; as older ones do, it is not for all.

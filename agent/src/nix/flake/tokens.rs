@@ -120,7 +120,10 @@ impl Reader<'_> {
             match self.next()?? {
                 Token::Sign('{') => open += 1,
                 Token::Sign('}') => open -= 1,
-                Token::Name(_) | Token::Text(_) | Token::Sign(_) | Token::Ellipsis
+                Token::Name(_)
+                | Token::Text(_)
+                | Token::Sign(_)
+                | Token::Ellipsis
                 | Token::Other => {}
             }
         }
@@ -145,9 +148,7 @@ impl Reader<'_> {
     /// A path without quotes, as in `./a/b` or `<nixpkgs>`.
     fn path(&mut self) -> bool {
         let inside = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
-        let start = if self.rest.starts_with('<') {
-            1
-        } else if self.rest.starts_with("~/") {
+        let start = if self.rest.starts_with('<') || self.rest.starts_with("~/") {
             1
         } else {
             self.rest.find(|c| !inside(c)).unwrap_or(self.rest.len())

@@ -86,13 +86,13 @@ fn name(system: &StorePath) -> Markup {
 }
 
 fn boots(status: &Status) -> Markup {
-    let BootView { default, booted, reboot_required, why } = &status.boot;
+    let BootView { default, commit, booted, reboot_required, why } = &status.boot;
     html! {
         @match default {
             None if status.hides(Part::Profile) => (NOT_KNOWN),
             None => "no system profile yet",
             Some(default) if Some(default) == status.running.system.as_ref() => "the running system",
-            Some(default) => (name(default)),
+            Some(default) => (what(*commit, Some(default))),
         }
         @if let Some(booted) = booted.as_ref().filter(|booted| Some(*booted) != default.as_ref()) {
             br; span.faint { "booted: " } (name(booted))

@@ -34,7 +34,7 @@ fn lines(html: &str) -> String {
 }
 
 fn check(name: &str, ok: bool, required: bool, detail: &str) -> Check {
-    Check { name: name.into(), ok, detail: detail.into(), required }
+    Check { name: name.into(), ok, detail: detail.into(), required, uncounted: Vec::new() }
 }
 
 fn history() -> Vec<Entry> {
