@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fort_agent::core::job::{PublishOutcome, PublishProgress};
 use fort_agent::core::types::StorePath;
-use fort_agent::publish::{Settings, publish};
+use fort_agent::publish::{Limits, Settings, publish};
 
 use crate::support::attic::{Attic, CACHE};
 use crate::support::nix::ScratchStore;
@@ -19,6 +19,7 @@ mod command;
 mod faults;
 mod interrupted;
 mod refused;
+mod shared;
 mod whole;
 
 /// A store, a server, and a token between them.
@@ -71,11 +72,22 @@ impl Bench {
         progress: impl FnMut(&PublishProgress),
         cancel: impl Future<Output = ()>,
     ) -> PublishOutcome {
+        self.push_within(&Limits::JOB, settings, paths, progress, cancel)
+    }
+
+    fn push_within(
+        &self,
+        limits: &Limits,
+        settings: &Settings,
+        paths: &[StorePath],
+        progress: impl FnMut(&PublishProgress),
+        cancel: impl Future<Output = ()>,
+    ) -> PublishOutcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let within = Duration::from_secs(120);
         let nix = self.store.nix();
         runtime.block_on(async {
-            let push = publish(&nix, settings, paths, progress, cancel);
+            let push = publish(&nix, settings, limits, paths, progress, cancel);
             tokio::time::timeout(within, push).await.expect("a push ends")
         })
     }
@@ -102,21 +114,24 @@ impl Bench {
         plant(&self.store, &plants)
     }
 
-    /// The server holds all of these and nothing that it lacks the references of.
+    /// The server holds all of these.
     fn has(&self, paths: &[StorePath]) -> bool {
         let stored = self.attic.stored();
         paths.iter().all(|path| stored.iter().any(|stored| stored == path.as_str()))
     }
 
+    /// The server holds nothing that it lacks the references of, and never did.
     fn is_closed(&self) -> bool {
         let stored = self.attic.stored();
         let uploads = self.attic.upload_log();
-        uploads.iter().filter(|upload| stored.contains(&upload.store_path)).all(|upload| {
-            let there = |reference: &String| {
-                stored.iter().any(|path| path.ends_with(&format!("/{reference}")))
-            };
-            upload.references.iter().all(there)
-        })
+        let mut there = uploads.iter().filter(|upload| stored.contains(&upload.store_path));
+        self.attic.holes().is_empty()
+            && there.all(|upload| {
+                let there = |reference: &String| {
+                    stored.iter().any(|path| path.ends_with(&format!("/{reference}")))
+                };
+                upload.references.iter().all(there)
+            })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Requests as they are, byte for byte: what comes after the half that was
 //! sent is the test's business.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,6 +17,8 @@ pub(super) struct Subject {
     secret: Secret,
     /// A name that no other test uses.
     pub(super) cache: String,
+    /// Made once each: they say when they were made, in seconds.
+    tokens: Mutex<BTreeMap<String, String>>,
 }
 
 enum Secret {
@@ -62,7 +66,7 @@ impl Subject {
             }
         };
         let cache = format!("test-{}", unique());
-        let subject = Self { address, secret, cache };
+        let subject = Self { address, secret, cache, tokens: Mutex::default() };
         let made = subject.create(&subject.cache, is_public).bearer(&subject.token(&["cc"])).send();
         assert_eq!((made.status, made.text()), (200, String::new()));
         subject
@@ -70,12 +74,18 @@ impl Subject {
 
     /// Of ours, with the cache that it has.
     pub(super) fn of(attic: Attic) -> Self {
-        Self { address: attic.address(), secret: Secret::Ours(attic), cache: CACHE.into() }
+        let address = attic.address();
+        let (secret, cache) = (Secret::Ours(attic), CACHE.into());
+        Self { address, secret, cache, tokens: Mutex::default() }
     }
 
     pub(super) fn ours(&self) -> &Attic {
         let Secret::Ours(attic) = &self.secret else { panic!("only ours tells") };
         attic
+    }
+
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self.secret, Secret::Ours(_))
     }
 
     /// Where Nix finds its cache.
@@ -84,7 +94,9 @@ impl Subject {
     }
 
     pub(super) fn token(&self, bits: &[&str]) -> String {
-        self.sign(&Claims::new(&self.cache, bits))
+        let mut tokens = self.tokens.lock().unwrap();
+        let make = || self.sign(&Claims::new(&self.cache, bits));
+        tokens.entry(bits.concat()).or_insert_with(make).clone()
     }
 
     pub(super) fn sign(&self, claims: &Claims) -> String {
@@ -103,9 +115,22 @@ impl Subject {
     }
 
     pub(super) fn create(&self, cache: &str, is_public: bool) -> Ask {
-        let body = serde_json::json!({"keypair": "Generate", "is_public": is_public,
+        self.create_with_key(cache, is_public, &"Generate".into())
+    }
+
+    pub(super) fn create_with_key(
+        &self,
+        cache: &str,
+        is_public: bool,
+        keypair: &serde_json::Value,
+    ) -> Ask {
+        let body = serde_json::json!({"keypair": keypair, "is_public": is_public,
             "store_dir": "/nix/store", "priority": 41, "upstream_cache_key_names": ["up-1"]});
         self.ask("POST", &format!("/_api/v1/cache-config/{cache}")).json(&body.to_string())
+    }
+
+    pub(super) fn change(&self, cache: &str, change: &serde_json::Value) -> Ask {
+        self.ask("PATCH", &format!("/_api/v1/cache-config/{cache}")).json(&change.to_string())
     }
 
     pub(super) fn missing(&self, cache: &str, hashes: &[String]) -> Ask {
@@ -238,6 +263,24 @@ impl Answer {
     pub(super) fn json(&self) -> serde_json::Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.text());
         serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The contents in a body of zstd, if nothing of it is compressed: only a
+    /// real server compresses.
+    pub(super) fn contents(&self) -> Option<Vec<u8>> {
+        let mut left = self.body.strip_prefix(b"\x28\xb5\x2f\xfd").expect("zstd");
+        left = left.strip_prefix(b"\x00\x38")?;
+        let mut contents = Vec::new();
+        loop {
+            let (head, rest) = left.split_first_chunk::<3>()?;
+            let head = u32::from_le_bytes([head[0], head[1], head[2], 0]);
+            let (is_last, kind, length) = (head & 1 == 1, head >> 1 & 3, (head >> 3) as usize);
+            contents.extend((kind == 0).then(|| rest.get(..length)).flatten()?);
+            left = &rest[length..];
+            if is_last {
+                return left.is_empty().then_some(contents);
+            }
+        }
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {

@@ -63,7 +63,7 @@ fn a_slow_server_takes_its_time_both_ways() {
     let path = format!("/{}/nar/{hash}.nar", subject.cache);
     let began = Instant::now();
     let nar = subject.ask("GET", &path).bearer(&subject.token(&["r"])).send();
-    assert_eq!(nar.body.len(), LARGE);
+    assert_eq!(nar.contents().unwrap().len(), LARGE);
     let half = Duration::from_millis(450);
     assert!(sent > half && began.elapsed() > half, "{sent:?}");
     assert_well(&subject);

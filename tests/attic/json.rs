@@ -79,15 +79,27 @@ fn the_framework_refuses_in_plain_text_before_it_asks_who_it_is() {
     assert_eq!(status, 400);
     assert!(text.starts_with("Failed to parse the request body as JSON: "), "{text}");
     let what = "Failed to deserialize the JSON body into the target type: ";
-    for body in [
-        "{}".to_owned(),
-        format!(r#"{{"cache":"{}","store_path_hashes":["eeee"]}}"#, subject.cache),
-        format!(r#"{{"cache":"{}","store_path_hashes":["{}"]}}"#, subject.cache, "e".repeat(32)),
-        r#"{"cache":"no good name","store_path_hashes":[]}"#.to_owned(),
+    let (good, cache) = (unique(), &subject.cache);
+    for (body, where_) in [
+        ("{}".to_owned(), "missing field `cache`"),
+        (
+            format!(r#"{{"cache":"{cache}","store_path_hashes":["{good}","eeee"]}}"#),
+            "store_path_hashes[1]: Invalid store path hash \"eeee\"",
+        ),
+        (
+            format!(r#"{{"cache":"{cache}","store_path_hashes":["{}"]}}"#, "e".repeat(32)),
+            "store_path_hashes[0]: Invalid store path hash \"ee",
+        ),
+        (format!(r#"{{"cache":"{cache}","store_path_hashes":[1]}}"#), "store_path_hashes[0]: "),
+        (
+            r#"{"cache":"no good name","store_path_hashes":[]}"#.to_owned(),
+            "cache: Invalid cache name \"no good name\"",
+        ),
     ] {
         let (status, text) = of(&body);
         assert_eq!(status, 422, "{body}");
-        assert!(text.starts_with(what), "{text}");
+        let why = text.strip_prefix(what).unwrap_or_else(|| panic!("{text}"));
+        assert!(why.starts_with(where_), "{text}");
     }
     let long = |length: usize| ask().json(&" ".repeat(length)).send().plain_error();
     let (status, text) = long(2 * 1024 * 1024 + 1);
@@ -109,6 +121,24 @@ fn a_method_that_is_not_meant_is_refused_without_a_word() {
         assert_eq!((answer.status, answer.text()), (405, String::new()), "{method} {path}");
         assert_eq!(answer.header("allow"), Some(allowed.to_lowercase().as_str()));
     }
+}
+
+#[test]
+fn people_who_look_at_it_see_a_page() {
+    let subject = Subject::new();
+    let page = subject.ask("GET", "/").send();
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.text().contains("<title>Attic Binary Cache</title>"), "{}", page.text());
+}
+
+#[test]
+fn a_caches_configuration_is_beside_the_cache_as_well() {
+    let subject = Subject::new();
+    let ask = |path: &str| {
+        let path = path.replace("CACHE", &subject.cache);
+        subject.ask("GET", &path).bearer(&subject.token(&["r"])).send().json()
+    };
+    assert_eq!(ask("/CACHE/attic-cache-info"), ask("/_api/v1/cache-config/CACHE"));
 }
 
 #[test]

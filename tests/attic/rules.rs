@@ -1,6 +1,7 @@
 //! Who may do what, and what everybody else is told.
 
 use base64::Engine as _;
+use serde_json::{Value, json};
 
 use super::ask::{Answer, Subject, contents, info, unique};
 use crate::support::attic::Claims;
@@ -65,6 +66,13 @@ fn time_is_taken_exactly() {
     assert_eq!(at(claims().begins_in(5)), 401);
     assert_eq!(at(claims().expires_in(5)), 200);
     assert_eq!(at(claims().expires_in(-1)), 401);
+}
+
+#[test]
+fn a_token_that_names_no_time_is_good_at_any() {
+    let subject = Subject::new();
+    let token = subject.sign(&Claims::new(&subject.cache, &["r"]).for_ever());
+    assert_eq!(subject.config(&subject.cache).bearer(&token).send().status, 200);
 }
 
 #[test]
@@ -168,6 +176,70 @@ fn a_cache_is_made_once_by_whoever_may() {
     let config = subject.config(&name).send().json();
     assert_eq!(config["is_public"], true);
     assert_eq!(config["upstream_cache_key_names"], serde_json::json!(["up-1"]));
+}
+
+#[test]
+fn a_cache_is_changed_by_whoever_may() {
+    let subject = Subject::new();
+    let config = || subject.config(&subject.cache).bearer(&subject.token(&["r"])).send().json();
+    let with = |bits: &[&str], change: Value| {
+        subject.change(&subject.cache, &change).bearer(&subject.token(bits)).send()
+    };
+    let public = json!({"is_public": true, "priority": 7, "store_dir": null});
+    assert_error(&subject.change(&subject.cache, &public).send(), UNAUTHORIZED);
+    assert_error(&with(&["r", "w"], public.clone()), ACCESS);
+    let before = config();
+    let changed = with(&["cr"], public);
+    assert_eq!((changed.status, changed.text()), (200, String::new()));
+    let after = config();
+    assert_eq!((&after["is_public"], &after["priority"]), (&json!(true), &json!(7)));
+    for same in ["store_dir", "public_key", "upstream_cache_key_names"] {
+        assert_eq!(after[same], before[same]);
+    }
+    let nothing = "General request error: No modifiable fields were set.";
+    assert_error(&with(&["cr"], json!({})), (400, "RequestError", nothing));
+    let kept = json!({"retention_period": {"Period": 60}});
+    assert_error(&with(&["cr"], kept.clone()), ACCESS);
+    assert_eq!(with(&["cr", "cq"], kept.clone()).status, 200);
+    assert_eq!(config()["retention_period"], kept["retention_period"]);
+    assert_eq!(with(&["cr"], json!({"keypair": "Generate"})).status, 200);
+    assert_ne!(config()["public_key"], before["public_key"]);
+}
+
+#[test]
+fn a_cache_is_removed_by_whoever_may() {
+    let subject = Subject::new();
+    let remove = |bits: &[&str]| {
+        let path = format!("/_api/v1/cache-config/{}", subject.cache);
+        subject.ask("DELETE", &path).bearer(&subject.token(bits)).send()
+    };
+    assert_error(&remove(&["cr"]), ACCESS);
+    assert_eq!(remove(&["cd"]).status, 200);
+    let config = subject.config(&subject.cache).bearer(&subject.token(&["r"])).send();
+    assert_error(&config, NO_CACHE);
+}
+
+#[test]
+fn a_key_can_be_brought_along() {
+    let subject = Subject::new();
+    // RFC 8032, test 1.
+    let seed = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+    let public = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    let both = [decode(seed), decode(public)].concat();
+    let secret = base64::engine::general_purpose::STANDARD.encode(&both);
+    let name = format!("own-{}", unique());
+    let with = |key: &str| {
+        let token = subject.sign(&Claims::new(&name, &["cc"]));
+        let key = json!({"Keypair": key});
+        subject.create_with_key(&name, true, &key).bearer(&token).send()
+    };
+    let short = base64::engine::general_purpose::STANDARD.encode(&both[..32]);
+    for wrong in ["nothing", &format!("mine:{short}"), "mine:!"] {
+        assert_eq!(with(wrong).plain_error().0, 422, "{wrong}");
+    }
+    assert_eq!(with(&format!("mine:{secret}")).status, 200);
+    assert_eq!(subject.config(&name).send().json()["public_key"], format!("mine:{public}"));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_path_is_described_line_by_line() {
         [
             ("StorePath", info["store_path"].as_str().unwrap()),
             ("URL", &format!("nar/{hash}.nar")),
-            ("Compression", "none"),
+            ("Compression", "zstd"),
             ("NarHash", info["nar_hash"].as_str().unwrap()),
             ("NarSize", "1000"),
             ("References", &references.join(" ")),
@@ -67,6 +67,29 @@ fn a_path_is_described_line_by_line() {
         "1;/nix/store/{hash}-thing;sha256:{digest};1000;/nix/store/{first},/nix/store/{second}"
     );
     UnparsedPublicKey::new(&ED25519, key).verify(signed.as_bytes(), &signature).unwrap();
+}
+
+/// Signed, too: whoever reads it has to look at the path himself.
+#[test]
+fn a_path_that_is_none_is_described_as_it_was_sent() {
+    let subject = Subject::new();
+    let nar = contents(10);
+    let mut info = info(&subject.cache, &nar);
+    for (path, dir) in [("/some/where", "/some"), ("garbage", "")] {
+        info["store_path"] = json!(path);
+        info["references"] = json!(["of", "no kind"]);
+        let text = narinfo(&subject, &info, &nar).text();
+        assert!(text.starts_with(&format!("StorePath: {path}\n")), "{text}");
+        assert!(text.contains("\nReferences: of no kind\n"), "{text}");
+        let signature = text.lines().find_map(|line| line.strip_prefix("Sig: ")).unwrap();
+        let key = subject.config(&subject.cache).bearer(&subject.token(&["r"])).send().json();
+        let (_, key) = decoded(key["public_key"].as_str().unwrap());
+        let digest = ring::digest::digest(&ring::digest::SHA256, &nar);
+        let digest = nix_base32::to_nix_base32(digest.as_ref());
+        let signed = format!("1;{path};sha256:{digest};10;{dir}/of,{dir}/no kind");
+        let (_, signature) = decoded(signature);
+        UnparsedPublicKey::new(&ED25519, key).verify(signed.as_bytes(), &signature).unwrap();
+    }
 }
 
 #[test]

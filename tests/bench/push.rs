@@ -18,19 +18,23 @@ const RUNS: usize = 5;
 
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = a_system();
+    rows.extend(a_chain());
     rows.extend(a_large_path());
     rows.extend(nothing_new());
     rows
 }
 
-/// 201 paths of about 490 MB in all.
-fn a_system() -> Vec<Row> {
-    let store = ScratchStore::new();
-    let size = |at: usize| match at {
+fn size(at: usize) -> u64 {
+    match at {
         0..20 => 15_000_000,
         20..80 => 2_500_000,
         _ => 330_000,
-    };
+    }
+}
+
+/// 201 paths of about 490 MB in all.
+fn a_system() -> Vec<Row> {
+    let store = ScratchStore::new();
     let mut plants: Vec<Plant> = (0..200)
         .map(|at| {
             // Each leans on two that came long before it: some eight deep.
@@ -62,6 +66,32 @@ fn a_system() -> Vec<Row> {
         Row::new("  most memory (VmHWM), 4 jobs", "MiB", ours.iter().map(peak).collect())
             .target(40.0),
         Row::new("  most memory of nix copy", "MiB", nixs.iter().map(peak).collect()),
+    ]
+}
+
+/// The same in a row, each of which refers to the one before it; large and
+/// small ones by turns.
+fn a_chain() -> Vec<Row> {
+    let store = ScratchStore::new();
+    let plants: Vec<Plant> = (0..201_usize)
+        .map(|at| {
+            let before: Vec<usize> = at.checked_sub(1).into_iter().collect();
+            Plant::new(&format!("link{at}"), size(at * 7 % 201), &before)
+        })
+        .collect();
+    let paths = plant(&store, &plants);
+    let costs: Vec<Cost> = (0..RUNS)
+        .map(|_| {
+            let attic = Attic::start();
+            let cost = ran(&mut push(&store, &attic, &paths[200]));
+            assert_eq!((attic.stored().len(), attic.holes().len()), (201, 0));
+            cost
+        })
+        .collect();
+    vec![
+        Row::new("push of 201 paths in a chain, 490 MB", "ms", costs.iter().map(took).collect()),
+        Row::new("  most memory (VmHWM), 4 jobs", "MiB", costs.iter().map(peak).collect())
+            .target(40.0),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! A cache that has its own troubles, and paths that have theirs.
 
 use super::*;
-use crate::support::attic::{Fault, Kind};
+use crate::support::attic::{Claims, Fault, Kind, Outcome};
 
 #[test]
 fn what_fails_for_a_moment_is_tried_again() {
@@ -33,6 +33,82 @@ fn questions_are_asked_again() {
             assert_eq!((outcome.sent, cause(&outcome)), (1, "(none)"), "{kind:?} {fault:?}");
         }
     }
+}
+
+/// As `fort-agent push` does it: nobody begins it again.
+#[test]
+fn a_cache_that_is_away_for_longer_is_waited_for_by_one_that_is_patient() {
+    let patient = Limits {
+        first_pause: Duration::from_millis(5),
+        longest_pause: Duration::from_millis(20),
+        ..Limits::PUSH
+    };
+    for kind in [Kind::CacheConfig, Kind::GetMissing, Kind::Upload] {
+        for (limits, sent) in [(patient, 3), (Limits { patience: Duration::ZERO, ..patient }, 0)] {
+            let bench = Bench::new();
+            let paths = bench.chain(3, 10_000);
+            bench.attic.fault_next(12, kind, Fault::Status(503));
+            let (settings, never) = (bench.settings(), std::future::pending());
+            let mut told = Vec::new();
+            let note =
+                |now: &PublishProgress| told.extend(now.trouble.as_ref().map(|_| now.patience));
+            let outcome = bench.push_within(&limits, &settings, &paths[2..], note, never);
+            assert_eq!(outcome.sent, sent, "{kind:?} {outcome:?}");
+            assert!(bench.is_closed());
+            let patience = (sent > 0).then_some(30..=120);
+            let as_told = |told: &Option<u64>| match &patience {
+                Some(patience) => told.is_some_and(|told| patience.contains(&told)),
+                None => told.is_none(),
+            };
+            assert!(told.iter().all(as_told), "{kind:?} {told:?}");
+        }
+    }
+}
+
+/// The end of a path is held back as long as what it refers to is not there;
+/// but no proxy is made to wait for it.
+#[test]
+fn an_end_that_would_be_held_back_for_long_is_sent_again_later() {
+    let bench = Bench::new();
+    let plants = [Plant::new("slow", 800_000, &[]), Plant::new("quick", 100_000, &[0])];
+    let paths = plant(&bench.store, &plants);
+    // More than a second for the one, a fifth of it for the other.
+    bench.attic.fault_for(Kind::Upload, Fault::Slow(500_000));
+    let limits = Limits { hold: Duration::from_millis(100), ..Limits::JOB };
+    let (settings, never) = (bench.settings(), std::future::pending());
+    let outcome = bench.push_within(&limits, &settings, &paths[1..], |_| {}, never);
+    assert_eq!((outcome.sent, cause(&outcome)), (2, "(none)"));
+    assert!(bench.has(&paths) && bench.is_closed());
+    let log = bench.attic.upload_log();
+    let of = |path: &StorePath| {
+        let came = log.iter().filter(|upload| upload.store_path == path.as_str());
+        came.map(|upload| upload.outcome).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&paths[0]), [Outcome::Uploaded]);
+    // It is chance whether the server hears of it that one is broken off.
+    let again = of(&paths[1]);
+    let (last, before) = again.split_last().unwrap();
+    let broken_off = |outcome: &Outcome| matches!(outcome, Outcome::Open | Outcome::Refused(400));
+    assert!(!before.is_empty() && before.iter().all(broken_off), "{again:?}");
+    assert_eq!(*last, Outcome::Uploaded);
+}
+
+/// It is one that wants no proof of possession. What it took at once may be
+/// there without what it refers to, until that has come as well.
+#[test]
+fn a_server_that_does_not_wait_for_the_end_is_soon_sent_nothing_ahead() {
+    let bench = Bench::new();
+    let paths = bench.chain(120, 10_000);
+    bench.attic.create_cache("other", false, &[]);
+    bench.token(&bench.attic.sign(&Claims::new("*", &["r", "w"])));
+    let other = Settings { name: "other".into(), ..bench.settings() };
+    assert_eq!(bench.push_with(&other, &paths[119..]).sent, 120);
+    bench.attic.fault_for(Kind::Upload, Fault::NoProof);
+    let outcome = bench.push(&paths[119..]);
+    assert_eq!((outcome.sent, cause(&outcome)), (120, "(none)"));
+    assert!(bench.has(&paths));
+    let early = bench.attic.holes();
+    assert!(early.len() <= 6, "{early:?}");
 }
 
 #[test]

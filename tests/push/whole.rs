@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::Shelf;
-use crate::support::attic::Outcome;
+use crate::support::attic::{Fault, Kind, Outcome};
 use crate::support::system::Host;
 
 #[test]
@@ -62,11 +62,12 @@ fn references_come_first_and_several_paths_at_a_time() {
     assert_eq!((outcome.sent, cause(&outcome)), (21, "(none)"));
     assert!(bench.has(&paths));
     let log = bench.attic.upload_log();
-    assert!(log.last().unwrap().store_path.ends_with("-star"));
+    let last = log.iter().max_by_key(|upload| upload.ended).unwrap();
+    assert!(last.store_path.ends_with("-star"));
     for upload in &log {
         let ended = |reference: &String| {
             let earlier = log.iter().find(|other| other.store_path.ends_with(reference.as_str()));
-            earlier.and_then(|earlier| earlier.ended).is_some_and(|ended| ended <= upload.began)
+            earlier.is_some_and(|earlier| earlier.ended.unwrap() <= upload.ended.unwrap())
         };
         assert!(upload.references.iter().all(ended), "{upload:?}");
         assert!(upload.references.is_sorted());
@@ -77,6 +78,19 @@ fn references_come_first_and_several_paths_at_a_time() {
     let last = heard.0.borrow().last().unwrap().clone();
     assert_eq!((last.sent, last.to_send), (21, 21));
     assert_eq!(last.bytes, last.bytes_expected);
+}
+
+/// Of a chain too: else the server would have nothing to do between two links.
+#[test]
+fn the_next_link_of_a_chain_arrives_but_for_its_end_before_the_last_one_is_confirmed() {
+    let bench = Bench::new();
+    let paths = bench.chain(5, 300_000);
+    let last = paths[4].as_str().to_owned();
+    bench.attic.fault_for(Kind::Upload, Fault::AwaitsFollower { last });
+    let outcome = bench.push(&paths[4..]);
+    assert_eq!((outcome.sent, cause(&outcome)), (5, "(none)"));
+    assert!(bench.has(&paths) && bench.is_closed());
+    assert_eq!(bench.attic.counts().uploads, 5);
 }
 
 #[test]

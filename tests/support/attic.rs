@@ -33,6 +33,7 @@ mod storage;
 mod substituter;
 mod token;
 mod upload;
+mod zstd;
 
 pub(crate) use self::fault::Fault;
 #[allow(unused_imports, reason = "the tests, the bench and the demo take what they need")]
@@ -161,7 +162,7 @@ impl Attic {
 
     /// What Nix trusts [`CACHE`] by: `name:base64`.
     pub(crate) fn public_key(&self) -> String {
-        key::public(CACHE, &self.shared.storage.cache(CACHE).unwrap().seed)
+        key::public(CACHE, &self.shared.storage.cache(CACHE).unwrap())
     }
 
     /// One more cache, as if its owner had made it.
@@ -172,6 +173,8 @@ impl Attic {
             store_dir: "/nix/store".into(),
             priority: 41,
             upstream_cache_key_names: upstream_keys.iter().map(|key| (*key).into()).collect(),
+            key_name: None,
+            retention: None,
         };
         self.shared.storage.set_cache(name, cache);
     }

@@ -13,6 +13,7 @@ mod answer;
 mod body;
 mod claims;
 mod failure;
+mod gate;
 mod info;
 mod substituter;
 
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use self::body::Body;
 pub use self::failure::{AtticFailed, Reach};
+pub use self::gate::Gate;
 pub use self::info::NarInfo;
 pub use self::substituter::{LOGIN, readable};
 use crate::nar::Packed;
@@ -119,9 +121,15 @@ impl Attic {
         Ok(missing)
     }
 
-    /// Sends one path. Needs permission to push. If what is sent ends early,
-    /// the server keeps nothing of it.
-    pub async fn upload(&self, info: &NarInfo<'_>, packed: Packed) -> Result<(), AtticFailed> {
+    /// Sends one path, its last byte when `gate` is open. Needs permission to
+    /// push. If what is sent ends early, the server keeps nothing of it. One
+    /// that wants no proof of possession may take what it knows at once.
+    pub async fn upload(
+        &self,
+        info: &NarInfo<'_>,
+        packed: Packed,
+        gate: Arc<Gate>,
+    ) -> Result<(), AtticFailed> {
         let told = info.to_json(&self.name)?;
         let (request, token) = self.request(Method::PUT, "upload-path")?;
         let (request, preamble) = if told.len() < LONGEST_HEADER {
@@ -130,7 +138,7 @@ impl Attic {
             (request.header(PREAMBLE_SIZE, told.len()), told)
         };
         let way = Arc::new(body::Way::default());
-        let body = Body::new(preamble, packed, Arc::clone(&way));
+        let body = Body::new(preamble, packed, Arc::clone(&way), gate);
         let request = request.body(reqwest::Body::wrap(body));
         let answer = tokio::select! {
             answer = self.answer(request, &token, STALL_LIMIT) => answer?,

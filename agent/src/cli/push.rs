@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::core::job::{PublishOutcome, PublishProgress};
 use crate::core::types::StorePath;
 use crate::nix::{self, Nix, StoreRoot};
-use crate::publish::{self, publish};
+use crate::publish::{self, Limits, publish};
 
 use super::text::{Look, clean, fit, shorten_paths, took};
 use super::{Exit, Said};
@@ -70,7 +70,7 @@ async fn pushed(
             std::future::pending::<()>().await;
         }
     };
-    let outcome = publish(nix, settings, paths, progress, interrupted).await;
+    let outcome = publish(nix, settings, &Limits::PUSH, paths, progress, interrupted).await;
     if bar {
         let _ = write!(stderr.lock(), "\r\x1b[K");
     }
@@ -106,14 +106,18 @@ fn drawn(now: &PublishProgress, width: usize) -> String {
 }
 
 fn line(now: &PublishProgress) -> String {
-    if now.to_send == 0 {
-        return match &now.trouble {
-            Some(trouble) => format!("{}: trying again", clean(trouble)),
-            None => "asking the cache what it lacks".into(),
-        };
+    let trouble = now.trouble.as_ref().map(|trouble| match now.patience {
+        Some(more) => format!("{}: trying again, {more} s more at most", clean(trouble)),
+        None => format!("{}: trying again", clean(trouble)),
+    });
+    if now.to_send == 0 && now.phase != "waiting" {
+        return trouble.unwrap_or_else(|| "asking the cache what it lacks".into());
     }
-    let what = match (&now.trouble, &now.current) {
-        (Some(trouble), _) => format!(" {}: trying again", clean(trouble)),
+    let what = match (trouble, &now.current) {
+        (Some(trouble), _) => format!(" {trouble}"),
+        (None, _) if now.phase == "waiting" => {
+            " waiting for another host that gives the same".into()
+        }
         (None, Some(current)) => format!(" {}", shorten_paths(&clean(current))),
         (None, None) => String::new(),
     };
@@ -136,12 +140,17 @@ fn said(outcome: &PublishOutcome, json: bool) -> Said {
         };
     }
     let paths = |count: u64| if count == 1 { "1 path".into() } else { format!("{count} paths") };
-    let out = match outcome.sent {
-        0 if whole => "the cache has everything\n".into(),
+    let elsewhere = match outcome.elsewhere {
         0 => String::new(),
+        1 => "1 path came from another host meanwhile\n".into(),
+        more => format!("{more} paths came from another host meanwhile\n"),
+    };
+    let out = match outcome.sent {
+        0 if whole && elsewhere.is_empty() => "the cache has everything\n".into(),
+        0 => elsewhere,
         sent => {
             let (bytes, time) = (megabytes(outcome.bytes), took(outcome.took));
-            format!("published {}, {bytes} MB, in {time}\n", paths(sent))
+            format!("published {}, {bytes} MB, in {time}\n{elsewhere}", paths(sent))
         }
     };
     if whole {

@@ -481,7 +481,7 @@ pub struct PublishOrder {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishProgress {
-    /// `asking` or `sending`.
+    /// `asking`, `sending`, or `waiting`: another host gives the same.
     pub phase: String,
     /// Paths that the cache has confirmed, and to send in all.
     pub sent: u64,
@@ -499,14 +499,19 @@ pub struct PublishProgress {
     /// What went wrong last, and is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// For how many seconds it is tried again still, if nothing else succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
 }
 
 /// What came of a publish job (`outcome.json`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishOutcome {
-    /// Paths that the cache has confirmed.
+    /// Paths that were sent and that the cache has confirmed.
     pub sent: u64,
+    /// Paths that the cache lacked first, and then had from another host.
+    pub elsewhere: u64,
     /// Bytes of these, uncompressed.
     pub bytes: u64,
     /// Paths that the cache lacks still, as far as that is known.

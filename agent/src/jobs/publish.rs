@@ -17,7 +17,7 @@ use super::dir::JobDir;
 use super::spec::PublishSpec;
 use crate::core::job::{PublishOutcome, PublishProgress};
 use crate::files::Durability;
-use crate::publish::publish;
+use crate::publish::{Limits, publish};
 
 /// Progress is written at most this often: it may take hours, and the agent
 /// looks each time.
@@ -35,6 +35,7 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
         let outcome = work(&dir, &spec, cancelled).await;
         tracing::info!(
             sent = outcome.sent,
+            elsewhere = outcome.elsewhere,
             bytes = outcome.bytes,
             left = outcome.left,
             cancelled = outcome.cancelled,
@@ -61,7 +62,9 @@ async fn work(
     let on_progress = |progress: &PublishProgress| latest.set(Some(progress.clone()));
     let host = &spec.host;
     let paths = [spec.order.system.clone()];
-    let mut work = pin!(publish(&host.nix, &host.settings, &paths, on_progress, cancelled));
+    let limits = Limits::JOB;
+    let work = publish(&host.nix, &host.settings, &limits, &paths, on_progress, cancelled);
+    let mut work = pin!(work);
     let mut ticks = tokio::time::interval(PACE);
     loop {
         tokio::select! {

@@ -2,12 +2,14 @@
 //! and the publish job do.
 //!
 //! What the cache has confirmed is never sent again, for it is asked each time
-//! what it lacks. What fails for a moment is tried again; a path that keeps
-//! failing is left out, with all that refers to it; and a cache that fails for
-//! every path ends the whole.
+//! what it lacks, and again while it is sent to. What fails for a moment is
+//! tried again; a path that keeps failing is left out, with all that refers to
+//! it; and a cache that fails for every path ends the whole.
 
+mod limits;
 mod plan;
 mod send;
+mod tally;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,9 +18,12 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::limits::Limits;
 use self::plan::Queue;
-use self::send::{Sending, Tally};
+use self::send::Sending;
+use self::tally::Tally;
 use crate::attic::{Attic, AtticFailed};
+use crate::chance;
 use crate::config::Cache;
 use crate::core::job::{PublishOutcome, PublishProgress};
 use crate::core::types::StorePath;
@@ -72,6 +77,7 @@ enum Failed {
 pub async fn publish(
     nix: &Nix,
     settings: &Settings,
+    limits: &Limits,
     paths: &[StorePath],
     mut progress: impl FnMut(&PublishProgress),
     cancel: impl Future<Output = ()>,
@@ -79,7 +85,7 @@ pub async fn publish(
     let began = Instant::now();
     let tally = Tally::default();
     let ended = {
-        let mut work = pin!(work(nix, settings, paths, &tally));
+        let mut work = pin!(work(nix, settings, limits, paths, &tally));
         let mut cancel = pin!(cancel);
         let mut ticks = tokio::time::interval(send::PACE);
         let mut told = None;
@@ -109,6 +115,7 @@ pub async fn publish(
 async fn work(
     nix: &Nix,
     settings: &Settings,
+    limits: &Limits,
     paths: &[StorePath],
     tally: &Tally,
 ) -> Result<(), Failed> {
@@ -122,16 +129,20 @@ async fn work(
     if let Some(missing) = closure.missing.first() {
         return Err(Failed::NotThere(missing.clone()));
     }
-    let missing = missing(&attic, settings, &closure, tally).await?;
+    let missing = missing(&attic, settings, limits, &closure, tally).await?;
     tally.will_send(missing.iter().filter_map(|path| closure.paths.get(*path)));
-    let queue = Queue::new(&missing, &closure.paths);
+    let began = Instant::now();
+    let seed = chance::seed();
+    let queue = Queue::new(&missing, &closure.paths, *limits, seed, began.elapsed());
     let sending = Sending {
         attic: &attic,
         nix,
         store: nix.store_root(),
         infos: &closure.paths,
         jobs: settings.jobs.try_into().unwrap_or(1),
+        limits: *limits,
         tally,
+        began,
     };
     sending.all(queue).await?;
     drop(store);
@@ -142,11 +153,12 @@ async fn work(
 async fn missing<'a>(
     attic: &Attic,
     settings: &Settings,
+    limits: &Limits,
     closure: &'a Closure,
     tally: &Tally,
 ) -> Result<BTreeSet<&'a StorePath>, Failed> {
     tally.phase("asking");
-    let config = send::persistently(attic, tally, || attic.config()).await?;
+    let config = send::persistently(attic, limits, tally, || attic.config()).await?;
     if config.store_dir != "/nix/store" {
         return Err(AtticFailed::OtherStore { theirs: config.store_dir }.into());
     }
@@ -157,6 +169,6 @@ async fn missing<'a>(
     if hashes.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let missing = send::persistently(attic, tally, || attic.missing(&hashes)).await?;
+    let missing = send::persistently(attic, limits, tally, || attic.missing(&hashes)).await?;
     Ok(own.into_iter().filter(|path| missing.contains(path.hash())).collect())
 }

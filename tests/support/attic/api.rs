@@ -1,13 +1,13 @@
-//! `cache-config` and `get-missing-paths`. Changing and removing a cache are
-//! left out: nothing here asks for them.
+//! `cache-config` and `get-missing-paths`.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Response};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::fault::Fault;
@@ -23,23 +23,94 @@ const MOST_VARIABLES: usize = 32_766;
 
 #[derive(Deserialize)]
 struct Create {
-    #[serde(rename = "keypair")]
-    _keypair: Keypair,
+    keypair: Keypair,
     is_public: bool,
     store_dir: String,
     priority: i32,
     upstream_cache_key_names: Vec<String>,
 }
 
+/// What is not said stays as it is.
+#[derive(Deserialize)]
+struct Change {
+    keypair: Option<Keypair>,
+    is_public: Option<bool>,
+    store_dir: Option<String>,
+    priority: Option<i32>,
+    upstream_cache_key_names: Option<Vec<String>>,
+    retention_period: Option<Retention>,
+}
+
 #[derive(Deserialize)]
 enum Keypair {
     Generate,
+    Keypair(Secret),
+}
+
+/// A key that was brought along: its name, and its seed.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Secret(String, [u8; 32]);
+
+#[derive(Deserialize)]
+enum Retention {
+    Global,
+    Period(u32),
 }
 
 #[derive(Deserialize)]
 struct Missing {
+    #[serde(deserialize_with = "cache")]
     cache: CacheName,
+    #[serde(deserialize_with = "hashes")]
     store_path_hashes: Vec<PathHash>,
+}
+
+impl TryFrom<String> for Secret {
+    type Error = String;
+
+    fn try_from(written: String) -> Result<Self, String> {
+        key::secret(&written).map(|(name, seed)| Self(name, seed))
+    }
+}
+
+impl Keypair {
+    /// The name of the key, if it has one of its own, and its seed.
+    fn take(self) -> (Option<String>, [u8; 32]) {
+        match self {
+            Self::Generate => (None, random()),
+            Self::Keypair(Secret(name, seed)) => (Some(name), seed),
+        }
+    }
+}
+
+/// The framework says in which field something is wrong, and in which element.
+fn cache<'de, D: Deserializer<'de>>(from: D) -> Result<CacheName, D::Error> {
+    CacheName::deserialize(from).map_err(|why| D::Error::custom(format!("cache: {why}")))
+}
+
+fn hashes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathHash>, D::Error> {
+    struct Hashes;
+    impl<'de> Visitor<'de> for Hashes {
+        type Value = Vec<PathHash>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a sequence")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut hashes = Vec::new();
+            loop {
+                let at = hashes.len();
+                let wrong = |why| A::Error::custom(format!("store_path_hashes[{at}]: {why}"));
+                match list.next_element().map_err(wrong)? {
+                    Some(hash) => hashes.push(hash),
+                    None => return Ok(hashes),
+                }
+            }
+        }
+    }
+    from.deserialize_seq(Hashes)
 }
 
 pub(super) fn cache_config(
@@ -58,12 +129,14 @@ pub(super) fn cache_config(
     Ok(json(&serde_json::json!({
         "substituter_endpoint": format!("{api}{name}"),
         "api_endpoint": api,
-        "public_key": key::public(&name, &cache.seed),
+        "public_key": key::public(&name, &cache),
         "is_public": cache.is_public,
         "store_dir": cache.store_dir,
         "priority": cache.priority,
         "upstream_cache_key_names": cache.upstream_cache_key_names,
-        "retention_period": "Global",
+        "retention_period": cache.retention.map_or("Global".into(), |period| {
+            serde_json::json!({"Period": period})
+        }),
     })))
 }
 
@@ -79,14 +152,63 @@ pub(super) async fn create_cache(
     if asked.shared.storage.cache(&name).is_some() {
         return Err(Refusal::cache_exists());
     }
+    let (key_name, seed) = create.keypair.take();
     let cache = Cache {
-        seed: random(),
+        seed,
+        key_name,
+        retention: None,
         is_public: create.is_public,
         store_dir: create.store_dir,
         priority: create.priority,
         upstream_cache_key_names: create.upstream_cache_key_names,
     };
     asked.shared.storage.set_cache(&name, cache);
+    Ok(Response::new(full("")))
+}
+
+pub(super) async fn change_cache(
+    head: &Parts,
+    body: hyper::body::Incoming,
+    name: &str,
+    asked: &Asked<'_>,
+) -> Result<Response<Body>, Refusal> {
+    let CacheName(name) = in_path(name)?;
+    let change: Change = read(&head.headers, body).await?;
+    let mut cache = asked.allowed(&name, "cr")?;
+    let mut changed = false;
+    let mut set = |wanted: bool| changed |= wanted;
+    set(change.keypair.is_some());
+    if let Some(keypair) = change.keypair {
+        (cache.key_name, cache.seed) = keypair.take();
+    }
+    set(change.is_public.is_some());
+    cache.is_public = change.is_public.unwrap_or(cache.is_public);
+    set(change.store_dir.is_some());
+    cache.store_dir = change.store_dir.unwrap_or(cache.store_dir);
+    set(change.priority.is_some());
+    cache.priority = change.priority.unwrap_or(cache.priority);
+    set(change.upstream_cache_key_names.is_some());
+    cache.upstream_cache_key_names =
+        change.upstream_cache_key_names.unwrap_or(cache.upstream_cache_key_names);
+    set(change.retention_period.is_some());
+    if let Some(retention) = change.retention_period {
+        asked.permission(&name).require("cq")?;
+        cache.retention = match retention {
+            Retention::Global => None,
+            Retention::Period(seconds) => Some(seconds),
+        };
+    }
+    if !changed {
+        return Err(Refusal::request("No modifiable fields were set."));
+    }
+    asked.shared.storage.set_cache(&name, cache);
+    Ok(Response::new(full("")))
+}
+
+pub(super) fn remove_cache(name: &str, asked: &Asked<'_>) -> Result<Response<Body>, Refusal> {
+    let CacheName(name) = in_path(name)?;
+    asked.allowed(&name, "cd")?;
+    asked.shared.storage.remove_cache(&name);
     Ok(Response::new(full("")))
 }
 
@@ -131,7 +253,11 @@ async fn read<T: DeserializeOwned>(
         };
         Refusal::Text(status, format!("Failed to buffer the request body: {why}"))
     })?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|why| match why.classify() {
+    let text = body.to_bytes();
+    // First this: a field that says where it is wrong would say so of what is
+    // no JSON at all.
+    let is_json = serde_json::from_slice::<IgnoredAny>(&text);
+    is_json.and_then(|_| serde_json::from_slice(&text)).map_err(|why| match why.classify() {
         Category::Data => {
             let what = "Failed to deserialize the JSON body into the target type";
             Refusal::Text(422, format!("{what}: {why}"))

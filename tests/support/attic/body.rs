@@ -35,6 +35,8 @@ pub(super) struct Incoming<'a> {
     pub(super) came: u64,
     /// Where half of an upload is.
     half: Option<u64>,
+    /// Which upload it is, in the log.
+    pub(super) place: Option<usize>,
 }
 
 impl<'a> Incoming<'a> {
@@ -43,7 +45,7 @@ impl<'a> Incoming<'a> {
         shared: &'a Arc<Shared>,
         fault: &'a Fault,
     ) -> Self {
-        Self { body, shared, fault, ahead: Bytes::new(), came: 0, half: None }
+        Self { body, shared, fault, ahead: Bytes::new(), came: 0, half: None, place: None }
     }
 
     /// From here on an upload of this length comes.
@@ -70,6 +72,9 @@ impl<'a> Incoming<'a> {
         while let Some(frame) = self.body.frame().await {
             let Ok(piece) = frame.map_err(|_| Broken::Client)?.into_data() else { continue };
             self.came += piece.len() as u64;
+            if let Some(place) = self.place {
+                self.shared.seen.upload_receives(place, self.came);
+            }
             match self.fault {
                 Fault::ProxyBody(limit) if self.came > *limit => {
                     return Err(Broken::Fault(too_large()));

@@ -13,6 +13,11 @@ pub(crate) enum Fault {
     None,
     /// This status, as the server words it for a failure of its own.
     Status(u16),
+    /// An upload is neither stored nor answered before one that refers to it
+    /// has come but for its end; this path is.
+    AwaitsFollower { last: String },
+    /// Contents that are there already need not be sent to be believed.
+    NoProof,
     /// Bodies come and go at this many bytes in a second.
     Slow(u64),
     /// The connection goes when half of an upload was read.

@@ -10,8 +10,12 @@ use super::{Attic, CACHE};
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
+    /// The page at `/`.
+    Front,
     CacheConfig,
     CreateCache,
+    /// It is changed, or removed.
+    ChangeCache,
     GetMissing,
     Upload,
     CacheInfo,
@@ -54,7 +58,7 @@ pub(crate) struct Upload {
     pub(crate) nar_size: u64,
     /// Whether its information came in front of the body.
     pub(crate) preamble: bool,
-    /// How much of the body was read, once it is over.
+    /// How much of the body was read so far.
     pub(crate) received: u64,
     pub(crate) outcome: Outcome,
     pub(crate) began: Instant,
@@ -91,6 +95,7 @@ struct Uploads {
     most: u64,
     confirmed: u64,
     last: Option<u64>,
+    holes: Vec<String>,
 }
 
 /// An upload that is under way; it ends with this.
@@ -133,6 +138,25 @@ impl Seen {
             uploads.last = None;
         }
         over
+    }
+
+    pub(super) fn upload_receives(&self, place: usize, received: u64) {
+        self.uploads.lock().unwrap().log[place].received = received;
+    }
+
+    /// Whether an upload that refers to this hash has come as far as its end.
+    pub(super) fn follower_is_at_its_end(&self, hash: &str) -> bool {
+        let uploads = self.uploads.lock().unwrap();
+        uploads.log.iter().any(|upload| {
+            let far = upload.received + 1 >= upload.nar_size;
+            let refers = upload.references.iter().any(|reference| reference.starts_with(hash));
+            upload.ended.is_none() && far && refers && !upload.store_path.contains(hash)
+        })
+    }
+
+    /// Something was stored whose references are not there.
+    pub(super) fn hole(&self, store_path: &str) {
+        self.uploads.lock().unwrap().holes.push(store_path.to_owned());
     }
 
     pub(super) fn last_after(&self, more: u64) {
@@ -207,6 +231,12 @@ impl Attic {
             }
         }
         again
+    }
+
+    /// Every store path that was stored while something that it refers to was
+    /// not there: at that moment it could not be fetched.
+    pub(crate) fn holes(&self) -> Vec<String> {
+        self.shared.seen.uploads.lock().unwrap().holes.clone()
     }
 
     /// The store paths in [`CACHE`], sorted.

@@ -53,6 +53,11 @@ pub(super) fn listen(
                     let (tls, shared) = (tls.cloned(), shared.clone());
                     let tcp = tcp.into_std().unwrap();
                     connections.retain(|thread| !thread.is_finished());
+                    // As it is now: all may have been dropped since the loop looked.
+                    let now = shared.life.borrow().clone();
+                    if now.phase != Phase::Listening {
+                        continue;
+                    }
                     connections.push(std::thread::spawn(move || {
                         let mut life = shared.life.subscribe();
                         run(async {
@@ -158,6 +163,8 @@ async fn instead(
         }
         Fault::None
         | Fault::Slow(_)
+        | Fault::AwaitsFollower { .. }
+        | Fault::NoProof
         | Fault::CutUpload
         | Fault::CutAnswer
         | Fault::StallUpload
@@ -173,8 +180,11 @@ async fn instead(
 
 fn kind(method: &Method, segments: &[&str]) -> Kind {
     match segments {
+        [""] => Kind::Front,
         ["_api", "v1", "cache-config", _] if method == Method::POST => Kind::CreateCache,
-        ["_api", "v1", "cache-config", _] => Kind::CacheConfig,
+        ["_api", "v1", "cache-config", _] if method == Method::PATCH => Kind::ChangeCache,
+        ["_api", "v1", "cache-config", _] if method == Method::DELETE => Kind::ChangeCache,
+        ["_api", "v1", "cache-config", _] | [_, "attic-cache-info"] => Kind::CacheConfig,
         ["_api", "v1", "get-missing-paths"] => Kind::GetMissing,
         ["_api", "v1", "upload-path"] => Kind::Upload,
         ["_plain", ..] => Kind::Plain,
@@ -193,8 +203,9 @@ async fn route(
     asked: &Asked<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let allowed = match kind {
-        Kind::CacheConfig => "GET,HEAD,POST",
-        Kind::CacheInfo | Kind::NarInfo | Kind::Nar => "GET,HEAD",
+        Kind::CacheConfig if segments.len() == 2 => "GET,HEAD",
+        Kind::CacheConfig | Kind::ChangeCache => "GET,HEAD,POST,PATCH,DELETE",
+        Kind::Front | Kind::CacheInfo | Kind::NarInfo | Kind::Nar => "GET,HEAD",
         Kind::CreateCache | Kind::GetMissing => "POST",
         Kind::Upload => "PUT",
         Kind::Plain => "GET,HEAD,PUT",
@@ -204,6 +215,12 @@ async fn route(
         return Err(Refusal::Method(allowed));
     }
     match (kind, segments) {
+        (Kind::Front, _) => Ok(front()),
+        (Kind::CacheConfig, [name, "attic-cache-info"]) => api::cache_config(head, name, asked),
+        (Kind::ChangeCache, [.., name]) if head.method == Method::DELETE => {
+            api::remove_cache(name, asked)
+        }
+        (Kind::ChangeCache, [.., name]) => api::change_cache(head, body, name, asked).await,
         (Kind::CacheConfig, [.., name]) => api::cache_config(head, name, asked),
         (Kind::CreateCache, [.., name]) => api::create_cache(head, body, name, asked).await,
         (Kind::GetMissing, _) => api::get_missing(head, body, asked).await,
@@ -214,4 +231,11 @@ async fn route(
         (Kind::Plain, [_, file @ ..]) => plain::plain(head, body, file, asked).await,
         _ => Err(Refusal::not_found()),
     }
+}
+
+/// What people see who look at it.
+fn front() -> Response<Body> {
+    let page = "<!doctype html>\n<html><title>Attic Binary Cache</title></html>\n";
+    let answer = Response::builder().header("content-type", "text/html; charset=utf-8");
+    answer.body(full(page)).unwrap()
 }

@@ -37,6 +37,12 @@ pub(super) struct Cache {
     pub(super) store_dir: String,
     pub(super) priority: i32,
     pub(super) upstream_cache_key_names: Vec<String>,
+    /// Of a key that was brought along; else the cache's.
+    #[serde(default)]
+    pub(super) key_name: Option<String>,
+    /// In seconds; the server's own if none.
+    #[serde(default)]
+    pub(super) retention: Option<u32>,
 }
 
 /// A store path in a cache, as it was sent.
@@ -101,6 +107,14 @@ impl Storage {
         std::fs::write(file, serde_json::to_vec(&cache).unwrap()).unwrap();
         std::fs::create_dir_all(self.dir.join("objects").join(name)).unwrap();
         self.kept.lock().unwrap().caches.insert(name.to_owned(), cache);
+    }
+
+    pub(super) fn remove_cache(&self, name: &str) {
+        std::fs::remove_file(self.dir.join("caches").join(name)).unwrap();
+        let _ = std::fs::remove_dir_all(self.dir.join("objects").join(name));
+        let mut kept = self.kept.lock().unwrap();
+        kept.caches.remove(name);
+        kept.objects.retain(|(cache, _), _| cache != name);
     }
 
     pub(super) fn object(&self, cache: &str, hash: &str) -> Option<Object> {

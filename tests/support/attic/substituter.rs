@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use hyper::Response;
 
 use super::api::in_path;
-use super::body::of_file;
 use super::names::{CacheName, PathHash};
 use super::refusal::{Body, Refusal, full};
 use super::storage::{Cache, Object};
+use super::zstd::of_file;
 use super::{Asked, key};
 
 pub(super) fn cache_info(name: &str, asked: &Asked<'_>) -> Result<Response<Body>, Refusal> {
@@ -26,9 +26,9 @@ pub(super) fn narinfo(
 ) -> Result<Response<Body>, Refusal> {
     let CacheName(name) = in_path(name)?;
     let (cache, object) = find(&name, file, "narinfo", asked)?;
-    let signature = key::sign(&name, &cache.seed, &object).ok_or_else(Refusal::internal)?;
+    let signature = key::sign(&name, &cache, &object).ok_or_else(Refusal::internal)?;
     let mut text = format!(
-        "StorePath: {}\nURL: nar/{}.nar\nCompression: none\nNarHash: sha256:{}\nNarSize: {}\n\
+        "StorePath: {}\nURL: nar/{}.nar\nCompression: zstd\nNarHash: sha256:{}\nNarSize: {}\n\
          References: {}\n",
         object.store_path,
         object.store_path_hash,

@@ -14,9 +14,12 @@ use super::refusal::Refusal;
 /// What a token says; [`Claims::sign`] makes one of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Claims {
-    /// Until when, and since when it is good, in seconds.
-    exp: i64,
-    nbf: i64,
+    /// Until when, and since when it is good, in seconds; for ever, if it does
+    /// not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
     sub: String,
     #[serde(rename = "https://jwt.attic.rs/v1")]
     access: Access,
@@ -38,7 +41,7 @@ impl Claims {
         let bits = bits.iter().map(|bit| ((*bit).to_owned(), 1)).collect();
         let access = Access { caches: [(caches.to_owned(), bits)].into() };
         let now = now();
-        Self { exp: now + 3600, nbf: now, sub: "test".into(), access }
+        Self { exp: Some(now + 3600), nbf: Some(now), sub: "test".into(), access }
     }
 
     /// Other bits for other caches, besides.
@@ -49,12 +52,17 @@ impl Claims {
 
     /// Good until so many seconds from now; a second ago with -1.
     pub(crate) fn expires_in(self, seconds: i64) -> Self {
-        Self { exp: now() + seconds, ..self }
+        Self { exp: Some(now() + seconds), ..self }
+    }
+
+    /// Good whenever it is used.
+    pub(crate) fn for_ever(self) -> Self {
+        Self { exp: None, nbf: None, ..self }
     }
 
     /// Good from so many seconds from now on.
     pub(crate) fn begins_in(self, seconds: i64) -> Self {
-        Self { nbf: now() + seconds, ..self }
+        Self { nbf: Some(now() + seconds), ..self }
     }
 
     /// The token.
@@ -90,7 +98,9 @@ impl Claims {
         let now = since_epoch().as_secs_f64();
         // No tolerance, of not even the rest of the second.
         #[allow(clippy::cast_precision_loss, reason = "seconds of this century")]
-        let good = header["alg"] == "HS256" && claims.nbf as f64 <= now && now <= claims.exp as f64;
+        let in_time = claims.nbf.is_none_or(|nbf| nbf as f64 <= now)
+            && claims.exp.is_none_or(|exp| now <= exp as f64);
+        let good = header["alg"] == "HS256" && in_time;
         good.then_some(claims)
     }
 

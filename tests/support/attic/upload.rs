@@ -1,18 +1,19 @@
 //! `upload-path`: what is checked, in which order, and what is not. Neither
 //! the store path nor its references are looked at.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Response};
 use serde::Deserialize;
 
-use super::Asked;
 use super::body::{Broken, Incoming};
+use super::fault::Fault;
 use super::names::{CacheName, NarHash, PathHash};
 use super::refusal::{Body, Refusal, json};
 use super::seen::{Outcome, Upload};
 use super::storage::Object;
+use super::{Asked, zstd};
 
 const INFO: &str = "x-attic-nar-info";
 const PREAMBLE: &str = "x-attic-nar-info-preamble-size";
@@ -55,6 +56,8 @@ pub(super) async fn upload(
         began: Instant::now(),
         ended: None,
     });
+    body.place = Some(place);
+    seen.upload_receives(place, body.came);
     let stored = store(info, &mut body, asked).await;
     let (outcome, answer) = match stored {
         Ok((outcome, answer)) => (outcome, Ok(json(&answer))),
@@ -101,6 +104,11 @@ async fn store(
     body.upload_of(info.nar_size);
     let storage = &asked.shared.storage;
     let known = storage.has_nar(&info.nar_hash.0);
+    if known && asked.fault == Fault::NoProof {
+        let answer = serde_json::json!({"kind": "Deduplicated", "frac_deduplicated": null});
+        keep(info, asked);
+        return Ok((Outcome::Deduplicated, answer));
+    }
     let chunked = info.nar_size >= CHUNKED_FROM;
     // What comes after as many bytes as were announced is not looked at, but
     // for contents that are there already.
@@ -113,16 +121,38 @@ async fn store(
         let what = if known || chunked { "Bad NAR Hash or Size" } else { "Bad chunk hash or size" };
         return Err(Refusal::request(what));
     }
+    if let Fault::AwaitsFollower { last } = &asked.fault
+        && info.store_path != *last
+    {
+        while !asked.shared.seen.follower_is_at_its_end(&info.store_path_hash.0) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
     let (outcome, answer) = if known {
         let answer = serde_json::json!({"kind": "Deduplicated", "frac_deduplicated": null});
         (Outcome::Deduplicated, answer)
     } else {
         let fraction = chunked.then_some(0.0);
-        let size = received.size;
+        let size = zstd::size(received.size);
         storage.keep_nar(received);
         let answer = serde_json::json!({"kind": "Uploaded", "file_size": size, "frac_deduplicated": fraction});
         (Outcome::Uploaded, answer)
     };
+    keep(info, asked);
+    Ok((outcome, answer))
+}
+
+/// The path is there from now on.
+fn keep(info: Info, asked: &Asked<'_>) {
+    let storage = &asked.shared.storage;
+    let own = |reference: &String| reference.starts_with(&info.store_path_hash.0);
+    let there = |reference: &String| {
+        let hash = reference.get(..32).unwrap_or_default();
+        own(reference) || storage.object(&info.cache.0, hash).is_some()
+    };
+    if !info.references.iter().all(there) {
+        asked.shared.seen.hole(&info.store_path);
+    }
     let object = Object {
         store_path_hash: info.store_path_hash.0,
         store_path: info.store_path,
@@ -133,7 +163,6 @@ async fn store(
         nar_size: info.nar_size,
     };
     storage.set_object(&info.cache.0, object);
-    Ok((outcome, answer))
 }
 
 fn unread(broken: Broken) -> Refusal {

@@ -403,6 +403,7 @@ fn its_progress_shows_and_changes_neither_state_nor_reason() {
         bytes_expected: 480,
         current: Some("glibc".into()),
         trouble: Some("503".into()),
+        patience: None,
         given_up: 0,
     });
     let shown = scene.status();
