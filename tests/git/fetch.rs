@@ -1,5 +1,6 @@
 //! Fetching in a child process: what it brings, and what it leaves behind.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -390,6 +391,47 @@ fn a_clone_of_many_packs_is_made_anew() {
     let reply = host.fetch(&["main"]).unwrap();
     assert!(reply.recloned && reply.note.unwrap().contains("65 packs"));
     assert_eq!(files(&packs).len(), 2);
+}
+
+#[test]
+fn many_small_packs_become_one_and_nothing_is_fetched_anew() {
+    let host = Host::new();
+    host.fetch(&["main"]).unwrap();
+    let (clone, packs) = (host.clone(), host.clone().join("objects/pack"));
+    let count = || files(&packs).iter().filter(|f| ends(f, "pack")).count();
+    // As they come: with deltas on what an earlier one brought.
+    for n in 3..6 {
+        host.repo.work.write("file", bulk(n)).commit(&format!("commit {n}"));
+        host.repo.work.push("main");
+        host.fetch(&["main"]).unwrap();
+    }
+    for n in count()..33 {
+        let blob = format!("blob\ndata 2\n{n:2}\n");
+        let mut import = hermetic(&clone, 0)
+            .args(["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        import.stdin.take().unwrap().write_all(blob.as_bytes()).unwrap();
+        assert!(import.wait().unwrap().success());
+    }
+    let objects = || {
+        let all = ["cat-file", "--batch-all-objects", "--batch-check"];
+        git(&clone, 0, &all).lines().map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let (before, sent) = (objects(), host.forge.counts().sent);
+    assert_eq!(count(), 33);
+    let reply = host.fetch(&["main"]).unwrap();
+    assert_eq!((reply.recloned, reply.note), (false, None));
+    assert!(count() <= 17, "{} packs", count());
+    assert_eq!(objects(), before);
+    git(&clone, 0, &["fsck", "--full", "--strict"]);
+    assert!(host.forge.counts().sent - sent < 4_000, "nothing was sent again");
+    // It is whole by our own reckoning as well, and goes on.
+    host.repo.work.write("file", bulk(7)).commit("commit 7");
+    host.repo.work.push("main");
+    let reply = host.fetch(&["main"]).unwrap();
+    assert_eq!((reply.recloned, reply.heads["main"]), (false, host.repo.work.head()));
 }
 
 #[test]

@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::child::{FetchError, Reply, Request};
+use super::combine;
 use super::failure::PollError;
 use super::fetch::fetch;
 use super::history::{self, Reader, Trouble};
 use super::repository::{self, Damage, Related, State};
 use super::submodules;
 
-/// Every fetch adds a pack, and nothing joins them.
+/// Every fetch adds a pack. They are combined long before; where that does not work,
+/// the clone is made anew.
 const MAX_PACKS: usize = 64;
 /// Whoever holds the lock ends with its parent; this is for the moment between.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -46,7 +48,7 @@ pub(super) fn update(request: &Request) -> Result<Reply, FetchError> {
         }
         State::Sound { repository, .. } => {
             match guarded(|| bring(&repository, request)) {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return Ok(combined(&repository, request, reply)),
                 // The remote's doing, the clone's, or ours? Look, don't guess.
                 Err(error) if error.may_be_damage() => match guarded_verify(request) {
                     Ok(()) if !matches!(error, FetchError::Damaged(_)) => return Err(error),
@@ -71,6 +73,23 @@ pub(super) fn update(request: &Request) -> Result<Reply, FetchError> {
 /// Whether files are missing that would be fetched today.
 fn lacks_files(request: &Request) -> bool {
     repository::left_out(&request.clone).is_some_and(|least| least < request.limits.object())
+}
+
+/// Combines small packs, if there are many. What was fetched is there whatever comes
+/// of it.
+fn combined(repository: &gix::Repository, request: &Request, reply: Reply) -> Reply {
+    let done = guarded(|| {
+        let packs = repository::packs(&request.clone).map_err(|d| FetchError::Damaged(d.0))?;
+        if request.branches.is_empty() || packs.len() <= combine::AT {
+            return Ok(false);
+        }
+        combine::combine(repository, packs, request.limits)
+            .map_err(|error| local("cannot combine packs", &error))
+    });
+    match done {
+        Ok(_) => reply,
+        Err(error) => Reply { note: reply.note.or_else(|| Some(error.to_string())), ..reply },
+    }
 }
 
 /// Fetches, keeps and compares in a repository that is there.

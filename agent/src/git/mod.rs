@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 mod access;
 pub mod child;
 mod clone;
+mod combine;
 mod exchange;
 pub mod export;
 mod failure;

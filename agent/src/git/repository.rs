@@ -165,7 +165,8 @@ pub(super) fn heads(repository: &gix::Repository) -> Result<Vec<gix::ObjectId>, 
     Ok(heads)
 }
 
-fn packs(dir: &Path) -> Result<Vec<PathBuf>, Damage> {
+/// The packs of a clone.
+pub(super) fn packs(dir: &Path) -> Result<Vec<PathBuf>, Damage> {
     let dir = dir.join("objects/pack");
     let broken = |e: &dyn std::fmt::Display| Damage::new("its packs cannot be listed", e);
     let mut packs = Vec::new();
