@@ -223,6 +223,7 @@ in
         "boot"
         "switch"
       ]) ''"boot"'' "switch" "Whether another message bus only comes with the next boot.";
+      specialisation = key types.str ''"keep"'' "none" "Which specialisation is activated: the one whose name runs (`keep`), `none`, or the one of this name.";
       on_rollback_failure = key (types.enum [
         "report"
         "reboot"

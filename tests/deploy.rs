@@ -19,6 +19,7 @@ mod matrix;
 mod network;
 mod publishing;
 mod settings;
+mod specialisations;
 mod state;
 mod switching;
 

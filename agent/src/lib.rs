@@ -37,6 +37,7 @@ pub mod own_directory;
 pub mod preflight;
 pub mod publish;
 pub mod sight;
+pub mod specialisation;
 pub mod store;
 pub mod substitute;
 pub mod switch_lock;

@@ -18,6 +18,7 @@ use crate::core::unseen::{OddProfile, Part, Unseen};
 use crate::nix::StoreRoot;
 use crate::nix::profile::{self, Generation as Profiled, Profile};
 use crate::sight::{Unreadable, at};
+use crate::specialisation;
 
 /// Where a host's own paths are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,18 @@ impl Machine {
     /// The system that was booted, as its init says.
     pub fn booted(&self) -> Result<Option<StorePath>, Unreadable> {
         self.system_link("run/booted-system")
+    }
+
+    /// The system that a running or booted one is: of a specialisation, the one of
+    /// `systems` that it is part of, and its name.
+    pub fn whole<'a>(
+        &self,
+        store: &StoreRoot,
+        found: Option<StorePath>,
+        systems: impl IntoIterator<Item = &'a StorePath>,
+    ) -> (Option<StorePath>, Option<String>) {
+        let of = found.as_ref().and_then(|found| specialisation::of(store, found, systems));
+        of.map_or((found, None), |(system, name)| (Some(system), Some(name)))
     }
 
     /// The system profile's link.

@@ -56,6 +56,8 @@ pub struct Host {
     /// Its system changes with every commit: `etc/commit` has the revision,
     /// its time and number.
     pub knows_commit: bool,
+    /// The names of its specialisations, whose services show `VERSION NAME`.
+    pub specialisations: Vec<&'static str>,
     /// How its switch-to-configuration behaves.
     #[serde(serialize_with = "as_shell")]
     pub switch: Switch,
@@ -112,6 +114,7 @@ impl Host {
             parts: 0,
             fetch: None,
             knows_commit: false,
+            specialisations: Vec::new(),
             switch: Switch::default(),
         }
     }

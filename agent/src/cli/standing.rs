@@ -245,10 +245,13 @@ fn running(status: &Status, clock: &Clock) -> String {
         return NOT_KNOWN.into();
     }
     let system = commit_and_system(running.commit, running.system.as_ref());
+    let part = running.specialisation.as_ref().map(|name| format!(", specialisation {name}"));
     let drift = if running.drift { ", put there by another hand" } else { "" };
     let of = running.said_revision().map(|of| format!(", by its own account of {of}"));
     let since = running.since.map(|since| format!(", {}", lasting(since, clock)));
-    format!("{system}{drift}{}{}", of.unwrap_or_default(), since.unwrap_or_default())
+    let (part, of, since) =
+        (part.unwrap_or_default(), of.unwrap_or_default(), since.unwrap_or_default());
+    format!("{system}{part}{drift}{of}{since}")
 }
 
 /// Nothing when that is simply the running system.

@@ -56,6 +56,7 @@ pub(crate) fn well() -> Status {
         next: Some(Next { action: "poll".into(), at: before(-20) }),
         desired: Some(desired(1)),
         running: RunningView {
+            specialisation: None,
             commit: Some(commit(1)),
             system: Some(system(1)),
             revision: Some(commit(1).to_string()),
@@ -232,6 +233,7 @@ fn situations() -> Vec<(&'static str, Status)> {
         &format!("{} was put there by another hand; left alone until the next commit", system(4)),
     );
     drifted.running = RunningView {
+        specialisation: None,
         commit: None,
         system: Some(system(4)),
         revision: Some("4f00d5e-dirty".into()),

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use crate::core::policy::{Confirm, Drift, OnKernelChange, OnRollbackFailure};
+use crate::core::policy::{Confirm, Drift, OnKernelChange, OnRollbackFailure, Specialisation};
 use crate::foreign_file;
 use crate::git;
 use crate::windows::{TimeZone, Windows};
@@ -242,6 +242,8 @@ pub struct Activation {
     pub on_bus_change: OnBusChange,
     /// What is done when the old system could not be put back.
     pub on_rollback_failure: OnRollbackFailure,
+    /// Which specialisation of a system is activated.
+    pub specialisation: Specialisation,
 }
 
 /// What is done with a system that brings another implementation of the message bus,

@@ -280,6 +280,7 @@ fn activation(s: &Section<'_>) -> Activation {
             &[("report", OnRollbackFailure::Report), ("reboot", OnRollbackFailure::Reboot)],
             "report",
         ),
+        specialisation: s.or("specialisation", value::specialisation, "'keep'"),
     };
     let reboots = activation.on_rollback_failure == OnRollbackFailure::Reboot;
     if reboots && activation.runner == Runner::Direct {

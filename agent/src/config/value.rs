@@ -11,7 +11,8 @@ use toml::de::DeValue;
 
 use super::duration;
 use super::wording::{instead, nearest, printable, shown};
-use crate::core::policy::Confirm;
+use crate::core::policy::{Confirm, Specialisation};
+use crate::specialisation::is_name;
 use crate::windows::{self, TimeZone, Windows};
 
 /// A value, or what it "must" be.
@@ -107,6 +108,17 @@ pub(super) fn unit(value: &DeValue<'_>) -> Read<String> {
         Ok(text)
     } else {
         Err(format!("be a unit's whole name as in \"nginx.service\", not {}", shown(&text)))
+    }
+}
+
+/// Which specialisation is activated.
+pub(super) fn specialisation(value: &DeValue<'_>) -> Read<Specialisation> {
+    let name = text(value)?;
+    match name.as_str() {
+        "keep" => Ok(Specialisation::Keep),
+        "none" => Ok(Specialisation::None),
+        name if is_name(name) => Ok(Specialisation::Named(name.into())),
+        _ => Err(format!("be \"keep\", \"none\" or a specialisation's name, not {}", shown(&name))),
     }
 }
 

@@ -220,6 +220,13 @@ pub struct SwitchOrder {
     /// Why a person wants to go back from it, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
+    /// The name of the candidate's specialisation that is activated, if it has one of
+    /// that name; else the candidate itself is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub specialisation: Option<String>,
+    /// The same for the system that is put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_specialisation: Option<String>,
 }
 
 /// One check's result.

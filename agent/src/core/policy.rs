@@ -105,6 +105,8 @@ pub struct Policy {
     pub on_rollback_failure: OnRollbackFailure,
     /// Systems with another kernel.
     pub on_kernel_change: OnKernelChange,
+    /// Which specialisation of a system is activated.
+    pub specialisation: Specialisation,
     /// Whether a commit waits for a person.
     pub confirm: Confirm,
     /// What another hand has switched to.
@@ -126,6 +128,29 @@ pub enum OnKernelChange {
     Switch,
     /// Only make it the one that boots next, and verify it then.
     Boot,
+}
+
+/// Which specialisation of a system is activated, where the system has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Specialisation {
+    /// The one whose name runs.
+    #[default]
+    Keep,
+    /// None: the system itself.
+    None,
+    /// The one of this name.
+    Named(Arc<str>),
+}
+
+impl Specialisation {
+    /// The name of the one to activate, where `running` is the name of the one that runs.
+    pub fn wanted(&self, running: Option<&str>) -> Option<String> {
+        match self {
+            Self::Keep => running.map(str::to_owned),
+            Self::None => None,
+            Self::Named(name) => Some(name.to_string()),
+        }
+    }
 }
 
 /// What to do when the old system could not be put back.

@@ -24,8 +24,11 @@ pub struct Seen {
     pub boot_id: BootId,
     /// The machine's id, if it has one.
     pub machine_id: Option<String>,
-    /// What `/run/current-system` names.
+    /// What `/run/current-system` names; of a specialisation, the system that it is
+    /// part of.
     pub running: Option<StorePath>,
+    /// The name of the specialisation that runs, if one does.
+    pub specialisation: Option<String>,
     /// What that says of the revision it was made from.
     pub revision: Option<String>,
     /// What `/run/booted-system` names.

@@ -185,6 +185,9 @@ pub struct RunningView {
     /// `system.configurationRevision`.
     #[serde(default)]
     pub revision: Option<String>,
+    /// The name of the system's specialisation that runs, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub specialisation: Option<String>,
     /// Since when.
     pub since: Option<Wall>,
     /// Whether another hand put it there.

@@ -46,6 +46,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         units: config.activation.runner == config::Runner::Systemd,
         on_rollback_failure: config.activation.on_rollback_failure,
         on_kernel_change: config.activation.on_kernel_change,
+        specialisation: config.activation.specialisation.clone(),
         confirm: config.activation.confirm,
         drift: config.activation.drift,
         reboots: config.activation.runner == config::Runner::Systemd

@@ -181,6 +181,10 @@ impl Host {
         let (profile, odd_profile) =
             gaps.see(Part::Profile, self.machine.profile()).unwrap_or_default();
         let default = profile.as_ref().map(|generation| &generation.system);
+        let known = || memory.settled.iter().map(|settled| &settled.system).chain(&memory.put);
+        let matter = || systems_of(memory).chain(known()).chain(default);
+        let (booted, _) = self.machine.whole(&self.store, booted, matter());
+        let (running, specialisation) = self.machine.whole(&self.store, running, matter());
         let compared = self.reboot.why(&self.store, booted.as_ref(), default, now.mono);
         let reboot_why = compared.unwrap_or_else(|unseen| {
             gaps.add(unseen);
@@ -216,6 +220,7 @@ impl Host {
             present: self.present(memory, &jobs, running.as_ref(), &mut gaps),
             revision: self.revision.of(&self.store, running.as_ref()),
             running,
+            specialisation,
             booted,
             profile,
             odd_profile,
@@ -615,10 +620,7 @@ impl Host {
         let named: BTreeSet<&StorePath> = known
             .map(|known| &known.system)
             .chain(built)
-            .chain(memory.deployment.iter().filter_map(|d| d.system.as_ref()))
-            .chain(memory.awaiting.iter().map(|awaiting| &awaiting.system))
-            .chain(memory.last_good.iter().map(|good| &good.system))
-            .chain(memory.good_before.iter().map(|good| &good.system))
+            .chain(systems_of(memory))
             .chain(running)
             .collect();
         let mut is_there = |system: &StorePath| gaps.see(Part::Store, self.in_store(system));
@@ -810,4 +812,13 @@ async fn change_roots(
         roots::release(&directory.join(purpose.as_str()))?;
     }
     Ok(())
+}
+
+/// The systems that the memory needs, whatever the target is.
+fn systems_of(memory: &Memory) -> impl Iterator<Item = &StorePath> {
+    let deployed = memory.deployment.iter().filter_map(|d| d.system.as_ref());
+    deployed
+        .chain(memory.awaiting.iter().map(|awaiting| &awaiting.system))
+        .chain(memory.last_good.iter().map(|good| &good.system))
+        .chain(memory.good_before.iter().map(|good| &good.system))
 }

@@ -25,6 +25,7 @@ use crate::core::unseen::Part;
 use crate::crash::{self, Place};
 use crate::files::Durability;
 use crate::sight::Gaps;
+use crate::specialisation;
 use crate::systemd::baseline::Baseline;
 use crate::watch::Watch;
 use crate::{boot_loader, clock, switch_lock};
@@ -217,6 +218,15 @@ impl Guardian {
         let running = gaps.see(Part::Running, machine.running()).flatten();
         let booted = gaps.see(Part::Booted, machine.booted()).flatten();
         let (profile, _) = gaps.see(Part::Profile, machine.profile()).unwrap_or_default();
+        let (order, store) = (&self.spec.order, self.spec.host.nix.store_root());
+        let named = profile.as_ref().map(|generation| &generation.system);
+        let before = order.profile.as_ref().map(|generation| &generation.system);
+        let matter = || {
+            let ordered = [Some(&order.candidate), order.old.as_ref(), order.running.as_ref()];
+            ordered.into_iter().chain([named, before]).flatten()
+        };
+        let (running, _) = machine.whole(&store, running, matter());
+        let (booted, _) = machine.whole(&store, booted, matter());
         let unseen = gaps.first();
         match (&unseen, self.blind_since) {
             (Some(unseen), None) => {
@@ -277,15 +287,27 @@ impl Guardian {
     }
 
     async fn activate(&mut self) -> Done {
-        let (candidate, limit) =
-            (self.spec.order.candidate.clone(), self.spec.order.activation_timeout);
+        let order = &self.spec.order;
+        let candidate = self.specialised(&order.candidate, order.specialisation.as_deref());
+        let limit = order.activation_timeout;
         self.switch(&candidate, "test", &[], limit).await
     }
 
     async fn activate_old(&mut self, old: &StorePath) -> Done {
         self.clear_up();
+        let old = &self.specialised(old, self.spec.order.old_specialisation.as_deref());
         // Its own checks may refuse; it ran before, so it may run again.
         self.switch(old, "test", &[("NIXOS_NO_CHECK", "1")], self.back_limit()).await
+    }
+
+    /// The specialisation of that name, where the system has it; else the system.
+    fn specialised(&self, system: &StorePath, name: Option<&str>) -> StorePath {
+        let Some(name) = name else { return system.clone() };
+        let found = specialisation::within(&self.spec.host.nix.store_root(), system, name);
+        found.unwrap_or_else(|| {
+            tracing::warn!(%system, "it has no specialisation {name}: it is activated without");
+            system.clone()
+        })
     }
 
     fn back_limit(&self) -> Duration {
@@ -302,6 +324,7 @@ impl Guardian {
     /// Without `switch-to-configuration`, which may not be able to do anything.
     async fn revive_old(&mut self, old: &StorePath) -> Done {
         self.clear_up();
+        let old = &self.specialised(old, self.spec.order.old_specialisation.as_deref());
         // It needs no lock. Where that can be had nobody else begins meanwhile.
         let _lock = switch_lock::take(&self.spec.host.machine.root);
         let test = [("NIXOS_ACTION", "test")];

@@ -230,10 +230,18 @@ impl Decider<'_> {
         how: How,
         old: Option<StorePath>,
     ) -> Step {
+        let runs = self.seen.specialisation.as_deref();
+        let specialisation = self.policy.specialisation.wanted(runs);
+        let old_specialisation = match old == self.seen.running {
+            true => runs.map(str::to_owned),
+            false => specialisation.clone(),
+        };
         Step::StartSwitch(SwitchOrder {
             order,
             candidate: candidate.clone(),
             old,
+            specialisation,
+            old_specialisation,
             how,
             running: self.seen.running.clone(),
             profile: self.seen.profile.clone(),

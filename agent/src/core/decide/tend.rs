@@ -62,6 +62,13 @@ impl Decider<'_> {
         }
     }
 
+    /// What is said of a system that has not the specialisation that was to run.
+    fn lacks_specialisation(&self, order: &SwitchOrder) -> Option<String> {
+        let wanted = order.specialisation.as_ref().filter(|_| order.how == How::Activate)?;
+        (self.seen.specialisation.as_ref() != Some(wanted))
+            .then(|| format!("without the specialisation {wanted}: it has none of that name"))
+    }
+
     /// Checks are repeated until they pass, cannot pass any more, or the time for them is over.
     pub(super) fn verify(
         &self,
@@ -94,7 +101,10 @@ impl Decider<'_> {
             Some(Step::WriteVerdict { job: job.id.clone(), verdict })
         };
         if passed {
-            return verdict(true, round.and_then(|round| reservations(&round.checks)));
+            let reserved = round.and_then(|round| reservations(&round.checks));
+            let both: Vec<String> =
+                self.lacks_specialisation(order).into_iter().chain(reserved).collect();
+            return verdict(true, (!both.is_empty()).then(|| both.join("; ")));
         }
         if self.now.mono >= last_word || hopeless {
             let found = failed.map_or("the checks did not finish in time".into(), |check| {

@@ -231,6 +231,7 @@ impl World {
             boot_id: self.boot_id(),
             machine_id: None,
             running: host.running.clone(),
+            specialisation: None,
             revision: None,
             booted: host.booted.clone(),
             profile: host.profile(),

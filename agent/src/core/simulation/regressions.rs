@@ -9,6 +9,7 @@ use super::story::{Event, FOR_EVER, Hand, Story};
 use super::world::JobPoint;
 use crate::core::policy::{
     Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+    Specialisation,
 };
 
 const SECOND: u64 = 1_000;
@@ -20,6 +21,7 @@ fn policy() -> Policy {
         units: false,
         on_rollback_failure: OnRollbackFailure::Report,
         on_kernel_change: OnKernelChange::Switch,
+        specialisation: Specialisation::Keep,
         reboots: false,
         publish: None,
         confirm: Confirm::No,

@@ -10,6 +10,7 @@ use super::host::Who;
 use super::world::{AgentPoint, JobPoint};
 use crate::core::policy::{
     Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+    Specialisation,
 };
 use crate::core::unseen::Part;
 
@@ -194,6 +195,7 @@ fn policy(chance: &mut Chance) -> Policy {
         on_failure: if chance.one_in(6) { OnFailure::Report } else { OnFailure::Rollback },
         units: chance.one_in(2),
         on_rollback_failure: chance.pick(&[OnRollbackFailure::Report, OnRollbackFailure::Reboot]),
+        specialisation: Specialisation::Keep,
         on_kernel_change: chance.pick(&[OnKernelChange::Switch, OnKernelChange::Boot]),
         reboots: chance.one_in(3),
         publish: (!chance.one_in(3)).then(|| "https://cache/fort".into()),

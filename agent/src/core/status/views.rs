@@ -101,6 +101,7 @@ impl Viewer<'_> {
             commit: system.as_ref().filter(|_| !drift).and_then(|s| self.memory.commit_of(s)),
             since: self.memory.running.as_ref().map(|running| running.since),
             revision: system.as_ref().and(self.seen.revision.clone()),
+            specialisation: self.seen.specialisation.clone(),
             system,
             drift,
         }

@@ -13,6 +13,7 @@ use crate::core::job::{
 use crate::core::memory::{Accepted, KnownSystem, Memory};
 use crate::core::policy::{
     Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
+    Specialisation,
 };
 use crate::core::record::{fold, note};
 use crate::core::seen::{
@@ -48,6 +49,7 @@ pub(super) fn policy() -> Policy {
         units: false,
         on_rollback_failure: OnRollbackFailure::Report,
         on_kernel_change: OnKernelChange::Switch,
+        specialisation: Specialisation::Keep,
         reboots: false,
         publish: None,
         confirm: Confirm::No,
@@ -107,6 +109,7 @@ impl Scene {
             policy: policy(),
             memory,
             seen: Seen {
+                specialisation: None,
                 unseen: Vec::new(),
                 boot_id: boot(1),
                 machine_id: None,
@@ -247,6 +250,8 @@ impl Scene {
 
     pub(super) fn switch_order(&self, digit: u8, candidate: u8, how: How) -> SwitchOrder {
         SwitchOrder {
+            specialisation: None,
+            old_specialisation: None,
             order: self.order(digit, Operation::Switch),
             candidate: system(candidate),
             old: self.seen.running.clone(),

@@ -37,6 +37,7 @@ pub(super) fn host(status: &Status, clock: &Clock) -> Markup {
                     } @else {
                         (what(running.commit, running.system.as_ref()))
                     }
+                    @if let Some(name) = &running.specialisation { br; "specialisation " code { (name) } }
                     @if running.drift { br; span.bad { span.mark { "put there by another hand" } } }
                     @if let Some(revision) = running.said_revision() {
                         br; "by its own account of " code { (revision) }
