@@ -220,6 +220,10 @@ pub struct SwitchOrder {
     /// Why a person wants to go back from it, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
+    /// Whether the candidate was found bad before: it does not become the default for
+    /// good, unverified.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspect: bool,
     /// The name of the candidate's specialisation that is activated, if it has one of
     /// that name; else the candidate itself is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -319,6 +319,9 @@ pub struct Trouble {
     /// How often in a row it lost the remotes, and was not blamed for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub excused: u32,
+    /// Whether the system itself was found bad, and not only who activated it killed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found_bad: bool,
 }
 
 /// Why something is not tried again by itself.

@@ -48,6 +48,9 @@ pub(super) fn good_after(stage: &mut Stage, runs: &str) -> End {
 pub(super) fn rolled_back(stage: &mut Stage) -> End {
     let (before, version) = (stage.good.clone(), stage.name("unwanted"));
     stage.may(&[&before, &version], &[&before, &version]);
+    let runs = stage.until("what runs", |_, status| status["running"]["commit"].is_string());
+    // By name: the next one asks soon after this one.
+    let back = runs["running"]["commit"].as_str().unwrap().to_owned();
     let commit = stage.push(&Host::new(&version));
     let left = move |status: &Value| {
         quarantined(status, commit) && status["last_deployment"]["verdict"] == "rolled-back"
@@ -58,7 +61,7 @@ pub(super) fn rolled_back(stage: &mut Stage) -> End {
             && status["deployment"].is_null();
         if good {
             // Whoever hears no answer asks again.
-            rig.tell(&["rollback"]);
+            rig.tell(&["rollback", &back]);
         }
         left(status)
     });

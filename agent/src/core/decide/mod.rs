@@ -230,6 +230,8 @@ impl Decider<'_> {
         how: How,
         old: Option<StorePath>,
     ) -> Step {
+        let subject = Subject::System { system: candidate.clone() };
+        let suspect = self.memory.trouble_with(&subject).is_some_and(|it| it.found_bad);
         let runs = self.seen.specialisation.as_deref();
         let specialisation = self.policy.specialisation.wanted(runs);
         let old_specialisation = match old == self.seen.running {
@@ -240,6 +242,7 @@ impl Decider<'_> {
             order,
             candidate: candidate.clone(),
             old,
+            suspect,
             specialisation,
             old_specialisation,
             how,

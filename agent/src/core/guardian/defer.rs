@@ -101,10 +101,10 @@ impl Guardian<'_> {
         }
     }
 
-    /// It becomes the default for good, unverified. Once: one that has failed since is
-    /// known to be bad, and may only be booted once.
+    /// It becomes the default for good, unverified. One that was found bad may only be
+    /// booted once.
     fn stays_default(&self, why: &str) -> Act {
-        let failed = self.order.order.attempt > 1 && self.order.old.is_some();
+        let failed = self.order.suspect && self.order.old.is_some();
         match (failed && !self.rebooted(), self.order.order.target.operation) {
             (true, Operation::Switch) => {
                 let cause =

@@ -81,6 +81,7 @@ pub(super) fn learn_failure(
     let before = memory.trouble_with(&subject);
     let failures = before.map_or(0, |trouble| trouble.failures).saturating_add(1);
     let excused = before.map_or(0, |trouble| trouble.excused);
+    let found_bad = before.is_some_and(|trouble| trouble.found_bad);
     let pause = backoff::pause(policy.retry_first, policy.retry_max, failures, seen.luck);
     let stuck = match &subject {
         Subject::System { .. } if failures >= policy.activations => Some(Stuck::Quarantined),
@@ -97,6 +98,7 @@ pub(super) fn learn_failure(
         fault: None,
         refused: None,
         excused,
+        found_bad,
     });
 }
 
@@ -112,6 +114,7 @@ pub(super) fn pause_uncounted(
     let failures = before.map_or(0, |trouble| trouble.failures);
     let stuck = before.and_then(|trouble| trouble.stuck.clone());
     let excused = before.map_or(0, |trouble| trouble.excused);
+    let found_bad = before.is_some_and(|trouble| trouble.found_bad);
     memory.learn_trouble(Trouble {
         subject,
         failures,
@@ -123,6 +126,7 @@ pub(super) fn pause_uncounted(
         fault: None,
         refused: None,
         excused,
+        found_bad,
     });
 }
 

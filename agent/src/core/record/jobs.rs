@@ -72,6 +72,7 @@ pub(super) fn fold_realise(
                 fault: None,
                 refused: None,
                 excused: 0,
+                found_bad: false,
             });
         }
         Realised::Failed { cause, fault, tail: _ } => {
@@ -96,6 +97,7 @@ pub(super) fn fold_realise(
                 fault: None,
                 refused: Some(refusal.clone()),
                 excused: 0,
+                found_bad: false,
             });
         }
         Realised::Refused { refusal } => {
@@ -247,7 +249,12 @@ pub(super) fn fold_switch(
                     since: now.mono,
                 });
             } else if outcome.counts {
-                learn_failure(policy, memory, seen, subject, cause, now);
+                learn_failure(policy, memory, seen, subject.clone(), cause, now);
+                if ending == Ending::RolledBack
+                    && let Some(trouble) = memory.trouble_mut(&subject)
+                {
+                    trouble.found_bad = true;
+                }
             } else {
                 pause_uncounted(policy, memory, subject, cause, now);
             }

@@ -223,7 +223,7 @@ impl World {
                     matches!(progress.phase, Phase::Deferring { .. } | Phase::Returning { .. });
                 // Nobody can say that it works; or it has failed before, and can only be
                 // booted for good.
-                let blamed = is_blind || defers && order.order.attempt > 1;
+                let blamed = is_blind || defers && order.suspect;
                 if blamed && back(&noted.phase) && !back(&progress.phase) {
                     self.blame(id, &order.candidate);
                 }

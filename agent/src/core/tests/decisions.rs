@@ -86,6 +86,7 @@ fn scene(stage: Stage) -> Scene {
         fault: None,
         refused: None,
         excused: 0,
+        found_bad: false,
     };
     let commit_2 = Subject::Commit { commit: commit(2), recipe: "flake".into() };
     let system_2 = Subject::System { system: system(2) };

@@ -250,6 +250,7 @@ impl Scene {
 
     pub(super) fn switch_order(&self, digit: u8, candidate: u8, how: How) -> SwitchOrder {
         SwitchOrder {
+            suspect: false,
             specialisation: None,
             old_specialisation: None,
             order: self.order(digit, Operation::Switch),

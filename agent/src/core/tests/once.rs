@@ -396,7 +396,7 @@ fn what_boots_instead_is_the_last_good_system() {
 fn what_has_failed_before_is_booted_once_or_not_at_all() {
     let failed = || {
         let mut switch = deferring();
-        switch.order.order.attempt = 2;
+        switch.order.suspect = true;
         switch
     };
     let (acts, kept) = course(&mut failed(), |_| None);

@@ -181,6 +181,23 @@ fn what_was_nobodys_fault_is_repeated_soon_and_never_quarantined() {
 }
 
 #[test]
+fn a_killed_guardian_makes_no_system_suspect_and_a_bad_verdict_does() {
+    let mut scene = wanted();
+    scene.describes(2, 2);
+    let found_bad = |scene: &Scene| scene.memory.troubles.iter().any(|it| it.found_bad);
+    let order = scene.switch_order(2, 2, How::Activate);
+    scene.switched(order, Some(Ending::Interrupted), true);
+    assert_eq!((scene.memory.troubles[0].failures, found_bad(&scene)), (1, false));
+    scene.later(60);
+    switch_fails(&mut scene, true);
+    assert!(found_bad(&scene));
+    // It stays so, whatever comes next.
+    scene.later(120);
+    switch_fails(&mut scene, false);
+    assert!(found_bad(&scene));
+}
+
+#[test]
 fn another_system_starts_afresh_and_the_same_one_stays_quarantined() {
     let mut scene = wanted();
     scene.policy.activations = 1;
