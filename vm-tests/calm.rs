@@ -99,7 +99,10 @@ fn fifty_healthy_deployments_are_all_good() {
             assert_eq!(joker.version(), version);
         }
         eprintln!("{DEPLOYMENTS} deployments: {} s", began.elapsed().as_secs());
-        assert!(joker.failed_units().contains("backup.service"), "{}", joker.failed_units());
+        // It may just be trying again.
+        joker.wait_until("the backup to fail once more", || {
+            joker.failed_units().contains("backup.service")
+        });
         let restarts: u32 = of_user(&["NRestarts", "breaks.service"]).parse().unwrap();
         assert!(restarts > 50, "{restarts}");
         let tests = joker.switches().into_iter().filter(|(what, _)| what == "test").count();

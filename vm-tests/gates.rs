@@ -89,7 +89,8 @@ fn who_may_not_switch_the_host_delays_no_system_by_its_lock_neither_forward_nor_
         let mode = || joker.tell(&["stat", "--format=%a %u", LOCK]);
 
         // As a switch by hand makes it where there is none: everybody can open it.
-        joker.must(&["sh", "-c", &format!("rm -f {LOCK}; touch {LOCK}; chmod 644 {LOCK}")]);
+        let made = format!("mkdir -p /run/nixos; rm -f {LOCK}; touch {LOCK}; chmod 644 {LOCK}");
+        joker.must(&["sh", "-c", &made]);
         let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
         let holds = [&nobody[..], &["flock", LOCK, "sleep", "600"]].concat();
         let mut holds = joker.spawn(&holds);

@@ -459,6 +459,8 @@ const FULL: Stall = Stall {
 pub(super) fn state_full() -> Stall {
     Stall {
         cause: |stage| {
+            // All that the deployment before is to be remembered by has been written.
+            stage.rig.wait_polls();
             full(stage);
             push(stage, &Host::new("two"));
         },

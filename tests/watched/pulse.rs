@@ -40,18 +40,20 @@ fn the_watchdog_is_fed_by_a_loop_that_turns_and_by_no_other() {
 
     // The loop reads the order of each job. A pipe, which nobody but root can put
     // there, keeps it waiting.
-    let job = rig.state().join("jobs/realise-20990101T000000Z-0123abcd-1");
-    std::fs::create_dir(&job).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(job.join("spec.json")).status().unwrap();
+    let (aside, name) = (rig.store.dir().join("aside"), "realise-20990101T000000Z-0123abcd-1");
+    let pipe = aside.join("spec.json");
+    std::fs::create_dir(&aside).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
+    let job = rig.state().join("jobs").join(name);
+    std::fs::rename(&aside, &job).unwrap();
     // It polls five times a second: two seconds without a word are a stillness.
     let began = std::time::Instant::now();
     while heard.recv_timeout(Duration::from_secs(2)).is_ok() {
         assert!(began.elapsed() < LONG, "it goes on");
     }
-    let aside = rig.store.dir().join("aside");
     std::fs::rename(&job, &aside).unwrap();
-    drop(std::fs::OpenOptions::new().write(true).open(aside.join("spec.json")).unwrap());
+    drop(std::fs::OpenOptions::new().write(true).open(pipe).unwrap());
     assert_eq!(heard.recv_timeout(LONG).unwrap().trim(), "WATCHDOG=1");
 }
 
