@@ -28,11 +28,13 @@ demo:
 	$(CARGO) build --locked --bin fort-agent --example demo
 	$(CARGO) run --quiet --locked --example demo
 
+# Many tests wait more than they compute: there is one more at a time than cores.
 test:
 	@$(SETUP) build nix bus browser prometheus
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	  echo $(CARGO) nextest run --locked --no-fail-fast; \
-	  $(CARGO) nextest run --locked --no-fail-fast; \
+	  threads=$$(($$(nproc) + 1)); \
+	  echo $(CARGO) nextest run --locked --no-fail-fast --test-threads $$threads; \
+	  $(CARGO) nextest run --locked --no-fail-fast --test-threads $$threads; \
 	else \
 	  echo "cargo-nextest is not here: the tests run by cargo test"; \
 	  $(CARGO) test --locked --no-fail-fast; \
