@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::forge::wait_for;
 use super::measure::{Footprint, footprint};
 use super::rig::Rig;
 
@@ -26,7 +25,11 @@ pub(crate) fn polled(rig: &mut Rig, polls: u64, time: Duration) -> Flat {
     rig.forge.settle();
     let zero = rig.forge.counts().requests;
     rig.start();
-    wait_for("the first polls", || rig.forge.counts().requests > zero + FIRST);
+    let began = Instant::now();
+    while rig.forge.counts().requests <= zero + FIRST {
+        assert!(began.elapsed() < time, "waited in vain for the first polls");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
     let (began, zero, before) = (Instant::now(), rig.forge.counts().requests, footprint(rig.pid()));
     let asked = || rig.forge.counts().requests - zero;
     while asked() < polls && began.elapsed() < time {

@@ -145,7 +145,10 @@ impl World {
         self.check_blind(&before, &folded, &seen, &decision)?;
         self.check_undisturbed(&before, &folded, &seen, &decision)?;
         let step = decision.step.clone();
-        self.check_pause(&step, &agent.stopped)?;
+        // A host that cannot be looked at is not touched: nobody knows what is at work.
+        if seen.blind().is_none() {
+            self.check_pause(&step, &agent.stopped)?;
+        }
         // What is shown while nothing goes on is looked at now and then.
         let dull = matches!(
             step,
