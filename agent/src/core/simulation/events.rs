@@ -169,7 +169,17 @@ impl World {
         self.host.half_done &= self.host.jobs.values().any(switches);
         // Nobody knows any more how it became the default.
         self.truth.by_hand.append(&mut self.truth.deferred);
-        self.host.orphaned = self.host.oneshot.is_some();
+        // But for what an outcome says that is still to be taken in.
+        let once = self.host.oneshot.as_ref();
+        let says = |dir: &Directory| match &dir.task {
+            Task::Switch { order, outcome: Some(outcome), .. } => {
+                outcome.deferred && Some(&order.candidate) == once
+            }
+            Task::Switch { outcome: None, .. } | Task::Realise { .. } | Task::Publish { .. } => {
+                false
+            }
+        };
+        self.host.orphaned = once.is_some() && !self.host.jobs.values().any(says);
         self.forgive();
         self.truth.tested = None;
         self.truth.allowed = None;
