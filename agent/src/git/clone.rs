@@ -81,13 +81,13 @@ fn combined(repository: &gix::Repository, request: &Request, reply: Reply) -> Re
     let done = guarded(|| {
         let packs = repository::packs(&request.clone).map_err(|d| FetchError::Damaged(d.0))?;
         if request.branches.is_empty() || packs.len() <= combine::AT {
-            return Ok(false);
+            return Ok(());
         }
         combine::combine(repository, packs, request.limits)
             .map_err(|error| local("cannot combine packs", &error))
     });
     match done {
-        Ok(_) => reply,
+        Ok(()) => reply,
         Err(error) => Reply { note: reply.note.or_else(|| Some(error.to_string())), ..reply },
     }
 }

@@ -11,10 +11,10 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use gix::odb::pack::{self, data::input};
 use gix::progress::Discard;
 
 use super::limits::Limits;
+use super::repository;
 
 /// So many packs are left as they are.
 pub(super) const AT: usize = 32;
@@ -26,34 +26,23 @@ const HEADER: usize = 12;
 /// The SHA-1 of all that is before it.
 const TRAILER: u64 = 20;
 
-/// Combines as many of these packs as it should. `Ok(false)`: none.
+/// Combines as many of these packs as it should.
 pub(super) fn combine(
     repository: &gix::Repository,
     packs: Vec<PathBuf>,
     limits: Limits,
-) -> io::Result<bool> {
+) -> io::Result<()> {
     let chosen = chosen(sizes(packs)?, limits.memory / 4);
     if chosen.len() < 2 {
-        return Ok(false);
+        return Ok(());
     }
     let mut source = BufReader::with_capacity(64 << 10, Combined::open(&chosen)?);
     let expected = source.get_ref().entries;
     let directory = repository.git_dir().join("objects/pack");
-    let written = pack::Bundle::write_to_directory(
-        &mut source,
-        Some(&directory),
-        &mut Discard,
-        &AtomicBool::new(false),
-        Some(repository.objects.clone()),
-        gix::hash::Kind::Sha1,
-        pack::bundle::write::Options {
-            thread_limit: Some(1),
-            iteration_mode: input::Mode::Verify,
-            alloc_limit_bytes: usize::try_from(limits.object()).ok(),
-            ..Default::default()
-        },
-    );
-    let written = written.map_err(io::Error::other)?;
+    let uninterrupted = AtomicBool::new(false);
+    let written =
+        repository::write_pack(repository, limits, &mut source, &mut Discard, &uninterrupted)
+            .map_err(io::Error::other)?;
     if written.index.num_objects < expected {
         return Err(io::Error::other("it lacks objects"));
     }
@@ -69,7 +58,7 @@ pub(super) fn combine(
         std::fs::remove_file(old.with_extension("idx"))?;
         std::fs::remove_file(old)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 fn sizes(packs: Vec<PathBuf>) -> io::Result<Vec<(u64, PathBuf)>> {

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use gix::ObjectId;
-use gix::odb::pack::{self, data::input};
 use gix::progress::Discard;
 use gix::protocol::fetch::{Context, Options, Shallow, Tags};
 use gix::protocol::{Handshake, indicate_end_of_interaction};
@@ -203,25 +202,12 @@ impl Wanted<'_> {
             tags: Tags::None,
             reject_shallow_remote: false,
         };
-        let packs = self.packs();
         let mut written = None;
         gix::protocol::fetch(
             &mut haves,
             |pack, progress, interrupt| {
-                let outcome = pack::Bundle::write_to_directory(
-                    pack,
-                    Some(&packs),
-                    progress,
-                    interrupt,
-                    Some(repository.objects.clone()),
-                    gix::hash::Kind::Sha1,
-                    pack::bundle::write::Options {
-                        thread_limit: Some(1),
-                        iteration_mode: input::Mode::Verify,
-                        alloc_limit_bytes: usize::try_from(limits.object()).ok(),
-                        ..Default::default()
-                    },
-                )?;
+                let outcome =
+                    repository::write_pack(repository, limits, pack, progress, interrupt)?;
                 written = outcome.keep_path;
                 Ok(true)
             },

@@ -6,8 +6,10 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use gix::bstr::ByteSlice as _;
+use gix::odb::pack::{self, data::input};
 use serde::{Deserialize, Serialize};
 
 use super::history::{Reader, Trouble};
@@ -163,6 +165,31 @@ pub(super) fn heads(repository: &gix::Repository) -> Result<Vec<gix::ObjectId>, 
         heads.extend(reference.try_id().map(gix::Id::detach));
     }
     Ok(heads)
+}
+
+/// Reads a pack, checks it, completes what it lacks from the objects that are here, and
+/// puts it with its index into the clone.
+pub(super) fn write_pack(
+    repository: &gix::Repository,
+    limits: Limits,
+    pack: &mut dyn io::BufRead,
+    progress: &mut dyn gix::progress::DynNestedProgress,
+    interrupt: &AtomicBool,
+) -> gix::Result<pack::bundle::write::Outcome> {
+    pack::Bundle::write_to_directory(
+        pack,
+        Some(&repository.git_dir().join("objects/pack")),
+        progress,
+        interrupt,
+        Some(repository.objects.clone()),
+        gix::hash::Kind::Sha1,
+        pack::bundle::write::Options {
+            thread_limit: Some(1),
+            iteration_mode: input::Mode::Verify,
+            alloc_limit_bytes: usize::try_from(limits.object()).ok(),
+            ..Default::default()
+        },
+    )
 }
 
 /// The packs of a clone.
