@@ -12,4 +12,5 @@ mod limits;
 mod odd;
 mod poll;
 mod ssh;
+mod steps;
 mod submodules;

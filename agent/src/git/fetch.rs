@@ -5,7 +5,8 @@
 //!
 //! What surprises: files larger than may be read are left out, where the server
 //! can do that (`filter`, gitprotocol-v2). Whoever exports a tree that has one
-//! says so; nobody else needs them, and a later commit without them arrives.
+//! says so; nobody else needs them, and a later commit without them arrives. A first
+//! clone comes in steps ([`super::steps`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use gix::ObjectId;
 use gix::progress::Discard;
-use gix::protocol::fetch::{Context, Options, Shallow, Tags};
+use gix::protocol::fetch::{Context, Options, Tags};
 use gix::protocol::{Handshake, indicate_end_of_interaction};
 use gix::refs::transaction::PreviousValue;
 use gix_transport::Protocol;
@@ -27,7 +28,8 @@ use super::http::{Http, Pace};
 use super::limits::{Limits, Meter, Stopped, exhausted};
 use super::negotiate::Haves;
 use super::ssh::Ssh;
-use super::{Remote, poll, repository};
+use super::steps::Step;
+use super::{Remote, poll, repository, steps};
 use crate::core::types::Commit;
 
 /// Fetches `branches` into `refs/remotes/REMOTE/BRANCH` and returns where they
@@ -39,7 +41,13 @@ pub(super) fn fetch(
     limits: Limits,
 ) -> Result<BTreeMap<String, Commit>, FetchError> {
     let names = names(remote, branches)?;
-    connected(&Wanted { repository, remote, what: What::Branches { branches, names }, limits })
+    in_steps(Wanted {
+        repository,
+        remote,
+        what: What::Branches { branches, names },
+        limits,
+        received: 0,
+    })
 }
 
 /// Fetches commits that need not be the heads of branches, and all that they stand
@@ -55,10 +63,21 @@ pub(super) fn fetch_commits(
         return Ok(());
     }
     let what = What::Commits(commits);
-    connected(&Wanted { repository, remote, what, limits }).map(drop)
+    in_steps(Wanted { repository, remote, what, limits, received: 0 }).map(drop)
 }
 
-fn connected(want: &Wanted<'_>) -> Result<BTreeMap<String, Commit>, FetchError> {
+/// Takes one step after the other. Each has a connection of its own: git's server
+/// forgets, within one, that what lies beyond the last step was not sent.
+fn in_steps(mut want: Wanted<'_>) -> Result<BTreeMap<String, Commit>, FetchError> {
+    loop {
+        if let Some(heads) = connected(&mut want)? {
+            return Ok(heads);
+        }
+    }
+}
+
+/// Takes a step, and returns where the branches are if it was the last one.
+fn connected(want: &mut Wanted<'_>) -> Result<Option<BTreeMap<String, Commit>>, FetchError> {
     let remote = want.remote;
     let url = poll::parse_url(remote)?;
     if poll::is_file(remote) {
@@ -85,6 +104,8 @@ struct Wanted<'a> {
     remote: &'a Remote,
     what: What<'a>,
     limits: Limits,
+    /// Bytes of packs so far.
+    received: u64,
 }
 
 enum What<'a> {
@@ -132,17 +153,18 @@ impl Failed {
 
 impl Wanted<'_> {
     fn receive<T: Transport>(
-        &self,
+        &mut self,
         transport: &mut T,
         meter: Option<&Meter>,
-    ) -> Result<BTreeMap<String, Commit>, Failed> {
+    ) -> Result<Option<BTreeMap<String, Commit>>, Failed> {
         // Over http the second version is a must, as it is when polling.
         let mut hands = poll::shake_hands(transport, poll::is_ssh(self.remote))?;
         let (branches, names) = match &self.what {
             What::Branches { branches, names } => (branches, names),
             What::Commits(wanted) => {
-                self.receive_pack(transport, meter, &mut hands, wanted.clone())?;
-                return Ok(BTreeMap::new());
+                let wanted = wanted.clone();
+                let last = self.receive_pack(transport, meter, &mut hands, &wanted)?;
+                return Ok(last.then(BTreeMap::new));
             }
         };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -155,10 +177,12 @@ impl Wanted<'_> {
             .collect();
         self.make_room(branches, &heads)?;
         let ids = heads.values().map(|&commit| history::id(commit));
-        // What an earlier fetch brought has come with all that it stands on.
-        let wanted: Vec<_> = ids.filter(|id| !self.repository.has_object(id)).collect();
-        if !wanted.is_empty() {
-            self.receive_pack(transport, meter, &mut hands, wanted)?;
+        // What an earlier fetch brought has come with all that it stands on, unless that
+        // ended between two steps.
+        let whole = steps::boundary(self.repository)?.is_empty();
+        let wanted: Vec<_> = ids.filter(|id| !(whole && self.repository.has_object(id))).collect();
+        if !wanted.is_empty() && !self.receive_pack(transport, meter, &mut hands, &wanted)? {
+            return Ok(None);
         }
         let reader = Reader { repository: self.repository, limits: self.limits };
         for (branch, &commit) in &heads {
@@ -167,29 +191,58 @@ impl Wanted<'_> {
             let name = format!("{}{branch}", self.prefix());
             self.repository.reference(name, id, PreviousValue::Any, "")?;
         }
-        Ok(heads)
+        Ok(Some(heads))
     }
 
+    /// Receives a pack, and returns whether it was the last one.
     fn receive_pack<T: Transport>(
-        &self,
+        &mut self,
         transport: &mut T,
         meter: Option<&Meter>,
         hands: &mut Handshake,
-        wanted: Vec<ObjectId>,
-    ) -> Result<(), Failed> {
-        let (limits, repository) = (self.limits, self.repository);
+        wanted: &[ObjectId],
+    ) -> Result<bool, Failed> {
+        let repository = self.repository;
         if let Some(meter) = meter {
-            meter.expect_pack(limits.pack, &self.packs());
+            meter.expect_pack(self.limits.pack, self.received, &self.packs());
         }
-        let second = hands.server_protocol_version == Protocol::V2;
         let tips = repository::heads(repository).map_err(|d| FetchError::Damaged(d.0));
-        let here = Reader { repository, limits }.history(tips.map_err(Failed::Known)?)?;
-        let largest = can_leave_out(hands).then(|| limits.object());
+        let mut tips = tips.map_err(Failed::Known)?;
+        let before = steps::boundary(repository)?;
+        let second = hands.server_protocol_version == Protocol::V2;
+        let step = match (tips.is_empty() || !before.is_empty()) && supports(hands, "shallow") {
+            true => Step::due(&before),
+            false => Step::Whole,
+        };
+        tips.extend(wanted.iter().copied().filter(|id| repository.has_object(id)));
+        let (bytes, objects) = self.receive_step(transport, hands, wanted, tips, step)?;
+        self.received += bytes;
+        if second {
+            // It has all that was asked for; a session may end as it likes.
+            let _ = indicate_end_of_interaction(transport, false);
+        }
+        Ok(objects == 0 || step.is_last(&before, &steps::boundary(repository)?))
+    }
+
+    /// Receives what a step asks for, and returns the pack's bytes and how many objects
+    /// it has.
+    fn receive_step<T: Transport>(
+        &self,
+        transport: &mut T,
+        hands: &mut Handshake,
+        wanted: &[ObjectId],
+        tips: impl IntoIterator<Item = ObjectId>,
+        step: Step,
+    ) -> Result<(u64, u32), Failed> {
+        let (limits, repository) = (self.limits, self.repository);
+        let here = Reader { repository, limits }.history(tips)?;
+        let largest = supports(hands, "filter").then(|| limits.object());
         if let Some(largest) = largest {
             repository::leaves_out(repository, largest)
                 .map_err(|e| Failed::Known(local("cannot write", &e)))?;
         }
-        let mut haves = Haves::new(wanted, largest, second, here);
+        let second = hands.server_protocol_version == Protocol::V2;
+        let mut haves = Haves::new(wanted.to_vec(), largest, second, here);
         let context = Context {
             handshake: hands,
             transport,
@@ -198,7 +251,7 @@ impl Wanted<'_> {
         };
         let options = Options {
             shallow_file: repository.shallow_file()?,
-            shallow: &Shallow::NoChange,
+            shallow: &step.shallow(),
             tags: Tags::None,
             reject_shallow_remote: false,
         };
@@ -208,7 +261,7 @@ impl Wanted<'_> {
             |pack, progress, interrupt| {
                 let outcome =
                     repository::write_pack(repository, limits, pack, progress, interrupt)?;
-                written = outcome.keep_path;
+                written = Some(outcome);
                 Ok(true)
             },
             Discard,
@@ -216,13 +269,11 @@ impl Wanted<'_> {
             context,
             options,
         )?;
-        if second {
-            // It has all that was asked for; a session may end as it likes.
-            let _ = indicate_end_of_interaction(transport, false);
-        }
+        let Some(written) = written else { return Ok((0, 0)) };
         // Against a garbage collector, which nobody runs here.
-        written.map_or(Ok(()), std::fs::remove_file).map_err(gix::Error::from_error)?;
-        Ok(())
+        written.keep_path.map_or(Ok(()), std::fs::remove_file).map_err(gix::Error::from_error)?;
+        let length = written.data_path.and_then(|path| Some(path.metadata().ok()?.len()));
+        Ok((length.unwrap_or(0), written.index.num_objects))
     }
 
     fn packs(&self) -> PathBuf {
@@ -244,14 +295,15 @@ impl Wanted<'_> {
     }
 }
 
-/// Whether a server can leave out files by their size.
-fn can_leave_out(hands: &Handshake) -> bool {
+/// Whether a server can do more than send what is asked for: leave out files by their
+/// size (`filter`), or send history down to a depth (`shallow`).
+fn supports(hands: &Handshake, what: &str) -> bool {
     match hands.server_protocol_version {
         Protocol::V2 => {
             let fetch = hands.capabilities.capability("fetch");
-            fetch.and_then(|fetch| fetch.supports("filter")).unwrap_or(false)
+            fetch.and_then(|fetch| fetch.supports(what)).unwrap_or(false)
         }
-        Protocol::V0 | Protocol::V1 => hands.capabilities.contains("filter"),
+        Protocol::V0 | Protocol::V1 => hands.capabilities.contains(what),
     }
 }
 

@@ -164,6 +164,8 @@ pub(super) struct Meter(Arc<Mutex<Counted>>);
 #[derive(Debug)]
 struct Counted {
     limit: Exceeded,
+    /// In earlier packs.
+    received: u64,
     taken: u64,
     /// Where it is written to, and how much room there was; none for what is kept
     /// in memory.
@@ -177,6 +179,7 @@ impl Meter {
     pub(super) fn list() -> Self {
         Self(Arc::new(Mutex::new(Counted {
             limit: Exceeded::List { limit: LIST },
+            received: 0,
             taken: 0,
             disk: None,
             looked: 0,
@@ -184,12 +187,14 @@ impl Meter {
         })))
     }
 
-    /// From now on a pack comes, and is written to a directory.
-    pub(super) fn expect_pack(&self, limit: u64, directory: &Path) {
+    /// From now on a pack comes, and is written to a directory. `received` bytes of
+    /// what may come have come in packs before it.
+    pub(super) fn expect_pack(&self, limit: u64, received: u64, directory: &Path) {
         let mut counted = lock(&self.0);
         counted.limit = Exceeded::Pack { limit };
         let free = spare(directory).map_or(u64::MAX, |spare| spare.free);
         counted.disk = Some((directory.to_owned(), free));
+        counted.received = received;
         counted.taken = 0;
         counted.looked = 0;
     }
@@ -205,7 +210,7 @@ impl Meter {
     pub(super) fn take(&self, bytes: usize) -> io::Result<()> {
         let mut counted = lock(&self.0);
         counted.taken = counted.taken.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-        if counted.taken > counted.limit.bytes() {
+        if counted.received.saturating_add(counted.taken) > counted.limit.bytes() {
             let limit = counted.limit;
             return Err(counted.stop(Stopped::Exceeds(limit)));
         }

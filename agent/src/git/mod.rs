@@ -33,6 +33,7 @@ mod repository;
 mod said;
 mod ssh;
 mod ssh_words;
+mod steps;
 mod submodules;
 mod tree;
 
