@@ -74,8 +74,8 @@ bench:
 
 mutants:
 	@$(SETUP) build mutants
-	FORT_AGENT_SIM=2000 $(CARGO) mutants --package fort-agent --file 'agent/src/core/*.rs' \
-	  --exclude 'agent/src/core/simulation/**' --output $(CACHE)/mutants -- --lib core
+	FORT_AGENT_SIM=2000 $(CARGO) mutants --package fort-core --file 'crates/core/src/*.rs' \
+	  --exclude 'crates/core/src/simulation/**' --output $(CACHE)/mutants -- --lib
 
 clean:
 	$(CARGO) clean

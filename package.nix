@@ -21,6 +21,7 @@ rustPlatform.buildRustPackage {
       ./Cargo.toml
       ./Cargo.lock
       ./agent
+      ./crates
       ./tests
       ./vm-tests
     ];

@@ -14,7 +14,6 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod control;
-pub mod core;
 pub mod core_dumps;
 pub mod crash;
 mod dbus;
@@ -48,3 +47,5 @@ pub mod transport;
 pub mod watch;
 pub mod web;
 pub mod windows;
+
+pub use fort_core as core;

@@ -1,0 +1,122 @@
+//! Activating the candidate: from how `switch-to-configuration test` ended to what follows.
+//!
+//! The program of nixpkgs ends with 0, 1, 2, 4, 11 or 100 where it means that, and many errors
+//! with the last errno of any call: 11 is EAGAIN far more often than the lock, 4 may be EINTR and
+//! 2 ENOENT, whatever had been stopped by then; and 1 is any error that it did not foresee. So a
+//! code counts for what it says only where the host and the output agree with it. All else puts
+//! the old system back, which does no harm where nothing had begun.
+
+use super::lock::{self, Whom};
+use super::{Act, Done, Guardian, LOCKED, Phase};
+use crate::job::Ending;
+use crate::types::Mono;
+
+/// Done.
+const DONE: i32 = 0;
+/// Done, and a unit of the host is failed.
+const UNITS_FAILED: i32 = 4;
+/// Refused: a check before the switch, switch inhibitors.
+const REFUSED: i32 = 1;
+/// Needs a reboot, nothing was activated.
+const NEEDS_REBOOT: i32 = 100;
+
+impl Guardian<'_> {
+    pub(super) fn activating(&self, since: Mono) -> Act {
+        if self.rebooted() {
+            return self.interrupted_by_reboot();
+        }
+        let Some(last) = &self.sight.last else {
+            return match self.sight.own {
+                true => Act::FreeLock(Whom::Strangers),
+                false => self.put_back("killed while activating", Ending::Interrupted),
+            };
+        };
+        match last {
+            Done::Lock(_) => Act::Activate,
+            Done::Exit(code) => self.activation_ended(*code, since),
+            Done::Broke(_) if self.stuck().is_some() => self.end_stuck(),
+            Done::Broke(why) => {
+                self.put_back(&format!("{}{}", test(why), self.hanging()), Ending::RolledBack)
+            }
+            Done::UnitsEnded(units) => self
+                .put_back(&format!("{}{}", test("timed out"), killed(units)), Ending::RolledBack),
+            // Whoever held the lock may have put something else there. The candidate is what
+            // this one is to activate, whoever did so before.
+            Done::Waited => self
+                .other_hand()
+                .filter(|_| !self.candidate_runs())
+                .unwrap_or(Act::FreeLock(Whom::Strangers)),
+            Done::Profile(_) | Done::Oneshot(_) | Done::Bus | Done::Units(_) => {
+                self.put_back("lost its way while activating", Ending::Interrupted)
+            }
+        }
+    }
+
+    fn activation_ended(&self, code: i32, since: Mono) -> Act {
+        // What runs says nothing where the candidate did so before.
+        let arrived = self.candidate_runs() && self.sight.running != self.order.running;
+        let untouched = !self.sight.traces.began && !arrived;
+        let unmoved = untouched && self.sight.running == self.order.running;
+        let ended = |what: &str| self.put_back(&test(what), Ending::RolledBack);
+        match code {
+            DONE | UNITS_FAILED if self.candidate_runs() => match self.sight.traces.unfinished {
+                false => self.note(Phase::Activated { at: self.now }),
+                true => ended(&format!("exit code {code}{EARLY}")),
+            },
+            DONE | UNITS_FAILED => self.other_hand().unwrap_or_else(|| {
+                self.put_back("activated, but it is not the running system", Ending::RolledBack)
+            }),
+            REFUSED if unmoved => self.refused("switch-to-configuration refused (exit code 1)"),
+            LOCKED if untouched && self.met_the_lock() => {
+                match self.now.since(since) < self.order.activation_timeout {
+                    true => self.wait_for_the_lock(),
+                    false => self.finish(Ending::Failed, &lock::words(&self.sight.lock), false),
+                }
+            }
+            NEEDS_REBOOT if unmoved && self.order.target_sets_default() => {
+                self.defer("it cannot be activated without a reboot (exit code 100)")
+            }
+            NEEDS_REBOOT if unmoved => self.refused(
+                "it cannot be activated without a reboot (exit code 100), \
+                 and a testing branch is undone by one",
+            ),
+            code => ended(&format!("exit code {code}")),
+        }
+    }
+
+    /// The units that could not be stopped while the last program had time, if any.
+    pub(super) fn stuck(&self) -> Option<Vec<String>> {
+        let stuck = self.sight.traces.hanging.iter().filter(|hanging| hanging.stopping);
+        let stuck: Vec<String> = stuck.map(|hanging| hanging.unit.clone()).collect();
+        (!stuck.is_empty()).then_some(stuck)
+    }
+
+    /// Kills them: the way back would wait for the same.
+    pub(super) fn end_stuck(&self) -> Act {
+        Act::EndUnits(self.stuck().unwrap_or_default())
+    }
+
+    /// The units that systemd was starting when the time of the last program ran out, in words.
+    pub(super) fn hanging(&self) -> String {
+        let starting = self.sight.traces.hanging.iter().filter(|hanging| !hanging.stopping);
+        let starting: Vec<&str> = starting.map(|hanging| hanging.unit.as_str()).collect();
+        match starting.is_empty() {
+            true => String::new(),
+            false => format!(", while systemd was starting {}", starting.join(", ")),
+        }
+    }
+}
+
+/// What is said of a program that left its list of units behind.
+pub(super) const EARLY: &str = ", before the units were started that it had stopped";
+
+/// Of an activation.
+pub(super) fn test(what: &str) -> String {
+    format!("switch-to-configuration test: {what}")
+}
+
+/// Of units that could not be stopped.
+pub(super) fn killed(units: &[String]) -> String {
+    let (units, were) = (units.join(", "), if units.len() == 1 { "was" } else { "were" });
+    format!(", while systemd was stopping {units}, which {were} killed")
+}

@@ -1,0 +1,86 @@
+//! Making what was found good the default: profile, then boot loader.
+
+use super::lock::{self, Whom};
+use super::{Act, Done, Guardian, LOCKED};
+use crate::job::Ending;
+
+/// How far the candidate is the default.
+pub(super) enum Default {
+    Act(Act),
+    Set,
+    Failed(String),
+    /// The lock was not let go: nobody's fault.
+    Locked(String),
+}
+
+impl Guardian<'_> {
+    pub(super) fn committing(&self) -> Act {
+        if self.sight.running.as_ref() != Some(&self.order.candidate) {
+            // After a reboot into the old system the profile is ahead of what
+            // was seen to run: begin again from the last good one.
+            return if self.rebooted() {
+                self.put_back("the host was rebooted before the commit", Ending::Interrupted)
+            } else {
+                self.superseded()
+            };
+        }
+        match self.set_default() {
+            Default::Act(act) => act,
+            Default::Set => self.finish_good(),
+            Default::Failed(why) => self.put_back(&why, Ending::RolledBack),
+            Default::Locked(why) => self.put_back_blameless(&why, Ending::RolledBack),
+        }
+    }
+
+    /// Profile, then boot loader, repeated until both are known to be done: it
+    /// lists the profile's generations.
+    pub(super) fn set_default(&self) -> Default {
+        let named = self.default();
+        if named != Some(&self.order.candidate) {
+            return match &self.sight.last {
+                Some(Done::Profile(Err(why))) => {
+                    Default::Failed(format!("the profile could not be set: {why}"))
+                }
+                // Neither what was there nor the candidate: another hand.
+                _ if self.sight.profile != self.order.profile => Default::Act(self.superseded()),
+                Some(Done::Profile(Ok(()))) => {
+                    Default::Failed("the profile was set and does not name it".into())
+                }
+                Some(
+                    Done::Exit(_)
+                    | Done::Broke(_)
+                    | Done::Waited
+                    | Done::Oneshot(_)
+                    | Done::Bus
+                    | Done::Units(_)
+                    | Done::Lock(_)
+                    | Done::UnitsEnded(_),
+                )
+                | None => Default::Act(Act::SetProfile),
+            };
+        }
+        match &self.sight.last {
+            Some(Done::Exit(0)) => Default::Set,
+            Some(Done::Exit(LOCKED)) if self.met_the_lock() => match self.waited_for_the_lock() {
+                false => Default::Act(self.wait_for_the_lock()),
+                true => Default::Locked(lock::words(&self.sight.lock)),
+            },
+            Some(Done::Exit(code)) => {
+                Default::Failed(format!("switch-to-configuration boot: exit code {code}"))
+            }
+            Some(Done::Broke(why)) => {
+                Default::Failed(format!("switch-to-configuration boot: {why}"))
+            }
+            Some(Done::Lock(_)) => Default::Act(Act::WriteBoot),
+            Some(
+                Done::Profile(_)
+                | Done::Oneshot(_)
+                | Done::Waited
+                | Done::Bus
+                | Done::Units(_)
+                | Done::UnitsEnded(_),
+            )
+            | None => Default::Act(Act::FreeLock(Whom::Strangers)),
+        }
+    }
+}

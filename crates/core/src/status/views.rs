@@ -1,0 +1,325 @@
+//! What is shown besides: what comes next, what runs, boots and is under way.
+
+use serde_json::json;
+
+use super::{
+    BootView, DeploymentView, Desired, GateView, Next, QuarantineView, RemoteView, RunningView,
+    SuspendedView, Viewer,
+};
+use crate::decide::{LOOK_AGAIN, Outlook, Step};
+use crate::gates::Gate;
+use crate::guardian::Phase;
+use crate::memory::{Subject, Trouble};
+use crate::seen::{Oversize, Work};
+use crate::select::{Standing, Testing};
+use crate::types::{Commit, Mono, StorePath, Wall};
+
+impl Viewer<'_> {
+    pub(super) fn next(&self) -> Option<Next> {
+        let wall = |at: Mono| {
+            let now = self.now;
+            now.wall.plus(at.since(now.mono))
+        };
+        if let Some(opens) = self.reboots_at() {
+            return Some(Next { action: "reboot".into(), at: opens });
+        }
+        let (action, at) = match &self.decision.outlook {
+            Outlook::BackingOff(trouble) => {
+                let action = match trouble.subject {
+                    Subject::Commit { .. } => "realise",
+                    Subject::System { .. } => "activate",
+                };
+                (action, trouble.not_before)
+            }
+            Outlook::Switching { order, phase: Phase::Activated { at } } => {
+                ("put-back", wall(at.plus(order.health_timeout)))
+            }
+            Outlook::Due(step) => {
+                let realises = matches!(**step, Step::StartRealise(_));
+                let action = if realises { "realise" } else { "activate" };
+                (action, self.now.wall)
+            }
+            Outlook::Gated(Gate::Suspended { until: Some(at), .. }) => ("resume", *at),
+            Outlook::Gated(
+                Gate::Unconfirmed { until: Some(at) } | Gate::Window { opens: Some(at) },
+            ) => ("activate", *at),
+            Outlook::Refused { again, .. } => ("preflight", wall(*again)),
+            Outlook::Preflight(_) => ("activate", self.now.wall),
+            Outlook::Experiment(_) => ("look", self.now.wall),
+            Outlook::Blind { .. } => ("look", self.now.wall.plus(LOOK_AGAIN)),
+            Outlook::Switching { .. }
+            | Outlook::NothingKnown
+            | Outlook::WrongMachine { .. }
+            | Outlook::Realising(_)
+            | Outlook::Clearing
+            | Outlook::Stuck(_)
+            | Outlook::InSync
+            | Outlook::Drift
+            | Outlook::AwaitsBoot { .. }
+            | Outlook::Gated(_)
+            | Outlook::AwaitsRemote => {
+                let polling = self.seen.remotes.iter().any(|remote| remote.busy);
+                match self.decision.next_poll {
+                    Some(at) => ("poll", wall(at)),
+                    None if polling => ("poll", self.now.wall),
+                    None => return None,
+                }
+            }
+        };
+        Some(Next { action: action.into(), at })
+    }
+
+    /// When the agent reboots the host, if a window is waited for.
+    fn reboots_at(&self) -> Option<Wall> {
+        let needed = self.decision.outlook.needs_reboot(self.seen);
+        let window = self.seen.reboot_window;
+        window.changes.filter(|_| needed && self.policy.reboots && !window.open)
+    }
+
+    pub(super) fn desired(&self) -> Option<Desired> {
+        let target = self.memory.target.as_ref()?;
+        Some(Desired {
+            commit: target.commit,
+            source: target.commit,
+            branch: target.branch.to_string(),
+            remote: target.remote.to_string(),
+            operation: target.operation,
+            system: self.memory.system_of(target.commit, &self.policy.recipe).cloned(),
+            first_seen: target.first_seen,
+        })
+    }
+
+    pub(super) fn running(&self) -> RunningView {
+        let system = self.seen.running.clone();
+        let settled = self.memory.settled.as_ref().map(|settled| &settled.system);
+        let expected = |system: &StorePath| {
+            self.memory.put.as_ref() == Some(system) || settled == Some(system)
+        };
+        let switching = matches!(self.decision.outlook, Outlook::Switching { .. });
+        let drift = !switching && system.as_ref().is_some_and(|system| !expected(system));
+        RunningView {
+            commit: system.as_ref().filter(|_| !drift).and_then(|s| self.memory.commit_of(s)),
+            since: self.memory.running.as_ref().map(|running| running.since),
+            revision: system.as_ref().and(self.seen.revision.clone()),
+            specialisation: self.seen.specialisation.clone(),
+            system,
+            drift,
+        }
+    }
+
+    pub(super) fn boot(&self) -> BootView {
+        let awaits = match &self.decision.outlook {
+            Outlook::AwaitsBoot { why } => Some(why.clone()),
+            Outlook::NothingKnown
+            | Outlook::Blind { .. }
+            | Outlook::Switching { .. }
+            | Outlook::WrongMachine { .. }
+            | Outlook::Realising(_)
+            | Outlook::Clearing
+            | Outlook::BackingOff(_)
+            | Outlook::Stuck(_)
+            | Outlook::InSync
+            | Outlook::Drift
+            | Outlook::Gated(_)
+            | Outlook::AwaitsRemote
+            | Outlook::Experiment(_)
+            | Outlook::Preflight(_)
+            | Outlook::Refused { .. }
+            | Outlook::Due(_) => None,
+        };
+        let why = awaits.or_else(|| self.seen.reboot_why.clone());
+        let default = self.seen.profile.as_ref().map(|generation| generation.system.clone());
+        BootView {
+            commit: default.as_ref().and_then(|system| self.memory.commit_of(system)),
+            default,
+            booted: self.seen.booted.clone(),
+            reboot_required: why.is_some(),
+            why,
+        }
+    }
+
+    pub(super) fn suspended(&self) -> Option<SuspendedView> {
+        let suspended = self.memory.gates.suspended.as_ref()?;
+        Some(SuspendedView {
+            reason: suspended.reason.clone(),
+            since: suspended.since,
+            until: suspended.until(self.seen, self.now),
+        })
+    }
+
+    pub(super) fn gate(&self) -> Option<GateView> {
+        let Outlook::Gated(gate) = &self.decision.outlook else { return None };
+        let commit = self.memory.target.as_ref()?.commit;
+        Some(GateView {
+            kind: gate.as_str().into(),
+            commit,
+            until: gate.opens(),
+            lift: gate.lift(commit),
+        })
+    }
+
+    pub(super) fn deployment(&self) -> Option<DeploymentView> {
+        if let Outlook::Switching { order, phase } = &self.decision.outlook {
+            let order = &order.order;
+            let stage = match phase {
+                Phase::Ready | Phase::Activating { .. } => "activate",
+                Phase::Activated { .. } => "verify",
+                Phase::Committing | Phase::Deferring { .. } | Phase::Returning { .. } => "commit",
+                Phase::PuttingBack(_) => "rollback",
+            };
+            let checks =
+                self.seen.checks.as_ref().filter(|round| round.job.deployment == order.deployment);
+            return Some(DeploymentView {
+                id: order.deployment.to_string(),
+                commit: order.target.commit,
+                stage: stage.into(),
+                started: order.started,
+                attempt: order.attempt,
+                progress: json!({ "phase": phase, "checks": checks.map(|round| &round.checks) }),
+            });
+        }
+        let deployment = self.memory.deployment.as_ref()?;
+        let progress = self.seen.jobs.iter().find_map(|job| match &job.work {
+            Work::Realise { progress, .. } if Some(&job.id) == deployment.job.as_ref() => {
+                progress.as_ref()
+            }
+            Work::Realise { .. } | Work::Switch { .. } => None,
+            Work::Publish { .. } | Work::Unreadable => None,
+        });
+        Some(DeploymentView {
+            id: deployment.id.to_string(),
+            commit: deployment.target.commit,
+            stage: if deployment.system.is_none() { "realise" } else { "gate" }.into(),
+            started: deployment.started,
+            attempt: deployment.attempt,
+            progress: progress.map_or_else(|| json!({}), |progress| json!(progress)),
+        })
+    }
+
+    pub(super) fn remotes(&self) -> Vec<RemoteView> {
+        let standings = &self.decision.selection.standings;
+        self.policy
+            .remotes
+            .iter()
+            .zip(&self.seen.remotes)
+            .zip(standings)
+            .map(|((name, remote), standing)| RemoteView {
+                name: name.to_string(),
+                reachable: remote.answers(),
+                last_success: remote.answered,
+                head: remote.heads.and_then(|heads| heads.release),
+                error: remote
+                    .error
+                    .clone()
+                    .or_else(|| remote.oversize.as_ref().map(|it| self.not_taken(it)))
+                    .or_else(|| self.complaint(*standing)),
+            })
+            .collect()
+    }
+
+    /// What a remote has and this host did not take.
+    fn not_taken(&self, oversize: &Oversize) -> String {
+        let testing = self.policy.testing.as_ref().filter(|_| oversize.testing);
+        let branch = testing.unwrap_or(&self.policy.release);
+        let Oversize { head, found, lift, .. } = oversize;
+        format!("{} on {branch} was not fetched: {found}; {lift}", head.short())
+    }
+
+    fn complaint(&self, standing: Standing) -> Option<String> {
+        let branch = &self.policy.release;
+        match standing {
+            Standing::BranchMissing => Some(format!("it has no branch {branch}")),
+            Standing::Behind(head) => Some(format!(
+                "{branch} is behind: {} is older than what was accepted; bring that remote up to \
+                 date",
+                head.short()
+            )),
+            Standing::ForcePush(head) => Some(format!(
+                "{branch} was force-pushed: {} does not descend from what was accepted",
+                head.short()
+            )),
+            Standing::Rewind(head) => Some(format!("{branch} was set back to {}", head.short())),
+            // That is said already.
+            Standing::TooLarge(_) => None,
+            Standing::Unknown | Standing::Silent | Standing::Usable(_) | Standing::Unclear(_) => {
+                None
+            }
+        }
+    }
+
+    pub(super) fn quarantine(&self) -> Vec<QuarantineView> {
+        let quarantined = |trouble: &Trouble| match (&trouble.subject, &trouble.stuck) {
+            (Subject::System { system }, Some(_)) => Some(QuarantineView {
+                system: system.clone(),
+                commit: self.memory.commit_of(system),
+                failures: trouble.failures,
+                since: trouble.at,
+                cause: trouble.cause.clone(),
+            }),
+            (Subject::System { .. } | Subject::Commit { .. }, _) => None,
+        };
+        self.memory.troubles.iter().filter_map(quarantined).collect()
+    }
+
+    pub(super) fn notes(&self) -> Vec<String> {
+        let rebuilt = self.memory.rebuilt.iter().cloned();
+        let testing = match self.decision.selection.testing {
+            Testing::Stale(head) => {
+                let branch = self.policy.testing.as_deref().unwrap_or_default();
+                Some(format!(
+                    "testing head {} is not ahead of the release: ignored; rebase or delete {branch}",
+                    head.short()
+                ))
+            }
+            Testing::UndoneByReboot(head) => {
+                Some(format!("testing head {} was undone by a reboot", head.short()))
+            }
+            Testing::Absent | Testing::Followed(_) => None,
+        };
+        let oversize = self.seen.remotes.iter().filter_map(|remote| remote.oversize.as_ref());
+        let oversize = oversize.filter(|it| it.testing).map(|it| self.not_taken(it)).next();
+        let against = self.seen.against.as_ref().map(|against| against.whom.join(", "));
+        let needed = self.policy.reboots && self.boot().reboot_required;
+        let against = against
+            .filter(|whom| needed && !whom.is_empty())
+            .map(|whom| format!("not rebooted yet: {whom}"));
+        // It is held for that, unless a switch is under way, which goes on.
+        let switching = matches!(self.decision.outlook, Outlook::Switching { .. });
+        let unwritten = self.seen.unwritten.clone().filter(|_| switching);
+        // Where it is what is wrong, the reason says so.
+        let odd =
+            self.seen.odd_profile.as_ref().filter(|_| {
+                !matches!(self.decision.outlook, Outlook::Drift | Outlook::Blind { .. })
+            });
+        let odd = odd.map(|odd| {
+            format!(
+                "the system profile is none of nix-env's: {odd}; it counts as none, and the next \
+                 system that becomes the boot default sets it anew"
+            )
+        });
+        let is_said = matches!(self.decision.outlook, Outlook::Blind { .. });
+        let unseen = self.unseen_notes(is_said);
+        let own = rebuilt.chain(unseen).chain(odd);
+        let ours = own.chain(testing).chain(oversize).chain(against).chain(unwritten);
+        ours.chain(self.ignored()).collect()
+    }
+
+    /// What the target wants of Nix for itself, and does not get.
+    fn ignored(&self) -> Option<String> {
+        let target = self.memory.target.as_ref()?;
+        let ignored = self.memory.ignored.as_ref().filter(|it| it.commit == target.commit)?;
+        Some(format!(
+            "the nixConfig of {} is not followed ({}): what is to hold on this host belongs into \
+             its nix.conf, or [nix] options",
+            ignored.commit.short(),
+            ignored.names.join(", ")
+        ))
+    }
+
+    pub(super) fn undone(&self) -> Option<Commit> {
+        match self.decision.selection.testing {
+            Testing::UndoneByReboot(head) => Some(head),
+            Testing::Absent | Testing::Followed(_) | Testing::Stale(_) => None,
+        }
+    }
+}
