@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::forgejo::{CommitStatus, Forgejo, State};
 use super::mark::Mark;
 use super::{Notes, Shows};
-use crate::chance::luck;
+use crate::jitter::luck;
 use crate::control::Shown;
 use crate::core::backoff::pause;
 use crate::core::fault::Fault;

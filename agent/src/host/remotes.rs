@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Event;
 use super::beside::{Beside, Work};
-use crate::chance::luck;
+use crate::jitter::luck;
 use crate::clock;
 use crate::config::{Config, Retry};
 use crate::core::backoff;

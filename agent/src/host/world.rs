@@ -16,7 +16,7 @@ use super::remotes::{Remotes, git_remote};
 use super::revision::Revision;
 use super::say;
 use super::timetable::Timetable;
-use crate::chance::luck;
+use crate::jitter::luck;
 use crate::clock;
 use crate::config::{Config, FailedUnits, Kind, Runner};
 use crate::core::decide::Step;

@@ -23,7 +23,7 @@ use self::plan::Queue;
 use self::send::Sending;
 use self::tally::Tally;
 use crate::attic::{Attic, AtticFailed};
-use crate::chance;
+use crate::jitter;
 use crate::config::Cache;
 use crate::core::job::{PublishOutcome, PublishProgress};
 use crate::core::types::StorePath;
@@ -132,7 +132,7 @@ async fn work(
     let missing = missing(&attic, settings, limits, &closure, tally).await?;
     tally.will_send(missing.iter().filter_map(|path| closure.paths.get(*path)));
     let began = Instant::now();
-    let seed = chance::seed();
+    let seed = jitter::seed();
     let queue = Queue::new(&missing, &closure.paths, *limits, seed, began.elapsed());
     let sending = Sending {
         attic: &attic,

@@ -17,7 +17,7 @@ use super::limits::Limits;
 use super::plan::{AHEAD, Confirmed, Effects, Queue};
 use super::tally::Tally;
 use crate::attic::{Attic, AtticFailed, Gate, NarInfo, Reach};
-use crate::chance::luck;
+use crate::jitter::luck;
 use crate::core::backoff;
 use crate::core::types::StorePath;
 use crate::nar::{self, NarFailed};

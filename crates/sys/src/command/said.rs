@@ -3,7 +3,7 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-pub use crate::core::plain::plain;
+pub use fort_core::plain::plain;
 
 /// Keeps the end of what is written, up to a limit.
 #[derive(Debug, Clone)]

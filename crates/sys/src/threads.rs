@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::core::types::Wall;
+use fort_core::types::Wall;
 
 /// A few threads for one purpose.
 #[derive(Clone, Debug)]

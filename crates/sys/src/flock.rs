@@ -17,8 +17,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_s
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
-use crate::core::plain::clean;
-use crate::core::types::Wall;
+use fort_core::plain::clean;
+use fort_core::types::Wall;
 
 /// How long a process may take to be gone after SIGKILL.
 const AFTER_KILL: Duration = Duration::from_secs(2);

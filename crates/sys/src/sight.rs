@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::core::unseen::{Part, Unseen};
+use fort_core::unseen::{Part, Unseen};
 
 /// A file, link or directory that could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::core::types::{BootId, Mono, Now, Wall};
+use fort_core::types::{BootId, Mono, Now, Wall};
 use crate::sight::{Unreadable, at};
 
 /// Both clocks, now.
