@@ -11,7 +11,6 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use reqwest::header::LOCATION;
-use reqwest::redirect::Policy;
 use tokio::time::timeout;
 
 use crate::command::{Command, plain};
@@ -139,12 +138,11 @@ impl Health {
     }
 
     async fn http(&self, url: &str) -> Result<String, String> {
-        let client = reqwest::Client::builder()
+        // Where a redirect leads, something else would be looked at: the page for
+        // logging in, say, which is there when nothing else is.
+        let client = fort_http::client(url)
             .timeout(self.limit)
             .no_proxy()
-            // Wherever it leads, something else would be looked at: the page for
-            // logging in, say, which is there when nothing else is.
-            .redirect(Policy::none())
             .build()
             .map_err(|error| words(&error))?;
         let answer = client.get(url).send().await.map_err(|error| words(&error))?;

@@ -31,8 +31,6 @@ pub mod store;
 pub mod substitute;
 pub mod switch_lock;
 pub mod systemd;
-pub mod token;
-pub mod transport;
 pub mod web;
 pub mod windows;
 

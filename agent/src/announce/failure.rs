@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::token::NoToken;
+use fort_http::token::NoToken;
 
 /// Why a commit status was not taken. `Display` is one line; no text in here
 /// has the token in it.

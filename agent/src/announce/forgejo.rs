@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::ReportFailed;
 use crate::config::Report;
+use crate::core::plain::one_line;
 use crate::core::types::Commit;
-use crate::transport::{Broken, one_line, stays_here};
-use crate::{git, token};
+use fort_http::{Broken, Secret, token};
 
 /// For the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ impl Forgejo {
         let setup = |error: &dyn std::error::Error| ReportFailed::Setup(error.to_string());
         let token = token::read(token_file)?;
         let odd = |_| ReportFailed::Setup(format!("the token in {} is odd", token_file.display()));
-        let mut header = HeaderValue::try_from(format!("token {token}")).map_err(odd)?;
+        let mut header = HeaderValue::try_from(format!("token {}", token.expose())).map_err(odd)?;
         header.set_sensitive(true);
         let body = serde_json::to_vec(status).map_err(|error| setup(&error))?;
         let url = format!("{forgejo}/api/v1/repos/{repository}/statuses/{commit}");
@@ -95,26 +95,9 @@ impl Forgejo {
     }
 
     fn client(&self, limit: Duration) -> Result<Client, ReportFailed> {
-        let mut builder = match &self.report.ca_file {
-            Some(file) => {
-                let trusted = git::trusting(file);
-                let trusted = trusted.map_err(|error| ReportFailed::Setup(error.to_string()))?;
-                Client::builder().tls_backend_preconfigured(trusted)
-            }
-            None => {
-                // The platform's verifier takes the process's provider. Whoever
-                // installed one before chose the same: only ring is built in.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                Client::builder()
-            }
-        };
-        if stays_here(&self.report.forgejo) {
-            builder = builder.no_proxy();
-        }
-        builder
+        fort_http::client_trusting(&self.report.forgejo, self.report.ca_file.as_deref())
+            .map_err(|error| ReportFailed::Setup(error.to_string()))?
             .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
             .connect_timeout(CONNECT_LIMIT.min(limit))
             .timeout(limit)
             .http1_only()
@@ -122,7 +105,7 @@ impl Forgejo {
             .map_err(|error| broken(&error, limit))
     }
 
-    async fn refusal(&self, answer: Response, token: &str) -> ReportFailed {
+    async fn refusal(&self, answer: Response, token: &Secret) -> ReportFailed {
         let Report { repository, token_file, .. } = &self.report;
         let (repository, file) = (repository.clone(), token_file.clone());
         let (status, code) = (answer.status(), answer.status().as_u16());
@@ -133,7 +116,7 @@ impl Forgejo {
             _ if status.is_redirection() => ReportFailed::Redirected { to: target(&answer) },
             _ => {
                 // One that repeats the token is not repeated.
-                let said = words(answer).await.replace(token, "***");
+                let said = token.hidden_in(&words(answer).await);
                 let transient = status.is_server_error() || matches!(code, 408 | 429);
                 match transient {
                     true => ReportFailed::Server { status: code, said },

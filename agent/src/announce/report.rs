@@ -12,17 +12,17 @@ use tokio::time::{Instant, sleep_until};
 use super::forgejo::{CommitStatus, Forgejo, State};
 use super::mark::Mark;
 use super::{Notes, Shows};
-use crate::jitter::luck;
 use crate::control::Shown;
 use crate::core::backoff::pause;
 use crate::core::fault::Fault;
 use crate::core::job::{DeploymentId, Ending};
 use crate::core::memory::Entry;
 use crate::core::plain::clean;
+use crate::core::plain::one_line;
 use crate::core::policy::Operation;
 use crate::core::status;
 use crate::core::types::Commit;
-use crate::transport::one_line;
+use crate::jitter::luck;
 
 /// Longer descriptions are cut in lists of commits anyway.
 const LONGEST: usize = 140;

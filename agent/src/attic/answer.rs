@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::{AtticFailed, Refused};
-use crate::transport::one_line;
+use crate::core::plain::one_line;
 
 /// Ten thousand hashes are 350 kB.
 const LARGEST: usize = 4 << 20;

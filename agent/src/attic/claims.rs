@@ -2,7 +2,6 @@
 //! server's: it is read to tell people why the server refused it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -15,29 +14,6 @@ use crate::core::types::Wall;
 /// A token that becomes valid within this time is waited for: one that was
 /// made a moment ago is not valid yet on a server whose clock is behind.
 const SOON: Duration = Duration::from_secs(10);
-
-/// A token. It is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// What is sent.
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Token {
-    fn from(token: String) -> Self {
-        Self(token)
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(a token)")
-    }
-}
 
 /// RFC 7519's claims, and Attic's own.
 #[derive(Deserialize)]
@@ -138,10 +114,5 @@ mod tests {
         assert_eq!(valid_in(&claims(60, 120, "*")), None);
         assert_eq!(valid_in(&token(r#"{"nbf":-1e308}"#)), None);
         assert_eq!(valid_in("x"), None);
-    }
-
-    #[test]
-    fn a_token_is_not_shown() {
-        assert!(!format!("{:?}", Token::from("s3cr3t".to_owned())).contains("s3cr3t"));
     }
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::claims::{self, Token};
-use crate::token::NoToken;
+use super::claims;
+use fort_http::Secret;
+use fort_http::token::NoToken;
 
 /// Why the cache was of no use. `Display` is one line: what is wrong, and what
 /// to do. No text in here has the token in it.
@@ -23,7 +24,7 @@ pub enum AtticFailed {
         /// Where it came from.
         file: PathBuf,
         /// The token that was sent.
-        token: Token,
+        token: Secret,
     },
     /// 403: known, and not allowed.
     #[error("the token in {} may not do this (403): it needs r and w on `{cache}`", file.display())]
@@ -152,9 +153,9 @@ pub(super) enum Refused {
 
 impl Refused {
     /// With what is known on this side.
-    pub(super) fn explained(self, token: &Token, cache: &str, file: &Path) -> AtticFailed {
+    pub(super) fn explained(self, token: &Secret, cache: &str, file: &Path) -> AtticFailed {
         let (cache_name, file) = (cache.to_owned(), file.to_owned());
-        let fault = claims::fault(token.as_str(), cache);
+        let fault = claims::fault(token.expose(), cache);
         match (self, fault) {
             (Self::Unauthorized, fault) => {
                 let unknown = || "it is another server's, or was revoked by a new secret".into();

@@ -32,8 +32,8 @@ pub use self::gate::Gate;
 pub use self::info::NarInfo;
 pub use self::substituter::{LOGIN, readable};
 use crate::nar::Packed;
-use crate::token;
-use crate::transport::{Broken, stays_here};
+use fort_http::token;
+use fort_http::{Broken, Secret};
 
 /// For the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -154,31 +154,27 @@ impl Attic {
     /// refused: it is another one, or is valid from a moment on.
     pub async fn token_has_changed(&self, refused: &AtticFailed) -> bool {
         let AtticFailed::Unauthorized { token, .. } = refused else { return false };
-        if let Some(wait) = claims::valid_in(token.as_str()) {
+        if let Some(wait) = claims::valid_in(token.expose()) {
             tokio::time::sleep(wait).await;
             return true;
         }
-        token::read(&self.token_file).is_ok_and(|now| now != token.as_str())
+        token::read(&self.token_file).is_ok_and(|now| now != *token)
     }
 
-    fn request(
-        &self,
-        method: Method,
-        path: &str,
-    ) -> Result<(RequestBuilder, claims::Token), AtticFailed> {
+    fn request(&self, method: Method, path: &str) -> Result<(RequestBuilder, Secret), AtticFailed> {
         let token = token::read(&self.token_file)?;
-        let mut header = HeaderValue::try_from(format!("Bearer {token}"))
+        let mut header = HeaderValue::try_from(format!("Bearer {}", token.expose()))
             .map_err(|_| AtticFailed::odd_token(&self.token_file))?;
         header.set_sensitive(true);
         let url = format!("{}/_api/v1/{path}", self.endpoint);
         let request = self.client.request(method, url).header(AUTHORIZATION, header);
-        Ok((request, claims::Token::from(token)))
+        Ok((request, token))
     }
 
     async fn answer(
         &self,
         request: RequestBuilder,
-        token: &claims::Token,
+        token: &Secret,
         limit: Duration,
     ) -> Result<Response, AtticFailed> {
         let answer = request.send().await.map_err(|e| AtticFailed::of(&e, limit))?;
@@ -192,17 +188,8 @@ impl Attic {
 
 /// One that talks to nobody but whom it is told to: this server.
 fn client(endpoint: &str) -> Result<Client, AtticFailed> {
-    // The platform's verifier takes the process's provider. Whoever
-    // installed one before chose the same: only ring is built in.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder();
-    if stays_here(endpoint) {
-        builder = builder.no_proxy();
-    }
-    builder
+    fort_http::client(endpoint)
         .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
         .connect_timeout(CONNECT_LIMIT)
         .tcp_keepalive(Duration::from_secs(60))
         // Paths at the same time are connections at the same time: in one

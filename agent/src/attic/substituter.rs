@@ -6,8 +6,9 @@ use std::time::Duration;
 use reqwest::header::LOCATION;
 use reqwest::{Client, Response, StatusCode};
 
-use super::{AtticFailed, answer, claims, client};
-use crate::token::{self, NoToken};
+use super::{AtticFailed, answer, client};
+use fort_http::Secret;
+use fort_http::token::{self, NoToken};
 
 /// For both questions together: a cache that needs longer is not worth it.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ struct Asker<'a> {
     cache: String,
     name: &'a str,
     token_file: Option<&'a Path>,
-    token: Result<Option<String>, NoToken>,
+    token: Result<Option<Secret>, NoToken>,
 }
 
 impl Asker<'_> {
@@ -55,7 +56,9 @@ impl Asker<'_> {
         match directory.map(str::trim) {
             Some("/nix/store") if whole => {}
             Some(theirs) if whole => {
-                return Err(AtticFailed::OtherStore { theirs: crate::transport::one_line(theirs) });
+                return Err(AtticFailed::OtherStore {
+                    theirs: crate::core::plain::one_line(theirs),
+                });
             }
             Some(_) | None => {
                 let found = "its nix-cache-info names no store".to_owned();
@@ -77,7 +80,7 @@ impl Asker<'_> {
     async fn get(&self, file: &str) -> Result<Response, AtticFailed> {
         let request = self.client.get(format!("{}/{file}", self.cache));
         let request = match &self.token {
-            Ok(Some(token)) => request.basic_auth(LOGIN, Some(token)),
+            Ok(Some(token)) => request.basic_auth(LOGIN, Some(token.expose())),
             Ok(None) | Err(_) => request,
         };
         request.send().await.map_err(|error| AtticFailed::of(&error, LIMIT))
@@ -89,7 +92,7 @@ impl Asker<'_> {
         match (self.token, self.token_file) {
             (Ok(Some(token)), Some(file)) => {
                 let refused = answer::refusal(answer).await;
-                refused.explained(&claims::Token::from(token), self.name, file)
+                refused.explained(&token, self.name, file)
             }
             (Err(missing), _) if status == StatusCode::UNAUTHORIZED => missing.into(),
             (_, _) => {

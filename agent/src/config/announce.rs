@@ -9,7 +9,7 @@ use super::section::Section;
 use super::url::endpoint;
 use super::value::{self, absolute, positive, text};
 use super::wording::shown;
-use crate::transport::in_clear;
+use fort_http::in_clear;
 
 /// What is run when a deployment ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::section::Section;
 use super::url::endpoint;
 use super::value::{self, absolute, count, flag, text};
 use super::wording::{instead, shown};
-use crate::transport::in_clear;
+use fort_http::in_clear;
 
 /// More at a time would only wait for each other, and for one server.
 const MOST_JOBS: u32 = 32;

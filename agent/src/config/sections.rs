@@ -21,7 +21,7 @@ use super::{
 };
 use crate::core::policy::{Drift, OnKernelChange, OnRollbackFailure};
 use crate::git;
-use crate::transport::in_clear;
+use fort_http::in_clear;
 
 /// What is said of keys that nothing could act on.
 const NEEDS_SYSTEMD: &str = "needs `activation.runner` to be \"systemd\"";

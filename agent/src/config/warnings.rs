@@ -2,7 +2,7 @@
 //! expect of it.
 
 use super::Config;
-use crate::transport::in_clear;
+use fort_http::in_clear;
 
 impl Config {
     /// Sentences for people, each about a key; none where nothing is to be said.

@@ -245,11 +245,11 @@ fn beside(clone: &Path, suffix: &str) -> PathBuf {
 
 pub(super) fn local(what: &str, error: &(dyn std::error::Error + 'static)) -> FetchError {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    let full = crate::transport::chain(error)
+    let full = fort_http::chain(error)
         .filter_map(|e| e.downcast_ref::<io::Error>())
         .any(|e| matches!(e.kind(), StorageFull | QuotaExceeded));
     if full {
         return FetchError::DiskFull;
     }
-    FetchError::Local(crate::transport::one_line(&format!("{what}: {error}")))
+    FetchError::Local(crate::core::plain::one_line(&format!("{what}: {error}")))
 }

@@ -25,9 +25,9 @@ use super::limits::{Exceeded, Limits, NoRoom};
 use super::process::{self, Died};
 use super::repository;
 use super::tree::{Older, Writer};
+use crate::core::plain::one_line;
 use crate::core::types::Commit;
 use crate::preflight::size;
-use crate::transport::one_line;
 
 /// What an export that is not complete has in its name.
 const PARTIAL: &str = ".partial-";

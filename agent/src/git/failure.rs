@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::Exceeded;
 use crate::core::remedy::Remedy;
-use crate::transport::{Broken, find};
+use fort_http::{Broken, find};
 
 /// Why a remote could not be asked. `Display` is one line: what is wrong, and
 /// what to do.

@@ -12,15 +12,14 @@ use std::io::{self, BufRead, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, ClientBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 
 use super::Remote;
-use super::access::trusting;
 use super::exchange::Answer;
 use super::failure::PollError;
 use super::limits::{Meter, Stopped};
-use crate::transport::{one_line, stays_here};
+use crate::core::plain::one_line;
 
 /// For the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -48,29 +47,16 @@ pub(super) struct Http {
 impl Http {
     /// Prepares for a remote; nothing is sent yet.
     pub(super) fn new(remote: &Remote, pace: Pace) -> Result<Self, PollError> {
-        let mut builder = Client::builder()
+        let client = fort_http::client_trusting(&remote.url, remote.ca_file.as_deref())
+            .map_err(|e| PollError::Setup(e.to_string()))?;
+        let client = ClientBuilder::from(client)
             // The name begins as git's own: some proxies let only that through.
             .user_agent(concat!("git/fort-agent-", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
             .connect_timeout(remote.timeout.min(CONNECT_LIMIT))
             .timeout(remote.timeout)
             .pool_idle_timeout(Duration::from_secs(300))
             .pool_max_idle_per_host(1)
-            .tcp_keepalive(Duration::from_secs(60));
-        if stays_here(&remote.url) {
-            builder = builder.no_proxy();
-        }
-        builder = match &remote.ca_file {
-            Some(file) => builder.tls_backend_preconfigured(trusting(file)?),
-            None => {
-                // The platform's verifier takes the process's provider. Whoever
-                // installed one before chose the same: only ring is built in.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                builder
-            }
-        };
-        let client = builder
+            .tcp_keepalive(Duration::from_secs(60))
             .build()
             .map_err(|e| PollError::Setup(format!("cannot set up HTTPS: {}", words(&e))))?;
         let remote = Arc::new(remote.clone());
@@ -108,7 +94,7 @@ impl Http {
         }
         .headers(headers);
         if let Some(token) = token {
-            request = request.basic_auth(&self.remote.username, Some(token));
+            request = request.basic_auth(&self.remote.username, Some(token.expose()));
         }
         let started = Instant::now();
         let answer = request.send().map_err(|e| {
@@ -205,5 +191,5 @@ fn redirect_target(answer: &Response) -> String {
 }
 
 fn words(error: &reqwest::Error) -> String {
-    crate::transport::chain(error).last().map(|e| one_line(&e.to_string())).unwrap_or_default()
+    fort_http::chain(error).last().map(|e| one_line(&e.to_string())).unwrap_or_default()
 }

@@ -38,7 +38,6 @@ mod submodules;
 mod tree;
 
 pub use crate::core::seen::Relation;
-pub(crate) use access::trusting;
 pub use child::{FetchError, Reply, Request};
 pub use export::{Export, ExportError, Exported, Unfit, export};
 pub use failure::PollError;

@@ -127,8 +127,6 @@ pub fn run(path: &Path, config: &Config) -> anyhow::Result<Ended> {
 }
 
 async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
-    // For the HTTPS of health checks; polls bring their own.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     claim_directories(config)?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Event;
 use super::beside::{Beside, Work};
-use crate::jitter::luck;
 use crate::clock;
 use crate::config::{Config, Retry};
 use crate::core::backoff;
@@ -16,6 +15,7 @@ use crate::core::remedy::Remedy;
 use crate::core::seen::{self, Heads, Oversize, Relation, Relations};
 use crate::core::types::{Commit, Mono};
 use crate::git::{self, Connection, Exceeded, FetchError, child};
+use crate::jitter::luck;
 use crate::threads::Lane;
 
 /// A fetch may be large and slow; each silence in it is bounded by the

@@ -23,10 +23,10 @@ use self::plan::Queue;
 use self::send::Sending;
 use self::tally::Tally;
 use crate::attic::{Attic, AtticFailed};
-use crate::jitter;
 use crate::config::Cache;
 use crate::core::job::{PublishOutcome, PublishProgress};
 use crate::core::types::StorePath;
+use crate::jitter;
 use crate::nix::Nix;
 use crate::store::{Closure, Store, StoreFailed};
 

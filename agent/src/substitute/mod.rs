@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::attic::{self, AtticFailed};
 use crate::config::Config;
 use crate::nix::Nix;
-use crate::token::{self, NoToken};
+use fort_http::token::{self, NoToken};
 
 /// Where Nix looks for names and passwords if nothing else is said.
 const NETRC: &str = "/etc/nix/netrc";

@@ -9,6 +9,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fort_http::Secret;
+use zeroize::Zeroizing;
+
 use crate::attic::LOGIN;
 use crate::files::{self, Durability};
 use crate::foreign_file;
@@ -31,27 +34,27 @@ pub(super) enum NoEntry {
 
 /// Writes the file, for its owner alone: the token for a machine, and
 /// everything that `own` has, if it is there.
-pub(super) fn write(file: &Path, own: &Path, machine: &str, token: &str) -> Result<(), NoEntry> {
+pub(super) fn write(file: &Path, own: &Path, machine: &str, token: &Secret) -> Result<(), NoEntry> {
     let entries = match foreign_file::read(own, LARGEST) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Ok(entries) => Zeroizing::new(entries),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Zeroizing::default(),
         Err(source) => return Err(NoEntry::Unreadable { file: own.into(), source }),
     };
     if names(&String::from_utf8_lossy(&entries), machine) {
         return Err(NoEntry::Theirs { file: own.into(), machine: machine.into() });
     }
-    let mut text = entry(machine, token).ok_or(NoEntry::Odd)?.into_bytes();
-    text.extend(entries);
+    let entry = entry(machine, token.expose()).ok_or(NoEntry::Odd)?;
+    let text = Zeroizing::new([entry.as_bytes(), &entries].concat());
     files::write_private(file, &text, Durability::Passing)
         .map_err(|source| NoEntry::Unwritable { file: file.into(), source })
 }
 
 /// One machine's. Without a login some versions of curl find nothing in it (7.83,
 /// 8.11).
-fn entry(machine: &str, token: &str) -> Option<String> {
+fn entry(machine: &str, token: &str) -> Option<Zeroizing<String>> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '#');
     let fits = !token.is_empty() && token.chars().all(plain);
-    fits.then(|| format!("machine {machine}\nlogin {LOGIN}\npassword {token}\n\n"))
+    fits.then(|| format!("machine {machine}\nlogin {LOGIN}\npassword {token}\n\n").into())
 }
 
 /// Whether there is an entry for this machine.
@@ -74,7 +77,7 @@ mod tests {
         if let Some(own) = own {
             std::fs::write(&theirs, own).unwrap();
         }
-        write(&file, &theirs, "cache.example.org", token)?;
+        write(&file, &theirs, "cache.example.org", &token.to_owned().into())?;
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         Ok(std::fs::read_to_string(file).unwrap())

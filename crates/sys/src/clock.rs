@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use fort_core::types::{BootId, Mono, Now, Wall};
 use crate::sight::{Unreadable, at};
+use fort_core::types::{BootId, Mono, Now, Wall};
 
 /// Both clocks, now.
 pub fn now() -> Now {

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::job::{
-    DeploymentId, JobId, Kind, Order, PublishOrder, SwitchOrder, Target, Verdict,
-};
+use crate::job::{DeploymentId, JobId, Kind, Order, PublishOrder, SwitchOrder, Target, Verdict};
 use crate::seen::Purpose;
 use crate::types::{Commit, Mono, StorePath};
 

@@ -5,9 +5,7 @@ use super::agent::name;
 use super::host::Task;
 use super::world::{World, Wrong};
 use crate::decide::{Decision, Step};
-use crate::job::{
-    Ending, How, JobId, Kind, Order, RealiseOutcome, Realised, SwitchOrder, Target,
-};
+use crate::job::{Ending, How, JobId, Kind, Order, RealiseOutcome, Realised, SwitchOrder, Target};
 use crate::memory::{Memory, Stuck, Subject};
 use crate::policy::{ForcePush, Operation};
 use crate::seen::{Relation, Seen};

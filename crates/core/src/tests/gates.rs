@@ -449,8 +449,7 @@ fn leaving_a_system_is_no_test_of_its_commit() {
     scene.memory.tested = Some(crate::memory::Tested { commit: commit(3), boot_id: boot(0) });
     // Another hand has made something else the default.
     scene.seen.profile = Some(Generation { number: 9, system: system(9) });
-    scene.memory.good_before =
-        Some(crate::memory::Good { system: system(8), verified: true });
+    scene.memory.good_before = Some(crate::memory::Good { system: system(8), verified: true });
     ask(&mut scene, &rollback()).unwrap();
     let order = switch(&mut scene);
     assert_eq!(order.order.target.operation, Operation::Test);

@@ -4,7 +4,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::foreign_file;
+use fort_sys::foreign_file;
+
+use zeroize::Zeroizing;
+
+use crate::Secret;
 
 /// Larger than any token; smaller than a mistake.
 const LIMIT: u64 = 16 << 10;
@@ -29,11 +33,11 @@ pub enum NoToken {
 }
 
 /// The token as it is now.
-pub fn read(file: &Path) -> Result<String, NoToken> {
+pub fn read(file: &Path) -> Result<Secret, NoToken> {
     let unusable = |what: &str| NoToken::Unusable { file: file.into(), what: what.into() };
-    let text = match foreign_file::read(file, LIMIT) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| unusable("is not text"))?,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+    let text: Zeroizing<String> = match foreign_file::read(file, LIMIT) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| unusable("is not text"))?.into(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Zeroizing::default(),
         Err(e) => return Err(unusable(&format!("cannot be read: {e}"))),
     };
     let token = text.trim_end_matches(['\n', '\r', ' ', '\t']);
@@ -43,5 +47,5 @@ pub fn read(file: &Path) -> Result<String, NoToken> {
     if token.chars().any(char::is_control) {
         return Err(unusable("has more than one line"));
     }
-    Ok(token.to_owned())
+    Ok(Secret::from(token.to_owned()))
 }

@@ -1,10 +1,9 @@
-//! The way to a server below HTTP: whether it leaves this host, and why an HTTPS
-//! exchange broke on it, in words for people.
+//! Why an exchange over HTTP or HTTPS broke, in words for people.
 
 use std::error::Error;
 use std::io;
 
-pub use crate::core::plain::one_line;
+use fort_core::plain::one_line;
 
 /// What broke, told apart by what a person would do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,28 +33,6 @@ impl Broken {
     }
 }
 
-/// Whether everybody on the way to a URL can read what is sent there, and change
-/// what comes back.
-pub fn in_clear(url: &str) -> bool {
-    is_http(url) && !is_local(url)
-}
-
-/// Whether a URL must not be asked through a proxy: what is not encrypted because
-/// it stays on this host would then leave it.
-pub fn stays_here(url: &str) -> bool {
-    is_http(url) && is_local(url)
-}
-
-fn is_http(url: &str) -> bool {
-    reqwest::Url::parse(url).is_ok_and(|url| url.scheme() == "http")
-}
-
-fn is_local(url: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 /// Every error below `error`, itself first. `io::Error` hides the error that
 /// it wraps from `source`, so that one is looked into.
 pub fn chain<'a>(
@@ -72,7 +49,8 @@ pub fn chain<'a>(
     .take(32)
 }
 
-pub(crate) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+/// The first error of a kind in the chain of another ([`chain`]).
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     chain(error).find_map(|e| e.downcast_ref())
 }
 
