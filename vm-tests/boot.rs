@@ -1,6 +1,7 @@
 //! The hosts of these tests are hosts: what they get wrong, every test on them
 //! would get wrong.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use crate::support::{Host, Image, Machine, on, on_each, service};
@@ -11,6 +12,7 @@ fn a_host_boots_its_distribution_and_its_system() {
         let plain = cluster.machine("plain");
         timed("boot of the distribution", || plain.boot());
         assert_eq!((plain.failed_units().as_str(), plain.running()), ("", None));
+        assert_eq!(plain.bus(), cluster.image().bus());
         let systemd = plain.must(&["systemctl", "--version"]);
         let nix = plain.must(&["nix", "--version"]);
         eprintln!("{}; {nix}", systemd.lines().next().unwrap());
@@ -19,7 +21,10 @@ fn a_host_boots_its_distribution_and_its_system() {
         let joker = timed("installation", || cluster.installed(&host));
         timed("boot of a system", || joker.boot());
         assert_eq!((joker.failed_units().as_str(), joker.version().as_str()), ("", "one"));
-        assert_eq!(joker.must(&["hostname"]), "joker");
+        assert_eq!(
+            (joker.must(&["hostname"]).as_str(), joker.bus().as_str()),
+            ("joker", cluster.image().bus())
+        );
         let installed = joker.default();
         assert!(installed.as_ref().is_some_and(|system| system.starts_with("/nix/store/")));
         assert_eq!((joker.running(), joker.booted()), (installed.clone(), installed.clone()));
@@ -30,6 +35,12 @@ fn a_host_boots_its_distribution_and_its_system() {
         assert_eq!(joker.unit("web.service", "Description"), "The web, one");
         timed("reboot", || joker.reboot());
         assert_eq!(joker.boots(), 2);
+        // A command that is stopped, as by a shutdown, and goes on later is waited for; and
+        // how it ends is told.
+        let stopped = "(until grep -q '^State:.T' /proc/$$/status; do :; done; sleep 0.2; \
+                       kill -CONT $$) & kill -STOP $$; exit 3";
+        assert_eq!(joker.run(&["sh", "-c", stopped]).status.code(), Some(3));
+        assert_eq!(joker.run(&["sh", "-c", "kill -KILL $$"]).status.signal(), Some(9));
     });
 }
 

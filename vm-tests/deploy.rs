@@ -309,10 +309,17 @@ fn a_stranger_may_look_and_do_nothing_else() {
         assert!(looked.status.success(), "{}", String::from_utf8_lossy(&looked.stderr));
         let status: Value = serde_json::from_slice(&looked.stdout).unwrap();
         assert_eq!(status["state"], "up-to-date");
+        let owner = || {
+            let name = "org.freedesktop.DBus";
+            let call = ["busctl", "call", name, "/org/freedesktop/DBus", name, "GetNameOwner"];
+            joker.must(&[&call[..], &["s", "network.gisi.fort.Agent1"]].concat())
+        };
+        let connection = owner();
         for words in [&["poll"][..], &["retry"], &["accept", "0123456"]] {
             let refused = stranger(words);
             assert_eq!(refused.status.code(), Some(4), "{words:?}");
         }
+        assert_eq!(owner(), connection, "nobody can put it off the bus");
         let property = joker.must(&[
             "busctl",
             "get-property",

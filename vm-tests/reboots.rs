@@ -92,6 +92,48 @@ fn a_host_that_may_reboots_for_a_kernel_and_verifies_it_then() {
 }
 
 #[test]
+fn another_bus_comes_with_a_boot_and_its_system_is_good_then() {
+    on(Image::Trixie, |cluster| {
+        // Each as its package has it, under the name that NixOS has for both.
+        let with_bus = |host: &Host, more: &str| {
+            let unit =
+                format!("[Unit]\nRequires=dbus.socket\n[Service]\nSockets=dbus.socket\n{more}");
+            host.clone().unit("dbus.service", &unit)
+        };
+        let broker = "Type=notify-reload\nExecStart=/usr/bin/dbus-broker-launch --scope system\n";
+        let daemon = "Type=notify\nUser=messagebus\nExecStart=/usr/bin/dbus-daemon --system \
+                      --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only\n";
+        cluster.forge();
+        let one = Host::new("joker", "one").agent(&cluster.agent_config(""));
+        let one = with_bus(&one, broker);
+        let joker = cluster.booted(&one);
+        let first = cluster.push("release", &[&one]);
+        joker.wait_in_sync(first);
+        for (version, unit, from, to) in [
+            ("two", daemon, Image::Trixie.bus(), Image::Sid.bus()),
+            ("three", broker, Image::Sid.bus(), Image::Trixie.bus()),
+        ] {
+            let before = joker.version();
+            let commit = cluster.push("release", &[&with_bus(&one.at(version), unit)]);
+            let status = joker.wait_status("it to need a reboot", |status| {
+                status["state"] == "reboot-required"
+                    && status["desired"]["commit"] == commit.to_string()
+            });
+            let why = status["boot"]["why"].as_str().unwrap();
+            assert!(why.contains("message bus"), "{why}");
+            assert_eq!((joker.bus().as_str(), joker.version()), (from, before));
+            joker.reboot();
+            joker.wait_in_sync(commit);
+            assert_eq!((joker.bus().as_str(), joker.version().as_str()), (to, version));
+            assert_eq!(
+                (joker.failed_units().as_str(), joker.verdicts(commit)),
+                ("", vec!["good".to_owned()])
+            );
+        }
+    });
+}
+
+#[test]
 fn a_deferred_system_is_booted_once_and_becomes_the_default_if_it_works() {
     on(Image::Trixie, |cluster| {
         let (one, joker) = in_sync(cluster, "");

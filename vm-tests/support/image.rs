@@ -7,9 +7,10 @@ use std::process::Command;
 /// A distribution to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Image {
-    /// systemd 257, Nix 2.26.
+    /// systemd 257, Nix 2.26; dbus-broker as NixOS has it.
     Trixie,
-    /// The newest of both: systemd 262, Nix 2.34 or later. Not always to be had.
+    /// The newest of both: systemd 262, Nix 2.34 or later; dbus-daemon, which NixOS had
+    /// before. Not always to be had.
     Sid,
 }
 
@@ -26,6 +27,14 @@ impl Image {
         match self {
             Self::Trixie => "trixie",
             Self::Sid => "sid",
+        }
+    }
+
+    /// The program that is its system bus.
+    pub(crate) fn bus(self) -> &'static str {
+        match self {
+            Self::Trixie => "/usr/bin/dbus-broker-launch",
+            Self::Sid => "/usr/bin/dbus-daemon",
         }
     }
 

@@ -44,6 +44,16 @@ done
 const ADD_AGENT: &str =
     "nix-store --add-fixed --recursive sha256 /var/lib/fixture/fort-agent > /dev/null";
 
+/// Waits for a command that it starts, and ends as that does. nsenter would do so
+/// itself, but stops when the command is stopped: a shutdown stops every process of a
+/// host for a moment, and nobody would tell nsenter to go on.
+const WAIT: &str = r#"
+"$@"
+code=$?
+[ "$code" -le 128 ] || kill -"$((code - 128))" $$ 2>/dev/null
+exit "$code"
+"#;
+
 /// A host, running or not.
 pub(crate) struct Machine {
     name: String,
@@ -200,9 +210,18 @@ impl Machine {
         log.lines().filter_map(split).collect()
     }
 
-    /// How often it was booted.
+    /// How often it was booted: from its disk, since it may be about to reboot.
     pub(crate) fn boots(&self) -> usize {
-        self.read("/var/log/boots").lines().count()
+        fs::read_to_string(self.disk("/var/log/boots")).unwrap_or_default().lines().count()
+    }
+
+    /// The program that is its system bus, as the bus itself says.
+    pub(crate) fn bus(&self) -> String {
+        let name = "org.freedesktop.DBus";
+        let call = ["busctl", "--system", "call", name, "/org/freedesktop/DBus", name];
+        let process = self.must(&[&call[..], &["GetConnectionUnixProcessID", "s", name]].concat());
+        let process = process.strip_prefix("u ").unwrap();
+        self.must(&["readlink", &format!("/proc/{process}/exe")])
     }
 
     /// Switches it on and waits until everything has started. Units that
@@ -285,9 +304,7 @@ impl Machine {
         let boots = self.boots();
         // The connection may go before the answer.
         self.run(&["systemctl", "reboot"]);
-        self.wait_until("it to reboot", || {
-            fs::read_to_string(self.disk("/var/log/boots")).unwrap().lines().count() > boots
-        });
+        self.wait_until("it to reboot", || self.boots() > boots);
         self.wait_booted();
     }
 
@@ -343,7 +360,8 @@ impl Machine {
             .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
             .arg(group.join("cgroup.procs"))
             .args(["nsenter", "-t", &leader.to_string(), "-m", "-u", "-i", "-n", "-p", "-C"])
-            .args(["-r", "-w", "--", "env", "-i", &format!("PATH={PATH}"), "LANG=C.UTF-8"])
+            .args(["-r", "-w", "-F", "--", "sh", "-c", WAIT, "wait"])
+            .args(["env", "-i", &format!("PATH={PATH}"), "LANG=C.UTF-8"])
             .args(command)
             .stdin(Stdio::null());
         enter

@@ -102,12 +102,14 @@ async fn by_polkit(uid: u32, header: &Header<'_>, connection: &Connection) -> Re
     Err(Failure::NotAuthorised(why))
 }
 
-/// Who calls, as the bus knows it.
+/// The user who calls, as the bus knows it. Asked for nothing more: all of a caller's
+/// credentials come with a descriptor of its process, and dbus-broker disconnects whoever
+/// asks for them and takes none.
 pub(super) async fn uid_of(header: &Header<'_>, connection: &Connection) -> Option<u32> {
     let sender = header.sender()?.to_owned();
     let ask = async {
         let bus = zbus::fdo::DBusProxy::new(connection).await.ok()?;
-        bus.get_connection_credentials(sender.into()).await.ok()?.unix_user_id()
+        bus.get_connection_unix_user(sender.into()).await.ok()
     };
     tokio::time::timeout(ANSWER, ask).await.ok()?
 }

@@ -4,7 +4,9 @@
 //! connection takes no file descriptors, and no message beyond a bound, whoever
 //! asks for it. A descriptor can be a TCP socket that lingers: whoever closes it
 //! last waits in the kernel for as long as its sender has chosen, and with it a
-//! runtime of one thread. The bus passes none on to who has not asked for them.
+//! runtime of one thread. The bus passes none on to who has not asked for them; but
+//! an answer that has one ends the connection, with dbus-broker, so nothing is asked
+//! that is answered so.
 //!
 //! A surprise: a message that is too large is read past, and the connection goes
 //! on. To end it is what the sender would like: the agent would be off the bus

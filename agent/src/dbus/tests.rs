@@ -247,3 +247,16 @@ fn no_other_module_makes_a_connection() {
         }
     }
 }
+
+/// dbus-broker does not leave them out for who takes none: it disconnects them.
+#[test]
+fn nothing_asks_the_bus_for_an_answer_with_descriptors() {
+    let mut found = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found.len() > 100);
+    for (path, text) in found.iter().filter(|(path, _)| !path.ends_with("/src/dbus/tests.rs")) {
+        for way in ["get_connection_credentials", "GetConnectionCredentials"] {
+            assert!(!text.contains(way), "{path} has {way}: its answer has a process's descriptor");
+        }
+    }
+}
