@@ -16,7 +16,6 @@ use std::path::Path;
 use anyhow::Context as _;
 
 pub use self::room::{Need, no_room, room};
-pub(crate) use self::room::{Spare, spare};
 use crate::core::job::{Refusal, RefusalCause};
 use crate::core::types::StorePath;
 use crate::nix::{Nix, StoreRoot};
@@ -179,11 +178,4 @@ pub async fn closure_complete(candidate: &Candidate<'_>) -> anyhow::Result<Resul
 
 fn evidence<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// Bytes, for people.
-pub(crate) fn size(bytes: u64) -> String {
-    const MIB: f64 = 1_048_576.0;
-    let mib = bytes as f64 / MIB;
-    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
 }

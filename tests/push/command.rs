@@ -45,7 +45,7 @@ fn it_says_what_it_did() {
     std::os::unix::fs::symlink(bench.store.root().physical(&paths[3]), &link).unwrap();
     let done = push(&bench, &[link.to_str().unwrap()], &section(&bench));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-    assert!(text(&done.stdout).starts_with("published 4 paths, 2.0 MB, in "), "{done:?}");
+    assert!(text(&done.stdout).starts_with("published 4 paths, 1.9 MiB, in "), "{done:?}");
     assert!(bench.has(&paths));
     // No terminal: no bar, and nothing that a log could not show.
     assert!(!text(&done.stderr).contains(['\r', '\x1b']));

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::bus::Trouble;
 use crate::changes::{self, Changes, Package, Size, Units};
 use crate::config::{Config, Places, Runner};
+use crate::core::bytes::bytes;
 use crate::core::explain::Explanation;
 use crate::core::request::Prefix;
 use crate::core::status::Status;
@@ -280,17 +281,6 @@ fn paths(count: u64) -> String {
     if count == 1 { "1 path".into() } else { format!("{count} paths") }
 }
 
-/// As `1.25 GB`; small ones exactly.
-pub(super) fn bytes(bytes: u64) -> String {
-    let tenths = |unit: u64| format!("{}.{}", bytes / unit, bytes % unit * 10 / unit);
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..1_000_000 => format!("{} kB", tenths(1000)),
-        1_000_000..10_000_000_000 => format!("{} MB", tenths(1_000_000)),
-        _ => format!("{} GB", tenths(1_000_000_000)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::standing::tests::{commit, system};
@@ -382,11 +372,5 @@ mod tests {
                 assert!(row.is_some_and(|row| row.ends_with("x.service")), "{what}: {shown}");
             }
         }
-    }
-
-    #[test]
-    fn sizes_are_told_in_units_that_people_read() {
-        let told: Vec<_> = [9_999, 12_345, 49_600_000, 23_400_000_000].map(bytes).into();
-        assert_eq!(told, ["9999 B", "12.3 kB", "49.6 MB", "23.4 GB"]);
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::core::bytes::bytes;
 use crate::core::job::{PublishOutcome, PublishProgress};
 use crate::core::types::StorePath;
 use crate::nix::{self, Nix, StoreRoot};
@@ -122,11 +123,11 @@ fn line(now: &PublishProgress) -> String {
         (None, None) => String::new(),
     };
     format!(
-        "{} of {} paths, {} of {} MB{what}",
+        "{} of {} paths, {} of {}{what}",
         now.sent,
         now.to_send,
-        megabytes(now.bytes),
-        megabytes(now.bytes_expected),
+        bytes(now.bytes),
+        bytes(now.bytes_expected),
     )
 }
 
@@ -149,8 +150,8 @@ fn said(outcome: &PublishOutcome, json: bool) -> Said {
         0 if whole && elsewhere.is_empty() => "the cache has everything\n".into(),
         0 => elsewhere,
         sent => {
-            let (bytes, time) = (megabytes(outcome.bytes), took(outcome.took));
-            format!("published {}, {bytes} MB, in {time}\n{elsewhere}", paths(sent))
+            let (size, time) = (bytes(outcome.bytes), took(outcome.took));
+            format!("published {}, {size}, in {time}\n{elsewhere}", paths(sent))
         }
     };
     if whole {
@@ -167,13 +168,6 @@ fn said(outcome: &PublishOutcome, json: bool) -> Said {
     let why = outcome.cause.as_deref().unwrap_or("interrupted");
     err += &format!("fort-agent: {left}{}", clean(why));
     Said { out, err, exit }
-}
-
-fn megabytes(bytes: u64) -> String {
-    match bytes {
-        0..10_000_000 => format!("{}.{}", bytes / 1_000_000, bytes / 100_000 % 10),
-        _ => (bytes / 1_000_000).to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -198,7 +192,7 @@ mod tests {
         for width in 20..120 {
             assert!(drawn(&halfway(), width).chars().count() <= width);
         }
-        insta::assert_snapshot!(drawn(&halfway(), 100), @"[##########          ] 12 of 40 paths, 240 of 480 MB aaaaaaa…-glibc-2.40");
+        insta::assert_snapshot!(drawn(&halfway(), 100), @"[##########          ] 12 of 40 paths, 228.9 MiB of 457.8 MiB aaaaaaa…-glibc-2.40");
         assert_eq!(line(&PublishProgress::default()), "asking the cache what it lacks");
     }
 
@@ -217,7 +211,7 @@ mod tests {
         };
         let told = said(&outcome, false);
         assert_eq!(told.exit, Exit::Failed);
-        assert_eq!(told.out, "published 1 path, 1.2 MB, in 2 s\n");
+        assert_eq!(told.out, "published 1 path, 1.2 MiB, in 2 s\n");
         insta::assert_snapshot!(told.err, @r"
         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-x: too large
         fort-agent: 2 paths not published: x: too large

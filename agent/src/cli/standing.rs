@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::core::bytes::bytes;
 use crate::core::job::{Check, RealiseProgress};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
@@ -13,7 +14,6 @@ use crate::core::status::{
 use crate::core::types::{Commit, StorePath, Wall};
 use crate::core::unseen::Part;
 
-use super::difference::bytes;
 use super::past::lasted;
 use super::text::{
     Clock, Look, Tone, ago, ahead, clean, columns, fit, lasting, shorten_paths, wrap,

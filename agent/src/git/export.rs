@@ -25,9 +25,9 @@ use super::limits::{Exceeded, Limits, NoRoom};
 use super::process::{self, Died};
 use super::repository;
 use super::tree::{Older, Writer};
+use crate::core::bytes::bytes;
 use crate::core::plain::one_line;
 use crate::core::types::Commit;
-use crate::preflight::size;
 
 /// What an export that is not complete has in its name.
 const PARTIAL: &str = ".partial-";
@@ -87,7 +87,7 @@ pub enum ExportError {
     #[error("{0}")]
     Unreadable(String),
     /// It is larger than this host takes.
-    #[error("its tree is larger than {}", size(*limit))]
+    #[error("its tree is larger than {}", bytes(*limit))]
     TooLarge {
         /// In bytes, each file counted in whole blocks.
         limit: u64,
@@ -154,7 +154,7 @@ pub enum Unfit {
     )]
     Submodule,
     /// More than is read, or was fetched.
-    #[error("the file is larger than {}", size(*limit))]
+    #[error("the file is larger than {}", bytes(*limit))]
     TooLarge {
         /// In bytes.
         limit: u64,

@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use fort_sys::disk::Space;
+
 use super::http::lock;
-use crate::preflight::{Spare, size, spare};
+use crate::core::bytes::bytes;
 
 /// A list of refs, in bytes: some ten thousand branches.
 const LIST: u64 = 2 << 20;
@@ -56,25 +58,25 @@ impl Limits {
 #[serde(rename_all = "kebab-case")]
 pub enum Exceeded {
     /// A remote lists more than is taken.
-    #[error("the list of its branches is larger than {}", size(*limit))]
+    #[error("the list of its branches is larger than {}", bytes(*limit))]
     List {
         /// In bytes.
         limit: u64,
     },
     /// A remote sends more than is taken.
-    #[error("what is new there is larger than {}", size(*limit))]
+    #[error("what is new there is larger than {}", bytes(*limit))]
     Pack {
         /// In bytes.
         limit: u64,
     },
     /// Reading takes more memory than is granted.
-    #[error("reading it takes more than {} of memory", size(*limit))]
+    #[error("reading it takes more than {} of memory", bytes(*limit))]
     Memory {
         /// In bytes.
         limit: u64,
     },
     /// One object is larger than may be read.
-    #[error("a file in it is larger than {}", size(*limit))]
+    #[error("a file in it is larger than {}", bytes(*limit))]
     Object {
         /// In bytes.
         limit: u64,
@@ -114,7 +116,8 @@ impl NoRoom {
     /// Whether there is room for so many more bytes in a directory, and for what is
     /// to stay free besides. What cannot be found out refuses nothing.
     pub(super) fn at(directory: &Path, need: u64) -> Result<(), Self> {
-        let Ok(Spare { free, keep }) = spare(directory) else { return Ok(()) };
+        let Ok(space) = Space::at(directory) else { return Ok(()) };
+        let (free, keep) = (space.free, space.reserve());
         if free >= keep.saturating_add(need) {
             return Ok(());
         }
@@ -123,10 +126,10 @@ impl NoRoom {
 
     fn words(&self) -> String {
         let Self { directory, free, keep, need } = self;
-        let (free, keep) = (size(*free), size(*keep));
+        let (free, keep) = (bytes(*free), bytes(*keep));
         let need = match need {
             0 => String::new(),
-            need => format!("; {} are to be written", size(*need)),
+            need => format!("; {} are to be written", bytes(*need)),
         };
         format!("{} has {free} free{need}, and {keep} are to stay free", directory.display())
     }
@@ -192,7 +195,7 @@ impl Meter {
     pub(super) fn expect_pack(&self, limit: u64, received: u64, directory: &Path) {
         let mut counted = lock(&self.0);
         counted.limit = Exceeded::Pack { limit };
-        let free = spare(directory).map_or(u64::MAX, |spare| spare.free);
+        let free = Space::at(directory).map_or(u64::MAX, |space| space.free);
         counted.disk = Some((directory.to_owned(), free));
         counted.received = received;
         counted.taken = 0;
@@ -220,7 +223,7 @@ impl Meter {
         }
         // An object is written only when it is whole: what is free by then is not
         // what tells.
-        let written = spare(directory).map_or(0, |now| free.saturating_sub(now.free));
+        let written = Space::at(directory).map_or(0, |now| free.saturating_sub(now.free));
         let need = counted.taken.saturating_sub(written);
         if let Err(no_room) = NoRoom::at(directory, need) {
             return Err(counted.stop(Stopped::NoRoom(no_room)));

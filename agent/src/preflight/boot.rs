@@ -9,12 +9,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::room::Space;
-use super::{Candidate, evidence, size};
+use super::{Candidate, evidence};
 use crate::boot_loader::generation_of;
+use crate::core::bytes::bytes;
 use crate::core::job::{Refusal, RefusalCause};
 use crate::core::types::StorePath;
 use crate::nix::StoreRoot;
+use fort_sys::disk::Space;
 
 /// Where the file systems that boot loaders read are mounted.
 const DIRECTORIES: [&str; 3] = ["boot", "efi", "boot/efi"];
@@ -63,9 +64,9 @@ pub(super) fn room(candidate: &Candidate<'_>) -> io::Result<Result<(), Refusal>>
         detail: format!(
             "{} has {} free, and the kernel and initrd of {} take {}",
             mounted.display(),
-            size(space.free),
+            bytes(space.free),
             candidate.system.base_name(),
-            size(length)
+            bytes(length)
         ),
         evidence: evidence([
             ("directory", mounted.display().to_string()),

@@ -1,22 +1,14 @@
 //! Whether what is to be fetched and built fits the store.
 
-use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
+use fort_sys::disk::Space;
 
-use super::{evidence, size};
+use super::evidence;
+use crate::core::bytes::bytes;
 use crate::core::job::{Refusal, RefusalCause};
 use crate::nix::{Progress, StoreRoot};
-
-/// What is kept free, at most: what builds make is not known before, but of a
-/// system it is mostly configuration, some MiB; and a file system that is full
-/// to the last block stops the services that write to it, and what Nix itself
-/// has to write down. A share of the disk alone would keep 50 GB of a terabyte
-/// free, and refuse a host that is well.
-const RESERVE: u64 = 512 << 20;
-/// What is kept free, at most, as a part of the whole: small disks stay usable.
-const RESERVE_PART: u64 = 20;
 
 /// What is to be got.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,32 +17,6 @@ pub struct Need {
     pub fetch: u64,
     /// Whether something is to be built or fetched at all.
     pub work: bool,
-}
-
-/// How much room a file system has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Space {
-    /// Bytes that can be used.
-    pub(super) free: u64,
-    /// Bytes in all.
-    pub(super) size: u64,
-    /// What files are rounded up to.
-    pub(super) block: u64,
-}
-
-/// How much room a file system has, and how much of it is to stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spare {
-    /// Bytes that can be used.
-    pub(crate) free: u64,
-    /// Bytes that are to stay free.
-    pub(crate) keep: u64,
-}
-
-/// How much room there is where a directory is, which must exist.
-pub(crate) fn spare(directory: &Path) -> io::Result<Spare> {
-    let space = Space::at(directory)?;
-    Ok(Spare { free: space.free, keep: space.reserve() })
 }
 
 /// A refusal for want of room in a directory, `detail` saying how much.
@@ -90,15 +56,15 @@ fn judge(directory: &Path, need: Need, space: Space) -> Result<(), Refusal> {
     }
     let what = match need.fetch {
         0 => "something is to be built".to_owned(),
-        fetch => format!("{} are to be fetched", size(fetch)),
+        fetch => format!("{} are to be fetched", bytes(fetch)),
     };
     Err(Refusal {
         cause: RefusalCause::DiskSpace,
         detail: format!(
             "{} has {} free; {what}, and {} are to stay free",
             directory.display(),
-            size(space.free),
-            size(reserve)
+            bytes(space.free),
+            bytes(reserve)
         ),
         evidence: evidence([
             ("directory", directory.display().to_string()),
@@ -118,20 +84,6 @@ impl Need {
         let to_build = progress.to_build.saturating_sub(progress.built);
         let work = to_build > 1 || to_build == 1 && progress.current.is_some();
         Self { fetch, work: work || fetch > 0 }
-    }
-}
-
-impl Space {
-    pub(super) fn at(path: &Path) -> io::Result<Self> {
-        let space = rustix::fs::statvfs(path)?;
-        // What is reserved for root stays so: the daemon's builders are not.
-        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
-        let (free, size) = (bytes(space.f_bavail), bytes(space.f_blocks));
-        Ok(Self { free, size, block: space.f_frsize.max(1) })
-    }
-
-    fn reserve(self) -> u64 {
-        RESERVE.min(self.size / RESERVE_PART)
     }
 }
 
@@ -162,7 +114,7 @@ mod tests {
         let refusal = judge(Path::new("/nix/store"), need, space).unwrap_err();
         assert_eq!(
             refusal.detail,
-            "/nix/store has 12.0 MiB free; 3.0 GiB are to be fetched, and 0.8 MiB are to stay free"
+            "/nix/store has 12.0 MiB free; 3.0 GiB are to be fetched, and 819.2 KiB are to stay free"
         );
         assert_eq!(refusal.evidence["free"], (12 * MIB).to_string());
     }

@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod backoff;
+pub mod bytes;
 pub mod decide;
 pub mod explain;
 pub mod fault;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod command;
 pub mod core_dumps;
 pub mod crash;
+pub mod disk;
 pub mod environment;
 pub mod files;
 pub mod flock;

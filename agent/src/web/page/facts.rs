@@ -7,6 +7,7 @@ use super::under_way::bar;
 use super::{commit, since, time};
 use crate::cli::standing::{NOT_KNOWN, short};
 use crate::cli::text::{Clock, ahead, lasting};
+use crate::core::bytes::bytes;
 use crate::core::job::Check;
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
@@ -205,7 +206,7 @@ pub(super) fn publish(status: &Status, clock: &Clock) -> Markup {
                 (0, _) => p.good { span.mark { "✓ has all of what runs" } },
                 (_, Some(it)) if it.to_send > 0 => {
                     (bar("paths published", it.sent, it.to_send))
-                    p.faint { (it.bytes / 1_000_000) " of " (it.bytes_expected / 1_000_000) " MB" }
+                    p.faint { (bytes(it.bytes)) " of " (bytes(it.bytes_expected)) }
                 }
                 (_, Some(_)) => p { "asked what it lacks" },
                 (1, None) => p { "lacks the system" },

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::bounds::{FACT, NAME, bounded};
 use super::{commit, facts, since};
 use crate::cli::text::Clock;
+use crate::core::bytes::bytes;
 use crate::core::job::{Check, RealiseProgress};
 use crate::core::status::{DeploymentView, Status};
 
@@ -70,7 +71,7 @@ fn realise(progress: &RealiseProgress) -> Markup {
         (bar("fetched", progress.fetched, progress.to_fetch))
         @if progress.bytes_expected > 0 {
             p.faint {
-                (progress.bytes / 1_000_000) " of " (progress.bytes_expected / 1_000_000) " MB"
+                (bytes(progress.bytes)) " of " (bytes(progress.bytes_expected))
             }
         }
         (bar("built", progress.built, progress.to_build))
