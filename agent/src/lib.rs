@@ -13,7 +13,6 @@ pub mod config;
 pub mod control;
 pub mod crash;
 mod dbus;
-pub mod git;
 pub mod health;
 pub mod host;
 pub mod jobs;
@@ -35,6 +34,7 @@ pub mod web;
 pub mod windows;
 
 pub use fort_core as core;
+pub use fort_git as git;
 pub use fort_sys::{
     clock, command, core_dumps, environment, files, flock, foreign_file, jitter, own_directory,
     sight, threads, watch,

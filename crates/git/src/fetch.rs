@@ -30,7 +30,7 @@ use super::negotiate::Haves;
 use super::ssh::Ssh;
 use super::steps::Step;
 use super::{Remote, poll, repository, steps};
-use crate::core::types::Commit;
+use fort_core::types::Commit;
 
 /// Fetches `branches` into `refs/remotes/REMOTE/BRANCH` and returns where they
 /// are now. One that the remote lacks is absent, and its ref deleted.

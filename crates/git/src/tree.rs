@@ -21,7 +21,7 @@ use gix::objs::{Kind, TreeRefIter};
 use super::export::{ExportError, Unfit, local};
 use super::history::{Reader, Trouble};
 use super::limits::{Exceeded, NoRoom};
-use crate::core::plain::one_line;
+use fort_core::plain::one_line;
 
 /// Deeper than any project, and well within the stack.
 const MAX_DEPTH: usize = 100;

@@ -15,7 +15,7 @@ use super::history::Trouble;
 use super::limits::{Exceeded, Limits, NoRoom};
 use super::process::{self, Died};
 use super::{Related, Remote, clone};
-use crate::core::types::Commit;
+use fort_core::types::Commit;
 
 /// What is to be brought into the clone, and compared there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use fort_sys::disk::Space;
 
 use super::http::lock;
-use crate::core::bytes::bytes;
+use fort_core::bytes::bytes;
 
 /// A list of refs, in bytes: some ten thousand branches.
 const LIST: u64 = 2 << 20;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::limits::Exceeded;
-use crate::core::remedy::Remedy;
+use fort_core::remedy::Remedy;
 use fort_http::{Broken, find};
 
 /// Why a remote could not be asked. `Display` is one line: what is wrong, and

@@ -251,5 +251,5 @@ pub(super) fn local(what: &str, error: &(dyn std::error::Error + 'static)) -> Fe
     if full {
         return FetchError::DiskFull;
     }
-    FetchError::Local(crate::core::plain::one_line(&format!("{what}: {error}")))
+    FetchError::Local(fort_core::plain::one_line(&format!("{what}: {error}")))
 }

@@ -25,7 +25,7 @@ use super::failure::PollError;
 use super::http::{Http, Pace};
 use super::said::{self, Lines, OtherFormat};
 use super::ssh::Ssh;
-use crate::core::types::Commit;
+use fort_core::types::Commit;
 
 /// What we call ourselves to the server.
 pub(super) const AGENT: &str = concat!("fort-agent/", env!("CARGO_PKG_VERSION"));
@@ -131,7 +131,7 @@ fn url(text: &str) -> Result<gix::Url, &'static str> {
 
 /// Whether a remote of this URL is polled at all, and where it says: what is asked
 /// over HTTP is put together from gix's reading of it.
-pub(crate) fn reads_as(text: &str, understood: &reqwest::Url) -> bool {
+pub fn reads_as(text: &str, understood: &reqwest::Url) -> bool {
     let Ok(url) = url(text) else { return false };
     let place = |url: &reqwest::Url| {
         (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default())

@@ -32,7 +32,7 @@ use super::failure::PollError;
 use super::http::{Pace, lock};
 use super::limits::{Meter, Stopped};
 use super::ssh_words;
-use crate::foreign_file;
+use fort_sys::foreign_file;
 
 /// For the name lookup, TCP and the key exchange together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

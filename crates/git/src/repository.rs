@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{Reader, Trouble};
 use super::limits::Limits;
-use crate::core::plain::one_line;
-use crate::core::seen::Relation;
-use crate::core::types::Commit;
+use fort_core::plain::one_line;
+use fort_core::seen::Relation;
+use fort_core::types::Commit;
 
 /// Says which files this clone may lack: those of more bytes than it names.
 const LEFT_OUT: &str = "fort-left-out";

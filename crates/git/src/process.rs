@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::limits::{Exceeded, Limits, confine};
-use crate::core::plain::one_line;
-use crate::environment;
+use fort_core::plain::one_line;
+use fort_sys::environment;
 
 const REQUEST_LIMIT: u64 = 1 << 20;
 const REPLY_LIMIT: u64 = 4 << 20;

@@ -19,7 +19,7 @@ use super::Remote;
 use super::exchange::Answer;
 use super::failure::PollError;
 use super::limits::{Meter, Stopped};
-use crate::core::plain::one_line;
+use fort_core::plain::one_line;
 
 /// For the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

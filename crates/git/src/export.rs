@@ -25,9 +25,9 @@ use super::limits::{Exceeded, Limits, NoRoom};
 use super::process::{self, Died};
 use super::repository;
 use super::tree::{Older, Writer};
-use crate::core::bytes::bytes;
-use crate::core::plain::one_line;
-use crate::core::types::Commit;
+use fort_core::bytes::bytes;
+use fort_core::plain::one_line;
+use fort_core::types::Commit;
 
 /// What an export that is not complete has in its name.
 const PARTIAL: &str = ".partial-";

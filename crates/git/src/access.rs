@@ -2,7 +2,7 @@
 
 use super::Remote;
 use super::failure::PollError;
-use crate::core::plain::one_line;
+use fort_core::plain::one_line;
 use fort_http::Secret;
 use fort_http::token::{self, NoToken};
 

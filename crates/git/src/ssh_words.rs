@@ -6,7 +6,7 @@
 
 use super::Remote;
 use super::failure::PollError;
-use crate::core::plain::one_line;
+use fort_core::plain::one_line;
 
 /// The failure behind a session that ended. `own`: it was ssh that failed, and
 /// not the program on the far side.

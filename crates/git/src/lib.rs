@@ -37,13 +37,13 @@ mod steps;
 mod submodules;
 mod tree;
 
-pub use crate::core::seen::Relation;
+pub use fort_core::seen::Relation;
 pub use child::{FetchError, Reply, Request};
 pub use export::{Export, ExportError, Exported, Unfit, export};
 pub use failure::PollError;
 pub use limits::{Exceeded, Limits, NoRoom};
 pub use poll::Connection;
-pub(crate) use poll::reads_as;
+pub use poll::reads_as;
 pub use repository::Related;
 pub use ssh::ssh_takes;
 

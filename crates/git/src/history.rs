@@ -15,9 +15,9 @@ use gix::objs::{Find as _, Kind};
 
 use super::limits::{Exceeded, Limits, exhausted};
 use super::poll;
-use crate::core::plain::one_line;
-use crate::core::seen::Relation;
-use crate::core::types::Commit;
+use fort_core::plain::one_line;
+use fort_core::seen::Relation;
+use fort_core::types::Commit;
 
 /// What of a commit matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
