@@ -4,7 +4,6 @@
 //! party and decides nothing. ARCHITECTURE.md tells how they hang together.
 
 pub mod announce;
-pub mod attic;
 pub mod boot_loader;
 pub mod bus;
 pub mod changes;
@@ -20,21 +19,19 @@ pub mod journal;
 pub mod logging;
 pub mod machine;
 pub mod metrics;
-pub mod nar;
 pub mod network;
-pub mod nix;
 pub mod preflight;
-pub mod publish;
 pub mod specialisation;
-pub mod store;
-pub mod substitute;
 pub mod switch_lock;
 pub mod systemd;
 pub mod web;
 pub mod windows;
 
+pub use fort_cache::{attic, publish, substitute};
 pub use fort_core as core;
 pub use fort_git as git;
+pub use fort_nix as nix;
+pub use fort_nix::{nar, store};
 pub use fort_sys::{
     clock, command, core_dumps, environment, files, flock, foreign_file, jitter, own_directory,
     sight, threads, watch,

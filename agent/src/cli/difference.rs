@@ -10,7 +10,7 @@ use crate::core::explain::Explanation;
 use crate::core::request::Prefix;
 use crate::core::status::Status;
 use crate::core::types::{Commit, StorePath};
-use crate::nix::{self, Nix};
+use crate::nix::Nix;
 use crate::store::Store;
 use crate::systemd::Systemd;
 
@@ -115,7 +115,7 @@ async fn compared(
     let search_path = std::env::var_os("PATH").unwrap_or_default();
     let failed = |error: anyhow::Error| Trouble::Failed(format!("{error:#}"));
     let nix =
-        Nix::find(nix::Settings::of(config), &search_path).map_err(|error| failed(error.into()))?;
+        Nix::find(config.nix_settings(), &search_path).map_err(|error| failed(error.into()))?;
     let mut store = Store::of(&nix);
     let changes = changes::between(&mut store, &pair.old, &pair.new).await;
     let changes = changes.map_err(|error| match error {

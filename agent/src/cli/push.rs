@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::core::bytes::bytes;
 use crate::core::job::{PublishOutcome, PublishProgress};
 use crate::core::types::StorePath;
-use crate::nix::{self, Nix, StoreRoot};
+use crate::nix::{Nix, StoreRoot};
 use crate::publish::{self, Limits, publish};
 
 use super::text::{Look, clean, fit, shorten_paths, took};
@@ -25,12 +25,12 @@ pub(super) fn push(config: &Config, paths: &[PathBuf], json: bool) -> Said {
         let what = "fort-agent: no cache is configured: add [cache] to the configuration";
         return Said::not(Exit::Usage, what);
     };
-    let Some(settings) = publish::Settings::of(cache) else {
+    let Some(settings) = cache.publish_settings() else {
         let what = "fort-agent: `cache.token_file` is missing: pushing takes a token";
         return Said::not(Exit::Usage, what);
     };
     let search_path = std::env::var_os("PATH").unwrap_or_default();
-    let nix = match Nix::find(nix::Settings::of(config), &search_path) {
+    let nix = match Nix::find(config.nix_settings(), &search_path) {
         Ok(nix) => nix,
         Err(error) => return Said::not(Exit::Failed, format!("fort-agent: {error}")),
     };

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use crate::config::{Cache, Config, FailedUnits, ForcePush, OnFailure, Operation, Runner};
 use crate::core::policy::{Confirm, Drift};
 use crate::core::status::Unconfined;
-use crate::nix::evaluator::Evaluator;
 use crate::windows::Windows;
 
 use super::text::{clean, took};
@@ -84,7 +83,7 @@ fn system(config: &Config) -> String {
 /// can be told here: the agent is root, and this need not be the host.
 fn unconfined(config: &Config) -> Option<Unconfined> {
     let here = rustix::process::geteuid().is_root();
-    match Evaluator::of(config).err()? {
+    match config.evaluator().err()? {
         Unconfined::NotRoot => None,
         Unconfined::NoDaemon { store } if store == "auto" && !here => None,
         why @ (Unconfined::NoDaemon { .. }

@@ -32,6 +32,7 @@ mod places;
 mod problem;
 mod section;
 mod sections;
+mod settings;
 mod unbuilt;
 mod url;
 mod value;

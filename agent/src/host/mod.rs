@@ -50,7 +50,7 @@ use crate::files::{self, Durability};
 use crate::journal::Journal;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
-use crate::nix::{Nix, Settings};
+use crate::nix::Nix;
 use crate::own_directory::{self, NotOurs};
 use crate::{announce, bus, clock, web};
 
@@ -223,10 +223,10 @@ fn claim_directories(config: &Config) -> Result<(), NotOurs> {
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn find_nix(config: &Config) -> anyhow::Result<Nix> {
-    let settings = Settings::of(config);
+    let settings = config.nix_settings();
     files::private_directory(&settings.home)?;
     files::private_directory(&settings.cache)?;
-    crate::substitute::forget_unless_used(config);
+    config.forget_unused_token();
     let path = std::env::var_os("PATH").unwrap_or_default();
     Ok(Nix::find(settings, &path)?)
 }

@@ -3,15 +3,17 @@
 //! and the loop turns to the next step.
 
 use super::world::Host;
+use crate::config::Cache;
 use crate::core::job::{JobId, PublishOrder};
 use crate::jobs::dir::JobDir;
 use crate::jobs::spec::{PublishHost, PublishSpec};
-use crate::publish::Settings;
 
 impl Host {
     /// Starts one. If that fails it is seen as one that was killed.
     pub(super) fn start_publish(&mut self, id: &JobId, order: &PublishOrder) {
-        let Some(settings) = self.config.cache.as_ref().and_then(Settings::of) else { return };
+        let Some(settings) = self.config.cache.as_ref().and_then(Cache::publish_settings) else {
+            return;
+        };
         let host = PublishHost { nix: self.nix.clone(), settings };
         let spec = PublishSpec { order: order.clone(), host };
         let started =

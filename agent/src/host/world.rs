@@ -43,7 +43,6 @@ use crate::nix::evaluator::Evaluator;
 use crate::nix::{self, Nix, StoreRoot, roots};
 use crate::sight::{self, Gaps, Unreadable};
 use crate::store::Store;
-use crate::substitute;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::Baseline;
 use crate::watch::{Lack, Watch};
@@ -120,7 +119,7 @@ fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> Unwritten {
 
 impl Host {
     pub(super) fn new(config: &Config, agent: PathBuf, nix: Nix, beside: Beside) -> Self {
-        let evaluator = Evaluator::of(config);
+        let evaluator = config.evaluator();
         say::evaluator(&evaluator);
         Self {
             remotes: Remotes::new(config, agent.clone(), beside.clone()),
@@ -737,7 +736,7 @@ impl Host {
             attribute: system.attribute.clone(),
             nix: self.nix.clone(),
             evaluator: self.evaluator.clone().ok(),
-            cache: substitute::Settings::of(&self.config),
+            cache: self.config.substitute_settings(),
             timeout: system.timeout,
             submodules: system.submodules,
             limits: self.config.git,
@@ -753,7 +752,7 @@ impl Host {
     /// that the one that is chosen gets at what it is lent.
     fn choose_evaluator(&mut self) -> std::io::Result<()> {
         let before = self.unconfined();
-        self.evaluator = Evaluator::of(&self.config);
+        self.evaluator = self.config.evaluator();
         if self.evaluator.as_ref().err() != before.as_ref() {
             say::evaluator(&self.evaluator);
         }

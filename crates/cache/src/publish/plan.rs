@@ -1,0 +1,470 @@
+//! What to send, in which order, and when the end of it may leave. Pure: the
+//! time, chance and what others found out come in as arguments.
+//!
+//! The server never checks whether it has what a path refers to. So the *end*
+//! of a path leaves only when everything that it refers to was confirmed:
+//! however a push ends, what the cache has can be fetched. The rest of it may
+//! leave before, while what it refers to is nearly over: a chain of references
+//! is then not sent one path after the other.
+//!
+//! Nothing waits in a circle: whatever is under way refers only to what was
+//! confirmed or is under way as well, so the lowest of these waits for nobody.
+//!
+//! Other hosts may give the same. Each has an order of its own, asks again what
+//! is missing before it begins a path, and leaves alone for a while what has
+//! become possible by another's hand, and what would follow what it is sending
+//! when that turns out to be there: that other host is sending it.
+
+mod order;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use self::order::{mix, references_first};
+use super::limits::Limits;
+use fort_core::types::StorePath;
+use fort_nix::store::PathInfo;
+
+/// Bytes that what a path refers to may still have to send when the path is
+/// begun, so that its end need not be held back for long.
+pub(super) const AHEAD: u64 = 8 << 20;
+/// Paths that are asked about at once.
+const ASKED_AT_ONCE: usize = 64;
+/// Paths that are looked at for the next one to begin.
+const LOOKED_AT: usize = 64;
+/// What another host is trusted to send in a second, at least.
+const ANOTHERS_RATE: u64 = 32 << 20;
+/// Longest time that something is left to another host.
+const LONGEST_LEFT: Duration = Duration::from_secs(30);
+
+/// The paths that are the cluster's own: those that carry no signature of an
+/// upstream key, which anybody can fetch there.
+pub(super) fn own<'a>(
+    paths: &'a BTreeMap<StorePath, PathInfo>,
+    upstream: &BTreeSet<String>,
+) -> Vec<&'a StorePath> {
+    let by_upstream = |info: &PathInfo| {
+        let names = info.signatures.iter().filter_map(|s| Some(s.split_once(':')?.0));
+        names.into_iter().any(|name| upstream.contains(name))
+    };
+    paths.iter().filter(|(_, info)| !by_upstream(info)).map(|(path, _)| path).collect()
+}
+
+/// What is still to be sent, what is under way, and what may be begun. Times
+/// are counted from when the push began.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// In an order in which each comes after all that it refers to.
+    places: Vec<Place>,
+    queued: BTreeSet<usize>,
+    /// Those queued that wait for nothing.
+    ready: BTreeSet<usize>,
+    /// Those queued that wait only for what is under way.
+    ahead: BTreeSet<usize>,
+    active: BTreeSet<usize>,
+    /// See [`AHEAD`]; less when it proved too much.
+    most_ahead: u64,
+    limits: Limits,
+    seed: u64,
+}
+
+/// A path in the queue.
+#[derive(Debug)]
+struct Place {
+    path: StorePath,
+    size: u64,
+    state: State,
+    /// What it refers to, of what was missing.
+    references: Vec<usize>,
+    /// Paths that refer to it.
+    wanted_by: Vec<usize>,
+    /// How many of its references are not confirmed.
+    waits_for: usize,
+    /// How many of these are not under way either.
+    not_begun: usize,
+    /// Whether it is begun only when it waits for nothing: it was begun too
+    /// early before.
+    patient: bool,
+    /// When the cache was last said to lack it.
+    missing_at: Duration,
+    /// Another host is believed to be sending it until then.
+    left_until: Duration,
+}
+
+/// How far a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Queued,
+    UnderWay,
+    /// Sending it failed, and is tried again after a pause. Nothing that refers
+    /// to it is under way meanwhile.
+    Paused,
+    There,
+    GivenUp,
+}
+
+/// How it is known that the cache has a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confirmed {
+    /// It took it from here.
+    Here,
+    /// It was asked, and has it from another host.
+    Elsewhere,
+}
+
+/// What follows for other paths that are under way.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Effects {
+    /// Their ends may leave.
+    pub(super) release: Vec<usize>,
+    /// Their sending, or pause, is to be broken off.
+    pub(super) recall: Vec<usize>,
+}
+
+impl Queue {
+    /// For these paths, which are all that is missing `now`; references first,
+    /// and otherwise in an order that depends on `seed`.
+    pub(super) fn new(
+        missing: &BTreeSet<&StorePath>,
+        infos: &BTreeMap<StorePath, PathInfo>,
+        limits: Limits,
+        seed: u64,
+        now: Duration,
+    ) -> Self {
+        let order = references_first(missing, infos, seed);
+        let at: BTreeMap<&StorePath, usize> =
+            order.iter().enumerate().map(|(place, path)| (*path, place)).collect();
+        let mut places = Vec::with_capacity(order.len());
+        for (place, path) in order.iter().enumerate() {
+            let info = infos.get(*path);
+            let references = info.into_iter().flat_map(|info| &info.references);
+            let references: Vec<usize> =
+                references.filter_map(|r| at.get(r).copied()).filter(|r| *r != place).collect();
+            places.push(Place {
+                path: (*path).clone(),
+                size: info.map_or(0, |info| info.nar_size),
+                state: State::Queued,
+                waits_for: references.len(),
+                not_begun: references.len(),
+                references,
+                wanted_by: Vec::new(),
+                patient: false,
+                missing_at: now,
+                left_until: Duration::ZERO,
+            });
+        }
+        for place in 0..places.len() {
+            for reference in places[place].references.clone() {
+                places[reference].wanted_by.push(place);
+            }
+        }
+        let queued: BTreeSet<usize> = (0..places.len()).collect();
+        let ready = queued.iter().copied().filter(|at| places[*at].waits_for == 0).collect();
+        let (ahead, active) = (BTreeSet::new(), BTreeSet::new());
+        Self { places, queued, ready, ahead, active, most_ahead: AHEAD, limits, seed }
+    }
+
+    /// The path at a place.
+    pub(super) fn path(&self, place: usize) -> &StorePath {
+        &self.places[place].path
+    }
+
+    /// How many paths are being sent, or pause before they are sent again.
+    pub(super) fn active(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Whether nothing is under way, and nothing ever will be.
+    pub(super) fn is_over(&self) -> bool {
+        self.active.is_empty() && self.ready.is_empty()
+    }
+
+    /// Whether all that could be done is left to another host for now.
+    pub(super) fn is_left_to_others(&self, now: Duration) -> bool {
+        self.active.is_empty()
+            && !self.ready.is_empty()
+            && self.ready.iter().all(|at| self.places[*at].left_until > now)
+    }
+
+    /// Whether the end of a path has to be held back still.
+    pub(super) fn waits(&self, place: usize) -> bool {
+        self.places[place].waits_for > 0
+    }
+
+    /// The next path to begin, which is then under way. `left` says how many
+    /// bytes of a path that is under way have not left yet.
+    pub(super) fn take(&mut self, now: Duration, left: impl Fn(usize) -> u64) -> Option<usize> {
+        let place = {
+            let fresh = |at: &usize| self.places[*at].missing_at + self.limits.fresh >= now;
+            let soon = |at: &usize| {
+                let of = &self.places[*at].references;
+                let waiting = of.iter().filter(|of| self.places[**of].state == State::UnderWay);
+                waiting.map(|of| left(*of)).sum::<u64>() < self.most_ahead
+            };
+            let ready = self.startable(now).find(|at| fresh(at));
+            ready.or_else(|| self.next_ahead(now).find(|at| fresh(at) && soon(at)))?
+        };
+        self.set(place, State::UnderWay);
+        self.for_wanting(place, |queue, wanting| {
+            queue.places[wanting].not_begun -= 1;
+            queue.sort_in(wanting);
+        });
+        Some(place)
+    }
+
+    /// The cache has it. That counts for what refers to it when the cache has
+    /// all that it refers to as well: others may send in any order.
+    pub(super) fn confirm(&mut self, place: usize, how: Confirmed, now: Duration) -> Effects {
+        let mut effects = Effects::default();
+        let before = self.places[place].state;
+        if matches!(before, State::There | State::GivenUp) {
+            return effects;
+        }
+        if how == Confirmed::Elsewhere && matches!(before, State::UnderWay | State::Paused) {
+            effects.recall.push(place);
+            self.leave_what_follows(place, now);
+        }
+        if self.waits(place) {
+            if how == Confirmed::Here {
+                // This server does not wait for the end: from now on nothing
+                // is begun before all that it refers to is there.
+                self.most_ahead = 0;
+            }
+            effects.recall.append(&mut self.halt(place, State::There));
+            self.set(place, State::There);
+            return effects;
+        }
+        self.set(place, State::There);
+        let mut whole = vec![(place, before == State::UnderWay)];
+        while let Some((next, was_begun)) = whole.pop() {
+            self.for_wanting(next, |queue, wanting| {
+                let waiting = &mut queue.places[wanting];
+                waiting.waits_for -= 1;
+                waiting.not_begun -= usize::from(!was_begun);
+                if waiting.waits_for == 0 {
+                    match waiting.state {
+                        State::UnderWay => effects.release.push(wanting),
+                        State::There => whole.push((wanting, false)),
+                        State::Queued if how == Confirmed::Elsewhere => {
+                            let until = now + queue.leave(wanting);
+                            queue.places[wanting].left_until = until;
+                        }
+                        State::Queued | State::Paused | State::GivenUp => {}
+                    }
+                }
+                queue.sort_in(wanting);
+            });
+        }
+        effects
+    }
+
+    /// It could not be sent, and will be after a pause. What else is to be
+    /// broken off.
+    pub(super) fn pause(&mut self, place: usize) -> Vec<usize> {
+        self.halt(place, State::Paused)
+    }
+
+    /// The pause is over: it is under way again.
+    pub(super) fn resume(&mut self, place: usize) {
+        self.set(place, State::UnderWay);
+        self.for_wanting(place, |queue, wanting| {
+            queue.places[wanting].not_begun -= 1;
+            queue.sort_in(wanting);
+        });
+    }
+
+    /// It came to nothing while it still waited, and is begun again when it
+    /// waits for nothing. What else is to be broken off.
+    pub(super) fn put_back(&mut self, place: usize) -> Vec<usize> {
+        self.places[place].patient = true;
+        self.halt(place, State::Queued)
+    }
+
+    /// The same, since its end was held back for too long: from now on less is
+    /// begun ahead.
+    pub(super) fn held_too_long(&mut self, place: usize) -> Vec<usize> {
+        self.most_ahead /= 4;
+        self.put_back(place)
+    }
+
+    /// It is not sent, and neither is anything that refers to it, directly or
+    /// not. How many that are in all, and what is to be broken off.
+    pub(super) fn give_up(&mut self, place: usize) -> (usize, Vec<usize>) {
+        let (mut given_up, mut recall, mut left) = (0, Vec::new(), vec![place]);
+        let mut met = BTreeSet::new();
+        while let Some(next) = left.pop() {
+            if !met.insert(next) {
+                continue;
+            }
+            left.extend(&self.places[next].wanted_by);
+            match self.places[next].state {
+                // From elsewhere, without what it refers to.
+                State::There | State::GivenUp => continue,
+                State::Queued => {}
+                State::UnderWay | State::Paused => recall.push(next),
+            }
+            self.set(next, State::GivenUp);
+            given_up += 1;
+        }
+        recall.retain(|recalled| *recalled != place);
+        (given_up, recall)
+    }
+
+    /// What the cache is to be asked about now: nothing, or what may be begun
+    /// soon, what is under way, and what comes next.
+    pub(super) fn to_ask(&self, now: Duration) -> Vec<usize> {
+        let older = |at: &usize, than: Duration| self.places[*at].missing_at + than < now;
+        let soon: Vec<usize> =
+            self.startable(now).take(8).chain(self.next_ahead(now).take(8)).collect();
+        // Most of the time is left for the answer, so that nobody waits for it.
+        let due = soon.iter().any(|at| older(at, self.limits.fresh / 4))
+            || self.active.iter().any(|at| older(at, 2 * self.limits.fresh))
+            || self.is_left_to_others(now)
+                && self.queued.iter().any(|at| older(at, self.limits.fresh));
+        if !due {
+            return Vec::new();
+        }
+        let next = self.startable(now).chain(self.ahead.iter().copied());
+        let next = next.chain(self.queued.iter().copied()).take(ASKED_AT_ONCE);
+        let asked: BTreeSet<usize> = self.active.iter().copied().chain(next).collect();
+        asked.into_iter().collect()
+    }
+
+    /// What the cache has answered about these: whether it lacks each. `ended`
+    /// says of a path under way whether its end has left: if so, it may be
+    /// from here that the cache has it, and the answer to that is to be heard.
+    /// Also how many of them came from elsewhere.
+    pub(super) fn answered(
+        &mut self,
+        asked: &[usize],
+        now: Duration,
+        lacks: impl Fn(usize) -> bool,
+        ended: impl Fn(usize) -> bool,
+    ) -> (Vec<usize>, Effects) {
+        let (mut elsewhere, mut effects) = (Vec::new(), Effects::default());
+        for place in asked.iter().copied() {
+            let own = match self.places[place].state {
+                State::There | State::GivenUp => continue,
+                State::Queued => false,
+                State::UnderWay => !self.waits(place) && ended(place),
+                // It finds that out itself when the pause is over.
+                State::Paused => true,
+            };
+            self.places[place].missing_at = now;
+            if !own && !lacks(place) {
+                elsewhere.push(place);
+                let more = self.confirm(place, Confirmed::Elsewhere, now);
+                effects.release.extend(more.release);
+                effects.recall.extend(more.recall);
+            }
+        }
+        // What was released and then found as well is over.
+        effects.release.retain(|place| self.places[*place].state == State::UnderWay);
+        (elsewhere, effects)
+    }
+
+    /// The next of those that wait for nothing, and are not left to others.
+    fn startable(&self, now: Duration) -> impl Iterator<Item = usize> {
+        let ready = self.ready.iter().copied();
+        ready.filter(move |at| self.places[*at].left_until <= now).take(LOOKED_AT)
+    }
+
+    /// The next of those that wait only for what is under way.
+    fn next_ahead(&self, now: Duration) -> impl Iterator<Item = usize> {
+        let ahead = self.ahead.iter().copied();
+        ahead.filter(move |at| self.places[*at].left_until <= now).take(LOOKED_AT)
+    }
+
+    /// Another host is as far as this one: what is under way is finished, and
+    /// what would come after it is left to that host.
+    fn leave_what_follows(&mut self, place: usize, now: Duration) {
+        let (mut met, mut follows) = (BTreeSet::new(), vec![place]);
+        while let Some(next) = follows.pop() {
+            for wanting in self.places[next].wanted_by.clone() {
+                if !met.insert(wanting) {
+                    continue;
+                }
+                match self.places[wanting].state {
+                    State::UnderWay => follows.push(wanting),
+                    State::Queued if self.ahead.contains(&wanting) => {
+                        self.places[wanting].left_until = now + self.leave(wanting);
+                    }
+                    State::Queued | State::Paused | State::There | State::GivenUp => {}
+                }
+            }
+        }
+    }
+
+    /// How long a path is left to another host, which seems to be sending it:
+    /// for no two hosts the same.
+    fn leave(&self, place: usize) -> Duration {
+        let sending = Duration::from_millis(self.places[place].size * 1000 / ANOTHERS_RATE);
+        let chance = u32::from(mix(self.seed, place).to_le_bytes()[0]);
+        let pause = self.limits.leave / 2 + self.limits.leave * chance / 255;
+        (pause + sending).min(LONGEST_LEFT)
+    }
+
+    /// Takes it from what is under way, with all that refers to it, which goes
+    /// back to the queue and is returned.
+    fn halt(&mut self, place: usize, to: State) -> Vec<usize> {
+        let (mut recall, mut left) = (Vec::new(), vec![place]);
+        while let Some(next) = left.pop() {
+            if self.places[next].state != State::UnderWay {
+                continue;
+            }
+            self.set(next, if next == place { to } else { State::Queued });
+            if next != place {
+                recall.push(next);
+            }
+            self.for_wanting(next, |queue, wanting| {
+                queue.places[wanting].not_begun += 1;
+                queue.sort_in(wanting);
+                left.push(wanting);
+            });
+            self.sort_in(next);
+        }
+        recall
+    }
+
+    fn set(&mut self, place: usize, state: State) {
+        self.places[place].state = state;
+        let is = |wanted: bool, of: &mut BTreeSet<usize>| {
+            if wanted {
+                of.insert(place)
+            } else {
+                of.remove(&place)
+            };
+        };
+        is(state == State::Queued, &mut self.queued);
+        is(matches!(state, State::UnderWay | State::Paused), &mut self.active);
+        self.sort_in(place);
+    }
+
+    /// Puts a path where it belongs among those that may be begun.
+    fn sort_in(&mut self, place: usize) {
+        let at = &self.places[place];
+        let queued = at.state == State::Queued;
+        let ready = queued && at.waits_for == 0;
+        let ahead = queued && !ready && at.not_begun == 0 && !at.patient;
+        if ready {
+            self.ready.insert(place)
+        } else {
+            self.ready.remove(&place)
+        };
+        if ahead {
+            self.ahead.insert(place)
+        } else {
+            self.ahead.remove(&place)
+        };
+    }
+
+    fn for_wanting(&mut self, place: usize, mut then: impl FnMut(&mut Self, usize)) {
+        let wanted_by = std::mem::take(&mut self.places[place].wanted_by);
+        for wanting in &wanted_by {
+            then(self, *wanting);
+        }
+        self.places[place].wanted_by = wanted_by;
+    }
+}

@@ -1,0 +1,116 @@
+//! What is told of Nix while it works, whichever of its programs does; and how it
+//! ends where that says nothing of the commit.
+
+use std::pin::Pin;
+
+use super::log::{Failure, Log};
+use super::memory::Kills;
+use super::realise::RealiseOutcome;
+use super::{Phase, Progress};
+use fort_core::fault::Fault;
+use fort_sys::command::{Command, End, Finished, Stream};
+
+/// How far a realisation is: one account of all the programs that it takes.
+pub(super) struct Course<P> {
+    log: Log,
+    last: Progress,
+    tell: P,
+    /// Before the first of them.
+    kills: Kills,
+}
+
+impl<P: FnMut(Progress)> Course<P> {
+    /// The beginning, which is told.
+    pub(super) fn new(mut tell: P) -> Self {
+        let last = Progress::default();
+        tell(last.clone());
+        Self { log: Log::new(), last, tell, kills: Kills::so_far() }
+    }
+
+    /// Runs one of Nix's programs with `--log-format internal-json` to its end.
+    pub(super) async fn run(
+        &mut self,
+        command: &Command,
+        cancel: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Finished, RealiseOutcome> {
+        let Self { log, last, tell, kills } = self;
+        let on_line = |stream: Stream, line: &[u8]| {
+            if stream == Stream::Stdout {
+                return;
+            }
+            log.read(line);
+            let now = log.progress();
+            if now != *last {
+                *last = now;
+                tell(last.clone());
+            }
+        };
+        let done = command.run_with_lines(cancel, on_line).await;
+        let done = done.map_err(|error| broken(chain(&error)))?;
+        match done.end {
+            End::Signal(signal) => Err(killed(signal, kills, &log.progress())),
+            End::Exit(_) | End::TimedOut | End::Cancelled => ended(done),
+        }
+    }
+
+    /// What the system is built from is known: what comes now is building it.
+    pub(super) fn evaluated(&mut self) {
+        self.log.evaluated();
+    }
+
+    /// What went wrong with the program that failed. What was done so far is
+    /// forgotten with it.
+    pub(super) fn failure(&mut self) -> Failure {
+        std::mem::replace(&mut self.log, Log::new()).failure()
+    }
+
+    /// The outcome of a failure to build, with what the kernel did meanwhile.
+    pub(super) fn not_built(&self, failure: Failure) -> RealiseOutcome {
+        let Failure { cause, tail, fault, drv } = failure;
+        let (cause, fault) = self.kills.blamed_for(cause, fault);
+        let drv = drv.and_then(|drv| drv.parse().ok());
+        RealiseOutcome::BuildFailed { cause, tail, drv, fault }
+    }
+}
+
+/// Nix itself was killed, for which the commit is not to blame.
+fn killed(signal: i32, kills: &Kills, progress: &Progress) -> RealiseOutcome {
+    let doing = match (progress.phase, &progress.current) {
+        (Phase::Evaluating, _) => "evaluating".to_owned(),
+        (Phase::Fetching, None) => "fetching".into(),
+        (Phase::Fetching, Some(what)) => format!("fetching {what}"),
+        (Phase::Building, None) => "building".into(),
+        (Phase::Building, Some(what)) => format!("building {what}"),
+    };
+    kills.of_nix(signal, &doing)
+}
+
+/// Sorts out the ends that say nothing about the commit.
+pub(super) fn ended(done: Finished) -> Result<Finished, RealiseOutcome> {
+    match done.end {
+        End::Exit(_) => Ok(done),
+        End::TimedOut => Err(RealiseOutcome::TimedOut),
+        End::Cancelled => Err(RealiseOutcome::Cancelled),
+        End::Signal(signal) => Err(broken(format!("nix was killed by signal {signal}"))),
+    }
+}
+
+pub(super) fn broken(cause: String) -> RealiseOutcome {
+    RealiseOutcome::Broken { cause, fault: Fault::Nix }
+}
+
+/// Nix reads its settings before all else, and could not.
+pub(super) fn misconfigured(cause: String) -> RealiseOutcome {
+    RealiseOutcome::Broken { cause, fault: Fault::NixSettings }
+}
+
+/// An error with what it comes from, in a line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        said.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    said
+}

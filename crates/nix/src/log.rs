@@ -1,0 +1,607 @@
+//! Reads what Nix says with `--log-format internal-json`: how far it is, what
+//! went wrong, and in which part of its work.
+//!
+//! Each line is `@nix ` and an object; the numbers are those of Nix's
+//! `libutil/logging.hh`, unchanged from 2.8 to 2.34. Texts are for people
+//! only: they differ between versions. Whether evaluating or building failed is
+//! told by what was going on; only where that leaves something open (which
+//! machine may build a thing, which settings were ignored) are words looked for,
+//! loosely, and what is not found is told as it was said. What cannot be read is
+//! kept as text and otherwise ignored.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use fort_core::fault::Fault;
+use fort_sys::command::{Tail, plain};
+
+// Kinds of activity.
+const COPY_PATH: u64 = 100;
+const FILE_TRANSFER: u64 = 101;
+const REALISE: u64 = 102;
+const COPY_PATHS: u64 = 103;
+const BUILDS: u64 = 104;
+const BUILD: u64 = 105;
+const SUBSTITUTE: u64 = 108;
+const POST_BUILD_HOOK: u64 = 110;
+/// Ours: the transfer of a file that is a path's contents.
+const CONTENTS: u64 = u64::MAX;
+
+// Kinds of result.
+const LOG_LINE: u64 = 101;
+const PROGRESS: u64 = 105;
+const EXPECTED: u64 = 106;
+const HOOK_LINE: u64 = 107;
+
+/// What paths begin with; never where the store really is.
+const STORE: &str = "/nix/store/";
+/// Activities beyond this many are not followed: a bound, not a real number.
+const MOST_ACTIVITIES: usize = 4096;
+/// So many builds that have ended are remembered.
+const MOST_ENDED: usize = 64;
+/// Of a builder's log, this much is kept.
+const LOG_LINES: usize = 10;
+/// Of a line of it, this much.
+const LOG_LINE_CHARS: usize = 400;
+/// Of an error, this much.
+const CAUSE_CHARS: usize = 700;
+/// Settings that were ignored, by name: so many, and of each so much.
+const MOST_IGNORED: usize = 30;
+const SETTING_CHARS: usize = 60;
+/// Of everything that it said, this much.
+const TAIL_BYTES: usize = 16 << 10;
+
+/// How Nix begins what is no error, where it comes from a daemon. It only keeps
+/// what is shown as the cause from being one of these.
+const ASIDES: [&str; 2] = ["warning:", "error (ignored):"];
+
+/// What Nix is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Working out what the system is.
+    #[default]
+    Evaluating,
+    /// Downloading, and nothing else.
+    Fetching,
+    /// Building, perhaps downloading as well.
+    Building,
+}
+
+/// How far Nix is. The numbers to come grow while it finds out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Derivations built.
+    pub built: u64,
+    /// Derivations to build, with those built.
+    pub to_build: u64,
+    /// Store paths downloaded.
+    pub fetched: u64,
+    /// Store paths to download, with those downloaded.
+    pub to_fetch: u64,
+    /// Bytes downloaded, unpacked.
+    pub bytes_done: u64,
+    /// Bytes to download, unpacked.
+    pub bytes_expected: u64,
+    /// The name of what was begun last and still runs.
+    pub current: Option<String>,
+    /// Settings of the flake's `nixConfig` that Nix was not allowed to follow.
+    pub ignored: Vec<String>,
+}
+
+/// What has been read so far.
+pub(super) struct Log {
+    activities: BTreeMap<u64, Activity>,
+    started: u64,
+    /// What activities that have ended had done, by kind.
+    done: BTreeMap<u64, u64>,
+    /// Builds that have ended, the newest last: the error may come after.
+    ended: VecDeque<Activity>,
+    error: Option<FirstError>,
+    failed: bool,
+    /// Whether something that was to be realised was neither got nor given up.
+    cut: bool,
+    /// The same, unless the counters were just about to be right (as in 2.34).
+    almost: bool,
+    /// Builds and downloads that were begun.
+    begun: u64,
+    /// Whether Nix has spoken in its format: it has read its settings by then.
+    spoke: bool,
+    announced: Announced,
+    hook: Option<Hook>,
+    ignored: Vec<String>,
+    /// The first error before Nix spoke in its format.
+    plain_error: Option<String>,
+    last_text: Option<String>,
+    tail: Tail,
+    /// What is to be built is known: whatever Nix does, it does for that.
+    evaluated: bool,
+}
+
+/// What Nix says that it will do, a path a line: versions from 2.9 on.
+///
+/// Its counters are no such promise: what may be fetched is counted as to be
+/// built until it was looked for.
+#[derive(Default)]
+struct Announced {
+    /// What had been done before, for the evaluation.
+    built: u64,
+    fetched: u64,
+    builds: u64,
+    fetches: u64,
+}
+
+/// The program that the host has run after each build.
+struct Hook {
+    /// What was built.
+    drv: Option<String>,
+    /// How many builds had been done when it began: one more, and it went well.
+    done: u64,
+    last_line: Option<String>,
+}
+
+struct Activity {
+    kind: u64,
+    order: u64,
+    /// The first field: of a build and of a download, the store path.
+    subject: Option<String>,
+    done: u64,
+    expected: u64,
+    running: u64,
+    /// Announced to be downloaded.
+    bytes: u64,
+    log: VecDeque<String>,
+}
+
+/// The first error: those after it are what followed from it.
+struct FirstError {
+    text: String,
+    /// Whether something was being realised at that time.
+    realising: bool,
+}
+
+/// What went wrong, once Nix has failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Short, for people.
+    pub(super) cause: String,
+    /// The end of what was said, builders' logs included.
+    pub(super) tail: String,
+    /// What that means.
+    pub(super) fault: Fault,
+    /// Whose builder failed, if it was one.
+    pub(super) drv: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "action", rename_all = "lowercase")]
+enum Line {
+    Start {
+        id: u64,
+        #[serde(rename = "type")]
+        kind: u64,
+        #[serde(default)]
+        fields: Vec<serde_json::Value>,
+    },
+    Stop {
+        id: u64,
+    },
+    Result {
+        id: u64,
+        #[serde(rename = "type")]
+        kind: u64,
+        #[serde(default)]
+        fields: Vec<serde_json::Value>,
+    },
+    Msg {
+        #[serde(default)]
+        level: u64,
+        #[serde(default)]
+        msg: String,
+        raw_msg: Option<String>,
+    },
+}
+
+impl Log {
+    pub(super) fn new() -> Self {
+        Self {
+            activities: BTreeMap::new(),
+            started: 0,
+            done: BTreeMap::new(),
+            ended: VecDeque::new(),
+            error: None,
+            failed: false,
+            cut: false,
+            almost: false,
+            begun: 0,
+            spoke: false,
+            announced: Announced::default(),
+            hook: None,
+            ignored: Vec::new(),
+            plain_error: None,
+            last_text: None,
+            tail: Tail::new(TAIL_BYTES),
+            evaluated: false,
+        }
+    }
+
+    /// What is to be built is known: what is read from now on is of another
+    /// program, that builds it. What was done counts on.
+    pub(super) fn evaluated(&mut self) {
+        self.evaluated = true;
+        // One that has ended does nothing any more, whatever it did not say.
+        let running: Vec<u64> = self.activities.keys().copied().collect();
+        running.into_iter().for_each(|id| self.stop(id));
+        (self.error, self.failed, self.last_text) = (None, false, None);
+        (self.cut, self.almost, self.begun) = (false, false, 0);
+        (self.spoke, self.plain_error, self.hook) = (false, None, None);
+    }
+
+    /// Takes in one line of stderr.
+    pub(super) fn read(&mut self, line: &[u8]) {
+        let Some(json) = line.strip_prefix(b"@nix ") else {
+            let text = plain(line);
+            if !text.trim().is_empty() {
+                self.say(&text);
+                if let Some(error) = text.trim_start().strip_prefix("error:")
+                    && self.plain_error.is_none()
+                {
+                    self.plain_error = Some(error.trim().to_owned());
+                }
+                self.last_text = Some(text);
+            }
+            return;
+        };
+        // Lines of newer kinds are not worth a word.
+        let line = serde_json::from_slice::<Line>(json).ok().or_else(|| cut_off(json));
+        let Some(line) = line else { return };
+        self.spoke = true;
+        match line {
+            Line::Start { id, kind, fields } => self.start(id, kind, &fields),
+            Line::Stop { id } => self.stop(id),
+            Line::Result { id, kind, fields } => self.result(id, kind, &fields),
+            Line::Msg { level, msg, raw_msg } => self.message(level, &msg, raw_msg),
+        }
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        let (built, to_build) = self.sum(BUILDS);
+        let (fetched, to_fetch) = self.sum(COPY_PATHS);
+        let (to_build, to_fetch) = match &self.announced {
+            // Without a word of it the counters must do, and what is still to be
+            // fetched is among what they have as to be built.
+            Announced { builds: 0, fetches: 0, .. } if fetched < to_fetch => (0, to_fetch),
+            Announced { builds: 0, fetches: 0, .. } => (to_build, to_fetch),
+            announced => (
+                built.max(announced.built.saturating_add(announced.builds)),
+                fetched.max(announced.fetched.saturating_add(announced.fetches)),
+            ),
+        };
+        let (copied, bytes_known) = self.sum(COPY_PATH);
+        let announced = self.activities.values().map(|a| a.bytes);
+        let bytes_expected = announced.fold(0, u64::saturating_add).max(bytes_known);
+        // Before 2.34 Nix says nothing of the last piece of a path, which is all
+        // of a small one; what came over the wire is packed, or is as much.
+        let (transferred, _) = self.sum(CONTENTS);
+        let bytes_done = copied.max(transferred.min(bytes_expected));
+        let newest = |kinds: &[u64]| {
+            let running = self.activities.values().filter(|a| kinds.contains(&a.kind));
+            running.max_by_key(|a| a.order)
+        };
+        let build = newest(&[BUILD]);
+        // A path is fetched by a transfer of a file, whose name says less.
+        let fetch = newest(&[COPY_PATH, SUBSTITUTE]).or_else(|| newest(&[FILE_TRANSFER, CONTENTS]));
+        let phase = match (build, fetch) {
+            (None, Some(_)) => Phase::Fetching,
+            (None, None) if !self.evaluated && newest(&[REALISE, BUILDS]).is_none() => {
+                Phase::Evaluating
+            }
+            (None, None) | (Some(_), _) => Phase::Building,
+        };
+        let current = build.or(fetch).and_then(|a| a.subject.as_deref()).map(name);
+        let ignored = self.ignored.clone();
+        Progress {
+            phase,
+            built,
+            to_build,
+            fetched,
+            to_fetch,
+            bytes_done,
+            bytes_expected,
+            current,
+            ignored,
+        }
+    }
+
+    /// What went wrong, knowing that something did.
+    pub(super) fn failure(self) -> Failure {
+        let tail = self.tail.clone().text();
+        let unfinished = self.failed || self.cut || self.evaluated;
+        let Some(error) = &self.error else {
+            let (cause, fault) = match (&self.plain_error, &self.last_text) {
+                (Some(error), _) if !self.spoke => (error.as_str(), Fault::NixSettings),
+                (_, Some(last)) if !self.spoke => (last.as_str(), Fault::Nix),
+                (_, None) if !self.spoke => ("nix failed without a word", Fault::Nix),
+                (_, last) => {
+                    let cause = last.as_deref().unwrap_or("nix failed without a word");
+                    (cause, if unfinished { Fault::Build } else { Fault::Evaluation })
+                }
+            };
+            return Failure { cause: short(cause), tail, fault, drv: None };
+        };
+        if let Some(hook) = self.guilty_hook() {
+            let mut cause = short(&error.text);
+            if let Some(last) = &hook.last_line {
+                cause = format!("{cause}: {last}");
+            }
+            return Failure { cause, tail, fault: Fault::PostBuildHook, drv: hook.drv.clone() };
+        }
+        let mut builds = self.activities.values().chain(&self.ended).filter(|a| a.kind == BUILD);
+        if let Some(build) =
+            builds.find(|a| a.subject.as_deref().is_some_and(|drv| error.text.contains(drv)))
+        {
+            let cause = with_last_words(&short(&error.text), build.log.back());
+            return Failure { cause, tail, fault: Fault::Build, drv: build.subject.clone() };
+        }
+        let unfinished = unfinished
+            || error.realising
+            // The text decides only where the counters do not: see `almost`.
+            || (self.almost && error.text.contains(".drv"));
+        let fault = match unfinished {
+            false => Fault::Evaluation,
+            true if nobody_may_build(&error.text) => Fault::NoBuilder,
+            true if self.cut && !self.failed && self.begun == 0 => Fault::NotBegun,
+            true => Fault::Build,
+        };
+        Failure { cause: short(&error.text), tail, fault, drv: None }
+    }
+
+    /// The hook that was run last, if its build was not done after it.
+    fn guilty_hook(&self) -> Option<&Hook> {
+        let (done, _) = self.sum(BUILDS);
+        self.hook.as_ref().filter(|hook| hook.done == done && !self.failed)
+    }
+
+    fn start(&mut self, id: u64, kind: u64, fields: &[serde_json::Value]) {
+        if self.activities.len() >= MOST_ACTIVITIES {
+            return;
+        }
+        let subject = fields.first().and_then(|field| field.as_str()).map(str::to_owned);
+        let contents = kind == FILE_TRANSFER && subject.as_deref().is_some_and(is_contents);
+        let kind = if contents { CONTENTS } else { kind };
+        match kind {
+            POST_BUILD_HOOK => {
+                let done = self.sum(BUILDS).0;
+                self.hook = Some(Hook { drv: subject.clone(), done, last_line: None });
+            }
+            BUILD | COPY_PATH | SUBSTITUTE | CONTENTS => self.begun += 1,
+            // Those of the evaluation come before anything is realised.
+            FILE_TRANSFER if self.activities.values().any(|a| a.kind == BUILDS) => self.begun += 1,
+            _ => {}
+        }
+        // Ids grow within a process, but those of a daemon are its own.
+        self.started += 1;
+        let activity = Activity {
+            kind,
+            order: self.started,
+            subject,
+            done: 0,
+            expected: 0,
+            running: 0,
+            bytes: 0,
+            log: VecDeque::new(),
+        };
+        self.activities.insert(id, activity);
+    }
+
+    fn stop(&mut self, id: u64) {
+        let Some(activity) = self.activities.remove(&id) else { return };
+        if matches!(activity.kind, BUILDS | COPY_PATHS) {
+            let Activity { done, expected, running, .. } = activity;
+            self.cut |= running > 0 || (done == 0 && expected > 0) || expected > done + 1;
+            self.almost |= expected > done;
+        }
+        if matches!(activity.kind, BUILDS | COPY_PATHS | COPY_PATH | CONTENTS) {
+            let done = self.done.entry(activity.kind).or_default();
+            *done = done.saturating_add(activity.done);
+        }
+        if activity.kind == BUILD {
+            self.ended.push_back(activity);
+            if self.ended.len() > MOST_ENDED {
+                self.ended.pop_front();
+            }
+        }
+    }
+
+    fn result(&mut self, id: u64, kind: u64, fields: &[serde_json::Value]) {
+        let number = |n: usize| fields.get(n).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let Some(activity) = self.activities.get_mut(&id) else { return };
+        match kind {
+            PROGRESS => {
+                (activity.done, activity.expected) = (number(0), number(1));
+                activity.running = number(2);
+                // done, expected, running, failed
+                let counts = matches!(activity.kind, BUILDS | COPY_PATHS);
+                self.failed |= counts && number(3) > 0;
+            }
+            EXPECTED if number(0) == COPY_PATH => activity.bytes = number(1),
+            LOG_LINE => {
+                let text = fields.first().and_then(|field| field.as_str()).unwrap_or_default();
+                let line: String = plain(text.as_bytes()).chars().take(LOG_LINE_CHARS).collect();
+                let builder = activity.subject.as_deref().map(name).unwrap_or_default();
+                if !line.trim().is_empty() {
+                    activity.log.push_back(line.clone());
+                    if activity.log.len() > LOG_LINES {
+                        activity.log.pop_front();
+                    }
+                }
+                self.say(&format!("{builder}> {line}"));
+            }
+            HOOK_LINE => {
+                let text = fields.first().and_then(|field| field.as_str()).unwrap_or_default();
+                let line: String = plain(text.as_bytes()).chars().take(LOG_LINE_CHARS).collect();
+                self.say(&format!("post-build-hook> {line}"));
+                if let Some(hook) = self.hook.as_mut().filter(|_| !line.trim().is_empty()) {
+                    hook.last_line = Some(line);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, level: u64, msg: &str, raw_msg: Option<String>) {
+        // 0 is an error, 1 a warning, 3 is for people who wait.
+        match level {
+            0 | 1 => {}
+            3 => return self.learn_announced(msg),
+            _ => return,
+        }
+        let said = plain(msg.as_bytes());
+        self.say(&said);
+        if level == 1 {
+            return self.learn_ignored(&said);
+        }
+        if self.error.is_some() {
+            return;
+        }
+        // A daemon's asides come as errors, but as nothing else than text.
+        if raw_msg.is_none() && ASIDES.iter().any(|aside| said.starts_with(aside)) {
+            return;
+        }
+        let text = match raw_msg {
+            Some(raw) => plain(raw.as_bytes()),
+            None => without_trace(&said).to_owned(),
+        };
+        let running = |kind: u64| self.activities.values().any(|a| a.kind == kind);
+        let realising = running(REALISE) || running(BUILDS);
+        self.error = Some(FirstError { text, realising });
+    }
+
+    /// One of the paths that are listed before anything is begun.
+    fn learn_announced(&mut self, msg: &str) {
+        let Some(path) = msg.strip_prefix("  ").filter(|path| path.starts_with(STORE)) else {
+            return;
+        };
+        if self.announced.builds + self.announced.fetches == 0 {
+            (self.announced.built, self.announced.fetched) =
+                (self.sum(BUILDS).0, self.sum(COPY_PATHS).0);
+        }
+        match path.ends_with(".drv") {
+            true => self.announced.builds += 1,
+            false => self.announced.fetches += 1,
+        }
+    }
+
+    /// A setting of the flake's own that is not followed: `accept-flake-config` is
+    /// off, whatever the flake says.
+    fn learn_ignored(&mut self, warning: &str) {
+        let Some((_, rest)) = warning.split_once("flake configuration setting '") else { return };
+        let Some((name, _)) = rest.split_once('\'') else { return };
+        let name: String = name.chars().take(SETTING_CHARS).collect();
+        if self.ignored.len() < MOST_IGNORED && !self.ignored.contains(&name) {
+            self.ignored.push(name);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.tail.push(text.as_bytes());
+        self.tail.push(b"\n");
+    }
+
+    fn sum(&self, kind: u64) -> (u64, u64) {
+        let ended = self.done.get(&kind).copied().unwrap_or(0);
+        let running = self.activities.values().filter(|a| a.kind == kind);
+        running.fold((ended, ended), |(done, expected), a| {
+            (done.saturating_add(a.done), expected.saturating_add(a.expected))
+        })
+    }
+}
+
+/// An error whose line was cut off, as far as it goes: one may have hundreds of
+/// kilobytes, and is told twice in its line.
+fn cut_off(json: &[u8]) -> Option<Line> {
+    let text = String::from_utf8_lossy(json);
+    let (head, rest) = text.strip_prefix(r#"{"action":"msg","#)?.split_once(r#""msg":""#)?;
+    let level = head.split_once(r#""level":"#)?.1.split(',').next()?.parse().ok()?;
+    let mut escaped = false;
+    let end = rest.find(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    let msg = match end {
+        Some(end) => serde_json::from_str(&format!("\"{}\"", &rest[..end])).ok()?,
+        // The end may be the middle of an escape: of two halves of a character, at most.
+        None => (0..=12).find_map(|short| {
+            let kept = rest.get(..rest.len().checked_sub(short)?)?;
+            serde_json::from_str::<String>(&format!("\"{kept}\"")).ok()
+        })?,
+    };
+    Some(Line::Msg { level, msg, raw_msg: None })
+}
+
+/// The error itself, of one that begins with where it happened.
+fn without_trace(said: &str) -> &str {
+    let body = said.trim_start().strip_prefix("error:").unwrap_or(said);
+    let first = body.lines().next().unwrap_or_default();
+    if !first.trim().is_empty() {
+        return said;
+    }
+    body.find("\n       error:").map_or(said, |at| body[at..].trim_start())
+}
+
+/// Whether an error is about machines, not about what was to be built on one.
+fn nobody_may_build(text: &str) -> bool {
+    const WORDS: [&str; 5] =
+        ["max-jobs", "with features", "platform mismatch", "required system", "system feature"];
+    let text = text.to_lowercase();
+    WORDS.iter().any(|words| text.contains(words))
+}
+
+/// What a builder said last says more than that it failed. Some versions repeat
+/// its log in the error, which belongs in the tail.
+fn with_last_words(error: &str, last: Option<&String>) -> String {
+    let Some(last) = last else { return error.to_owned() };
+    let mut lines = error.lines().map(|line| line.trim_end_matches([';', '.', ':']));
+    let first = lines.next().unwrap_or_default();
+    // As 2.34 tells it: what, in the first line, and why, in the second.
+    match lines.next().and_then(|line| line.strip_prefix("Reason: ")) {
+        Some(reason) => format!("{first}: {reason}: {last}"),
+        None => format!("{first}: {last}"),
+    }
+}
+
+/// Where binary caches have the contents of paths.
+fn is_contents(url: &str) -> bool {
+    url.contains("/nar/")
+}
+
+/// The name in a store path, without hash and `.drv`; or the end of an URL.
+fn name(subject: &str) -> String {
+    let base = subject.rsplit('/').next().unwrap_or_default();
+    let base = match base.split_at_checked(33) {
+        Some((hash, name)) if subject.starts_with(STORE) && hash.ends_with('-') => name,
+        Some(_) | None => base,
+    };
+    plain(base.strip_suffix(".drv").unwrap_or(base).as_bytes()).chars().take(120).collect()
+}
+
+/// An error's first lines: what comes later is where it happened.
+fn short(text: &str) -> String {
+    let text = text.trim();
+    let text = text.strip_prefix("error:").unwrap_or(text).trim_start();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let joined = lines.join("\n");
+    match joined.char_indices().nth(CAUSE_CHARS) {
+        Some((end, _)) => format!("{}...", &joined[..end]),
+        None => joined,
+    }
+}
+
+#[cfg(test)]
+mod tests;
