@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::wildcard_enum_match_arm)]
 
+mod architecture;
 mod announce;
 mod attic;
 mod bus;

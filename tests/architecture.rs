@@ -1,0 +1,57 @@
+//! What the documents say of the code's structure, beside the manifests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The crates of the workspace: each with its directory and what it uses of the others.
+fn manifests() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
+    let crates = std::fs::read_dir(top().join("crates")).unwrap().map(|it| it.unwrap().path());
+    let directories = crates.filter(|it| it.is_dir()).chain([top().join("agent")]);
+    let read = |directory: PathBuf| {
+        let text = std::fs::read_to_string(directory.join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        let name = manifest["package"]["name"].as_str().unwrap().to_owned();
+        let used = manifest["dependencies"].as_table().unwrap().keys();
+        let ours = used.filter(|it| it.starts_with("fort-")).cloned().collect();
+        (name, (directory, ours))
+    };
+    directories.map(read).collect()
+}
+
+#[test]
+fn the_drawn_graph_of_crates_is_that_of_their_manifests() {
+    let text = std::fs::read_to_string(top().join("ARCHITECTURE.md")).unwrap();
+    let (_, drawn) = text.split_once("```text\nfort-agent:").expect("a drawn graph");
+    let drawn = format!("fort-agent:{}", drawn.split_once("```").unwrap().0);
+    let words = |line: &str| {
+        let (name, uses) = line.split_once(':').unwrap();
+        (name.to_owned(), uses.split_whitespace().map(str::to_owned).collect())
+    };
+    let drawn: Graph = drawn.lines().map(words).collect();
+    let found: Graph = manifests().into_iter().map(|(name, (_, uses))| (name, uses)).collect();
+    assert_eq!(drawn, found);
+}
+
+#[test]
+fn every_crate_has_a_line_in_the_list_of_crates() {
+    let list = std::fs::read_to_string(top().join("crates/README.md")).unwrap();
+    for (name, (directory, _)) in manifests() {
+        let folder = directory.file_name().unwrap().to_str().unwrap();
+        assert!(list.contains(&format!("]({folder})")) || folder == "agent", "{name}");
+    }
+}
+
+#[test]
+fn what_decides_has_nothing_that_could_do_anything() {
+    let text = std::fs::read_to_string(top().join("crates/core/Cargo.toml")).unwrap();
+    let manifest: toml::Table = text.parse().unwrap();
+    let used: Vec<&str> =
+        manifest["dependencies"].as_table().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(used, ["jiff", "serde", "serde_json", "thiserror"]);
+}
