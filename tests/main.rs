@@ -2,8 +2,8 @@
 #![allow(unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::wildcard_enum_match_arm)]
 
-mod architecture;
 mod announce;
+mod architecture;
 mod attic;
 mod bus;
 mod deploy;

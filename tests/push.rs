@@ -13,7 +13,7 @@ use fort_agent::publish::{Limits, Settings, publish};
 
 use crate::support::attic::{Attic, CACHE};
 use crate::support::nix::ScratchStore;
-use crate::support::planted::{Plant, plant};
+use crate::support::store_paths::{Plant, plant};
 
 mod command;
 mod faults;

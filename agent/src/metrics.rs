@@ -25,8 +25,8 @@ use crate::core::status::{State, Status};
 use crate::core::types::Wall;
 use crate::core::unseen::Part;
 
-mod known;
-use known::Known;
+mod optional_gauge;
+use optional_gauge::Known;
 
 /// What [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -433,7 +433,7 @@ fn seconds(time: Wall) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::standing::tests::{NOW, blind, commit, entry, well};
+    use crate::cli::status::tests::{NOW, blind, commit, entry, well};
     use crate::core::status::PublishView;
 
     fn value(text: &str, series: &str) -> Option<String> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fort_agent::git::{Limits, Request};
 
+use crate::support::big_repo::COMMITS;
 use crate::support::forge::{Forge, Repo};
-use crate::support::grown::COMMITS;
 use crate::support::measure::fetched;
 use crate::table::Row;
 

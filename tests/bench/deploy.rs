@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::clone::milliseconds;
+use crate::support::big_repo::grow;
 use crate::support::forge::wait_for;
-use crate::support::grown::grow;
 use crate::support::measure::with_children_ms;
 use crate::support::rig::Rig;
 use crate::support::system::Host;

@@ -6,9 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::clone::mebibytes;
-use crate::support::flat;
 use crate::support::forge::wait_for;
 use crate::support::measure::{footprint, processor_ms};
+use crate::support::memory_use;
 use crate::support::rig::settings::TRIES;
 use crate::support::rig::{HOST, Rig};
 use crate::support::sshd::free_port;
@@ -66,7 +66,7 @@ pub(crate) fn rows(rig: &mut Rig) -> Vec<Row> {
 /// Nothing may grow, however often it polls. The rig has deployed, and is not
 /// started.
 pub(crate) fn flat_rows(rig: &mut Rig) -> Vec<Row> {
-    let flat = flat::polled(rig, MANY, Duration::from_secs(1800));
+    let flat = memory_use::polled(rig, MANY, Duration::from_secs(1800));
     assert_eq!(flat.polls / MANY, 1, "too slow: {flat:?}");
     let grown = |after: u64, before: u64| vec![count(after) - count(before)];
     let (before, after) = (flat.before, flat.after);

@@ -17,8 +17,8 @@ mod push;
 mod support;
 mod table;
 
+use support::big_repo::grow;
 use support::forge::Forge;
-use support::grown::grow;
 use support::rig::agent;
 use table::{Row, print};
 

@@ -10,8 +10,8 @@ use crate::clone::{mebibytes, milliseconds};
 use crate::support::attic::Attic;
 use crate::support::measure::{Cost, ran};
 use crate::support::nix::ScratchStore;
-use crate::support::planted::{Plant, plant};
 use crate::support::rig::agent;
+use crate::support::store_paths::{Plant, plant};
 use crate::table::Row;
 
 const RUNS: usize = 5;

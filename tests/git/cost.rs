@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use fort_agent::git::{Connection, Export, Limits, Request, export};
 
+use crate::support::big_repo::{COMMITS, FILES, grow};
 use crate::support::forge::Forge;
-use crate::support::grown::{COMMITS, FILES, grow};
 use crate::support::measure::fetched as measured;
 use crate::support::work::git;
 

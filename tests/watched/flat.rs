@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::flat::polled;
+use crate::support::memory_use::polled;
 use crate::support::rig::Rig;
 
 /// As many as fit into the time; `make bench` has a hundred thousand.

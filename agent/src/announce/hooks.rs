@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::future::pending;
 
-use super::mark::Mark;
+use super::cursor::Mark;
 use super::{Notes, Shows};
 use crate::command::{Command, Tail, plain};
 use crate::config::Config;

@@ -7,10 +7,10 @@
 //! end is told at least once, whatever restarts in between: the agent itself is
 //! restarted by many a deployment, just before its verdict.
 
+mod cursor;
 mod failure;
 mod forgejo;
 mod hooks;
-mod mark;
 mod report;
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub use self::failure::ReportFailed;
 pub use self::forgejo::{CommitStatus, Forgejo, State};
 pub use self::report::Limits;
 
-use self::mark::Mark;
+use self::cursor::Mark;
 use crate::config::Config;
 use crate::control::Shown;
 use crate::core::memory::Entry;

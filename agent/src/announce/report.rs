@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::cursor::Mark;
 use super::forgejo::{CommitStatus, Forgejo, State};
-use super::mark::Mark;
 use super::{Notes, Shows};
 use crate::control::Shown;
 use crate::core::backoff::pause;
@@ -296,7 +296,7 @@ fn few_words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::standing::tests::{entry, well};
+    use crate::cli::status::tests::{entry, well};
     use crate::config::Report;
     use std::sync::Arc;
 

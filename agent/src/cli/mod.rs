@@ -17,17 +17,17 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use crate::config::{self, Config, Places, Problems};
 use crate::host::Ended;
 
-mod ask;
-mod check;
-mod difference;
-mod pages;
-pub(crate) mod past;
+mod check_config;
+mod client;
+mod diff;
+mod explain;
+pub(crate) mod history;
+mod man;
 mod push;
-pub(crate) mod standing;
+pub(crate) mod status;
 mod summary;
 pub(crate) mod text;
 mod watch;
-mod why;
 
 /// Where the configuration is when nobody says.
 const CONFIG: &str = "/etc/fort-agent/config.toml";
@@ -106,7 +106,7 @@ enum Command {
     /// Activate nothing until `resume`; fetching, building and reporting go on
     Suspend {
         /// It ends by itself after this time, as in 2h or 30m
-        #[arg(long = "for", value_name = "TIME", value_parser = ask::seconds)]
+        #[arg(long = "for", value_name = "TIME", value_parser = client::seconds)]
         seconds: Option<u64>,
         /// Why, for whoever wonders
         #[arg(long, value_name = "TEXT")]
@@ -238,45 +238,45 @@ fn perform(line: Line) -> ExitCode {
             with_agent(&|places| watch::watch(places, format.json))
         }
         Command::Status { watch: false, format } => {
-            with_agent(&|places| ask::status(places, format.json))
+            with_agent(&|places| client::status(places, format.json))
         }
         Command::Explain { commit, format } => {
-            with_agent(&|places| ask::explain(places, commit.as_deref(), format.json))
+            with_agent(&|places| client::explain(places, commit.as_deref(), format.json))
         }
         Command::Diff { commit, execute, format } => {
             let commit = commit.as_deref();
-            with_config(&|config| difference::diff(config, commit, execute, format.json))
+            with_config(&|config| diff::diff(config, commit, execute, format.json))
         }
         Command::Confirm { commit, format } => {
-            with_agent(&|places| ask::confirm(places, &commit, format.json))
+            with_agent(&|places| client::confirm(places, &commit, format.json))
         }
         Command::Suspend { seconds, reason, format } => {
             let reason = reason.unwrap_or_default();
-            with_agent(&|places| ask::suspend(places, &reason, seconds, format.json))
+            with_agent(&|places| client::suspend(places, &reason, seconds, format.json))
         }
-        Command::Resume(format) => with_agent(&|places| ask::resume(places, format.json)),
+        Command::Resume(format) => with_agent(&|places| client::resume(places, format.json)),
         Command::Rollback { commit, reason, format } => {
             let reason = reason.unwrap_or_default();
             let commit = commit.as_deref();
-            with_agent(&|places| ask::rollback(places, commit, &reason, format.json))
+            with_agent(&|places| client::rollback(places, commit, &reason, format.json))
         }
-        Command::Completions { shell } => tell(&pages::completions(shell)),
-        Command::Man { out } => tell(&pages::man(out.as_deref())),
+        Command::Completions { shell } => tell(&man::completions(shell)),
+        Command::Man { out } => tell(&man::man(out.as_deref())),
         Command::History { most, format } => {
-            with_agent(&|places| ask::history(places, most, format.json))
+            with_agent(&|places| client::history(places, most, format.json))
         }
-        Command::Poll(format) => with_agent(&|places| ask::poll(places, format.json)),
+        Command::Poll(format) => with_agent(&|places| client::poll(places, format.json)),
         Command::Accept { commit, format } => {
-            with_agent(&|places| ask::accept(places, &commit, format.json))
+            with_agent(&|places| client::accept(places, &commit, format.json))
         }
         Command::Retry { commit, format } => {
-            with_agent(&|places| ask::retry(places, commit.as_deref(), format.json))
+            with_agent(&|places| client::retry(places, commit.as_deref(), format.json))
         }
         Command::Push { paths, format } => {
             with_config(&|config| push::push(config, &paths, format.json))
         }
         Command::CheckConfig { path: other, format } => {
-            tell(&check::check(other.as_deref().unwrap_or(&path), format.json))
+            tell(&check_config::check(other.as_deref().unwrap_or(&path), format.json))
         }
     }
 }

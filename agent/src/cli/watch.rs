@@ -19,7 +19,7 @@ use crate::config::Places;
 use crate::core::status::Status;
 
 use super::text::{Clock, Look, Tone, clean, wrap};
-use super::{Said, ask, standing};
+use super::{Said, client, status};
 
 /// Between two looks for an agent that does not answer.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -39,9 +39,9 @@ pub(super) fn watch(places: &Places, json: bool) -> Said {
         (false, false) => Screen::Lines,
     };
     let mut watcher = Watcher { screen, heard: Heard::Nothing, printed: String::new() };
-    match ask::block_on(watcher.watch(places)) {
+    match client::block_on(watcher.watch(places)) {
         Ok(()) => Said::done(String::new()),
-        Err(trouble) => ask::failed(&trouble),
+        Err(trouble) => client::failed(&trouble),
     }
 }
 
@@ -90,7 +90,7 @@ impl Watcher {
         let signals = Signals::new();
         let mut signals = signals.map_err(|error| Trouble::Failed(error.to_string()))?;
         // Whoever may not look is told so, on a screen that stays.
-        let first = ask::connect(places).await;
+        let first = client::connect(places).await;
         if let Err(refused @ (Trouble::Refused(_) | Trouble::Invalid(_))) = first {
             return Err(refused);
         }
@@ -127,7 +127,7 @@ impl Watcher {
             }
             let again = async {
                 sleep(AGAIN).await;
-                ask::connect(places).await
+                client::connect(places).await
             };
             tokio::pin!(again);
             client = loop {
@@ -179,7 +179,7 @@ impl Watcher {
         self.heard = match serde_json::from_str::<Status>(text) {
             Ok(status) => Heard::Status(Box::new(status)),
             Err(error) => Heard::Gist(
-                ask::gist(text).map_or_else(|| ask::unreadable(&error), |said| said.out),
+                client::gist(text).map_or_else(|| client::unreadable(&error), |said| said.out),
             ),
         };
         self.show()
@@ -209,7 +209,7 @@ impl Watcher {
                 self.print(line)
             }
             (Screen::Lines, Heard::Status(status)) => {
-                let line = standing::line(status, &clock);
+                let line = status::line(status, &clock);
                 self.print(line)
             }
             (Screen::Lines, Heard::Gist(said)) => {
@@ -245,14 +245,14 @@ impl Watcher {
         let (clock, look) = (Clock::here(), Look::of_stdout());
         let frame = match &self.heard {
             Heard::Nothing => String::new(),
-            Heard::Status(status) => standing::render(status, &clock, look),
+            Heard::Status(status) => status::render(status, &clock, look),
             Heard::Gist(said) => said.clone(),
             Heard::Silence(why, last) => {
                 let why = wrap(&clean(why), look.width, 3);
                 let why = why.iter().map(|line| look.paint(Tone::Bad, line) + "\n");
                 let last = last.iter().map(|last| {
                     let head = look.paint(Tone::Faint, "it said last:");
-                    format!("{head}\n{}", standing::render(last, &clock, look))
+                    format!("{head}\n{}", status::render(last, &clock, look))
                 });
                 why.chain(last).collect()
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{inhibitors, interfaces};
 use crate::config::OnBusChange;
 use crate::core::job::Refusal;
-use crate::core::seen::{Look, Preflight};
+use crate::core::observed::{Look, Preflight};
 use crate::core::types::{Mono, StorePath};
 use crate::health::{Lookout, any_remote};
 use crate::machine::RebootCheck;

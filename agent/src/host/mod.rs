@@ -15,23 +15,23 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 mod before;
-mod beside;
-mod configuration;
 mod inhibitors;
 mod interfaces;
+mod log;
 mod policy;
 mod publishing;
 mod reboots;
+mod reload;
 mod remotes;
 mod revision;
-mod say;
-mod service;
+mod tasks;
 mod timetable;
+mod watchdog;
 mod world;
 
-use self::beside::Beside;
-use self::configuration::Configuration;
-use self::service::ServiceManager;
+use self::reload::Configuration;
+use self::tasks::Beside;
+use self::watchdog::ServiceManager;
 use self::world::{Host, Unwritten};
 use crate::config::{Config, Runner};
 use crate::control::{Command, Control, Shown, Told};
@@ -39,10 +39,10 @@ use crate::core::decide::{Decision, Outlook, Step, decide};
 use crate::core::explain::{Moment, explain};
 use crate::core::job::{JobId, Realised, RefusalCause};
 use crate::core::memory::{Entry, Memory};
+use crate::core::observed::{Against, Round, Seen, Work};
 use crate::core::policy::Policy;
 use crate::core::record::{fold, note};
 use crate::core::request::{self, Prefix, Request};
-use crate::core::seen::{Against, Round, Seen, Work};
 use crate::core::status::{AgentView, Status, status};
 use crate::core::types::{Mono, Now, StorePath};
 use crate::crash;
@@ -182,7 +182,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
         unwritten: None,
         configuration: Configuration::new(path, config),
         notes,
-        said: say::Said::default(),
+        said: log::Said::default(),
         clearing: None,
         happened,
         told,
@@ -289,7 +289,7 @@ struct Agent {
     /// What outsiders could not be told.
     notes: announce::Notes,
     /// The status that was last written and logged.
-    said: say::Said,
+    said: log::Said,
     /// Since when a job's last moment is waited for.
     clearing: Option<Mono>,
     happened: mpsc::UnboundedReceiver<Event>,
@@ -378,16 +378,16 @@ impl Agent {
             .cloned()
             .collect();
         self.memory = memory;
-        say::realised(under_way.as_ref(), self.memory.deployment.as_ref());
+        log::realised(under_way.as_ref(), self.memory.deployment.as_ref());
         for entry in ended.iter().rev() {
-            say::ended(entry);
+            log::ended(entry);
             self.metrics.ended(entry);
         }
         for refusal in refusals(&ended, &seen) {
             self.metrics.refused(refusal);
         }
         if let Some(ended) = self.memory.publishing.ended(&published, &seen) {
-            say::published(&ended);
+            log::published(&ended);
             self.metrics.published(ended.outcome);
         }
         // What was decided was so before there was another head: with that it would
@@ -397,12 +397,12 @@ impl Agent {
             self.show(status(&self.policy, &self.memory, &seen, &decision, &self.view, now));
         }
         self.seen = Some(seen);
-        say::step(&decision.step);
+        log::step(&decision.step);
         let _passing = crash::step(&decision.step);
         let performed = self
             .host
             .perform(&decision.step, &self.memory)
-            .with_context(|| say::failed(&decision.step));
+            .with_context(|| log::failed(&decision.step));
         let turn = match decision.step {
             Step::Wait { until } => Turn::Idle(self.next_turn(until, now.mono)),
             Step::Poll { .. }
@@ -580,7 +580,7 @@ impl Agent {
     }
 
     fn show(&mut self, mut status: Status) {
-        say::asides(self.shown.borrow().as_ref().map(|shown| &shown.status), &status);
+        log::asides(self.shown.borrow().as_ref().map(|shown| &shown.status), &status);
         status.notes.extend(self.trouble.clone());
         status.notes.extend(self.host.notes());
         status.notes.extend(self.configuration.wrong.clone());

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Event;
-use super::beside::{Beside, Work};
+use super::tasks::{Beside, Work};
 use crate::config::Config;
 use crate::core::job::Generation;
-use crate::core::seen::Against;
+use crate::core::observed::Against;
 use crate::core::types::{Mono, StorePath};
 use crate::sight::Unreadable;
 use crate::systemd::Failed;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Event;
-use super::beside::{Beside, Work};
+use super::tasks::{Beside, Work};
 use crate::clock;
 use crate::config::{Config, Retry};
 use crate::core::backoff;
+use crate::core::observed::{self, Heads, Oversize, Relation, Relations};
 use crate::core::remedy::Remedy;
-use crate::core::seen::{self, Heads, Oversize, Relation, Relations};
 use crate::core::types::{Commit, Mono};
 use crate::git::{self, Connection, Exceeded, FetchError, child};
 use crate::jitter::luck;
@@ -53,7 +53,7 @@ struct Shared {
 
 struct Slot {
     remote: git::Remote,
-    seen: seen::Remote,
+    seen: observed::Remote,
     connection: Option<Connection>,
     /// A listing cannot be cut off: there is one at a time.
     lane: Lane,
@@ -130,7 +130,7 @@ impl Remotes {
     pub(super) fn new(config: &Config, agent: PathBuf, beside: Beside) -> Self {
         let slots = config.remotes.iter().map(|remote| Slot {
             remote: git_remote(remote),
-            seen: seen::Remote { luck: luck(), ..seen::Remote::default() },
+            seen: observed::Remote { luck: luck(), ..observed::Remote::default() },
             connection: None,
             lane: Lane::new(1),
             fetched: None,
@@ -156,7 +156,7 @@ impl Remotes {
         }
     }
 
-    pub(super) fn seen(&self) -> Vec<seen::Remote> {
+    pub(super) fn seen(&self) -> Vec<observed::Remote> {
         self.slots.iter().map(|slot| slot.seen.clone()).collect()
     }
 

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use crate::config::Config;
-use crate::core::seen::Window;
+use crate::core::observed::Window;
 use crate::core::types::Wall;
 use crate::windows::{self, Windows};
 

@@ -10,11 +10,11 @@ use rustix::process::Signal;
 
 use super::Event;
 use super::before::{self, Before, Found};
-use super::beside::{Beside, Work as Doing};
+use super::log;
 use super::reboots::Reboots;
 use super::remotes::{Remotes, git_remote};
 use super::revision::Revision;
-use super::say;
+use super::tasks::{Beside, Work as Doing};
 use super::timetable::Timetable;
 use crate::clock;
 use crate::config::{Config, FailedUnits, Kind, Runner};
@@ -23,8 +23,8 @@ use crate::core::job::{
     JobId, Kind as JobKind, Order, PublishOrder, Realised, SwitchOrder, Verdict,
 };
 use crate::core::memory::Memory;
+use crate::core::observed::{Job, Life, Purpose, Round, Seen, Work};
 use crate::core::policy::OnKernelChange;
-use crate::core::seen::{Job, Life, Purpose, Round, Seen, Work};
 use crate::core::status::Unconfined;
 use crate::core::types::{BootId, Mono, Now, StorePath};
 use crate::core::unseen::Part;
@@ -34,9 +34,9 @@ use crate::health::{self, Findings, Health, Lookout, UnitsHealth};
 use crate::jitter::luck;
 use crate::jobs::dir::{self, JobDir};
 use crate::jobs::handover;
+use crate::jobs::recovery::BASELINE;
 use crate::jobs::spec::{PublishSpec, RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
 use crate::jobs::start;
-use crate::jobs::way_back::BASELINE;
 use crate::journal;
 use crate::machine::{Machine, RebootCheck};
 use crate::nix::evaluator::Evaluator;
@@ -120,7 +120,7 @@ fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> Unwritten {
 impl Host {
     pub(super) fn new(config: &Config, agent: PathBuf, nix: Nix, beside: Beside) -> Self {
         let evaluator = config.evaluator();
-        say::evaluator(&evaluator);
+        log::evaluator(&evaluator);
         Self {
             remotes: Remotes::new(config, agent.clone(), beside.clone()),
             lookouts: config.remotes.iter().map(git_remote).map(Lookout::new).collect(),
@@ -754,7 +754,7 @@ impl Host {
         let before = self.unconfined();
         self.evaluator = self.config.evaluator();
         if self.evaluator.as_ref().err() != before.as_ref() {
-            say::evaluator(&self.evaluator);
+            log::evaluator(&self.evaluator);
         }
         if let Ok(evaluator) = &self.evaluator {
             evaluator.make_directories()?;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::job::{JobId, Order};
-use crate::core::seen::{Life, Remains};
+use crate::core::observed::{Life, Remains};
 use crate::core::types::{BootId, Mono};
 use crate::crash::{self, Place};
 use crate::files::{self, Durability};

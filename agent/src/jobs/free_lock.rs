@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::way_back;
+use super::recovery;
 use crate::core::guardian::lock::{About, Claim, Lock, Whom};
 use crate::flock::{self, Holder};
 use crate::switch_lock;
@@ -111,7 +111,7 @@ async fn find(root: &Path, units: bool) -> io::Result<Vec<Found>> {
             Some(unit) => match over.get(unit) {
                 Some(known) => *known,
                 None => {
-                    let is_over = way_back::is_over(unit).await;
+                    let is_over = recovery::is_over(unit).await;
                     over.insert(unit.clone(), is_over);
                     is_over
                 }

@@ -14,11 +14,11 @@ mod free_lock;
 pub mod handover;
 pub mod publish;
 pub mod realise;
+pub mod recovery;
 pub mod spec;
 pub mod start;
 pub mod switch;
 mod traces;
-pub mod way_back;
 
 /// `fort-agent job KIND ...`: for the agent itself, not for people.
 pub fn main(args: &[OsString]) -> ExitCode {

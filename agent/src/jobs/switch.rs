@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use tracing::Instrument as _;
 
 use super::dir::JobDir;
+use super::recovery::{self, BASELINE};
 use super::spec::SwitchSpec;
 use super::traces::{Listener, remove_lists};
-use super::way_back::{self, BASELINE};
 use super::{free_lock, handover};
 use crate::command::{Command, End};
 use crate::core::guardian::lock::{Lock, Whom};
@@ -171,21 +171,21 @@ impl Guardian {
                 Act::Activate => Some(self.activate().await),
                 Act::ActivateOld(old) => Some(self.activate_old(&old).await),
                 Act::RestartBus => {
-                    way_back::restart_bus().await;
+                    recovery::restart_bus().await;
                     Some(Done::Bus)
                 }
                 Act::ReviveOld(old) => Some(self.revive_old(&old).await),
                 Act::StartUnits => {
-                    let failed = way_back::start_units(self.baseline().as_ref()).await;
+                    let failed = recovery::start_units(self.baseline().as_ref()).await;
                     Some(Done::Units(failed))
                 }
                 Act::EndUnits(units) => {
-                    way_back::end_units(&units).await;
+                    recovery::end_units(&units).await;
                     Some(Done::UnitsEnded(units))
                 }
                 Act::Reboot => {
                     tracing::error!("the old system cannot be put back: rebooting into it");
-                    way_back::reboot().await;
+                    recovery::reboot().await;
                     Some(Done::Bus)
                 }
                 Act::SetProfile => Some(Done::Profile(self.set_profile().await)),
@@ -318,7 +318,7 @@ impl Guardian {
     /// its way.
     fn clear_up(&self) {
         remove_lists(&self.spec.host.machine.root);
-        way_back::end_leftovers();
+        recovery::end_leftovers();
     }
 
     /// Without `switch-to-configuration`, which may not be able to do anything.
@@ -330,7 +330,7 @@ impl Guardian {
         let test = [("NIXOS_ACTION", "test")];
         let done = self.execute(old, "activate", None, &test, self.back_limit()).await;
         if self.spec.order.units {
-            way_back::revive(self.baseline().as_ref()).await;
+            recovery::revive(self.baseline().as_ref()).await;
         }
         done
     }
@@ -386,7 +386,7 @@ impl Guardian {
             .environment(environment)
             .time_limit(limit);
         let units = self.spec.order.units && action != Some("boot");
-        let jobs_before = if units { way_back::jobs().await } else { BTreeSet::new() };
+        let jobs_before = if units { recovery::jobs().await } else { BTreeSet::new() };
         let mut listener = Listener::default();
         let lines = command.run_with_lines(pending(), |_, line| {
             let line = crate::command::plain(line);
@@ -402,7 +402,7 @@ impl Guardian {
                 End::Exit(code) => Done::Exit(code),
                 End::TimedOut => {
                     if units {
-                        self.traces.hanging = way_back::hanging(&jobs_before).await;
+                        self.traces.hanging = recovery::hanging(&jobs_before).await;
                     }
                     Done::Broke(finished.end.to_string())
                 }

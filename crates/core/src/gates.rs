@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::observed::Seen;
 use super::policy::{Confirm, Policy};
-use super::seen::Seen;
 use super::status::Lift;
 use super::types::{BootId, Commit, Mono, Now, StorePath, Wall};
 

@@ -13,13 +13,13 @@ pub mod gates;
 pub mod guardian;
 pub mod job;
 pub mod memory;
+pub mod observed;
 pub mod plain;
 pub mod policy;
 pub mod publishing;
 pub mod record;
 pub mod remedy;
 pub mod request;
-pub mod seen;
 pub mod select;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "stories are told with a length and a stopwatch")]

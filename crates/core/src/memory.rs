@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::fault::Fault;
 use super::gates::Gates;
 use super::job::{Check, DeploymentId, Ending, JobId, Refusal, Stages, Target};
+use super::observed::Seen;
 use super::policy::Operation;
 use super::publishing::Publishing;
-use super::seen::Seen;
 use super::types::{BootId, Commit, Mono, StorePath, Wall};
 
 /// The journal's major version.

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::backoff;
 use super::job::{JobId, PublishOrder, PublishOutcome, PublishProgress};
 use super::memory::Memory;
+use super::observed::{Life, Seen, Work};
 use super::policy::Policy;
-use super::seen::{Life, Seen, Work};
 use super::types::{Now, StorePath, Wall};
 
 /// What is remembered of publishing.

@@ -17,9 +17,9 @@ use super::decide::Step;
 use super::gates::Pending;
 use super::job::{DeploymentId, Ending, Kind, Target};
 use super::memory::{Accepted, Deployment, Entry, Memory, Rebooted, Running, Settled, Tested};
+use super::observed::{Seen, Work};
 use super::policy::{Operation, Policy};
 use super::publishing;
-use super::seen::{Seen, Work};
 use super::types::Now;
 
 /// The memory with what was seen in it.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::job::RefusalCause;
 use super::memory::{KnownSystem, Memory, Subject};
+use super::observed::Seen;
 use super::policy::Policy;
-use super::seen::Seen;
 use super::select::{Standing, Testing, select};
 use super::types::{Commit, Now, StorePath};
 

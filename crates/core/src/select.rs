@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::job::Target;
 use super::memory::Memory;
+use super::observed::{Relation, Seen};
 use super::policy::{ForcePush, Operation, Policy};
-use super::seen::{Relation, Seen};
 use super::types::{Commit, Now};
 
 /// What follows from the remotes' answers.

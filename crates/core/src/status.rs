@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::decide::{Decision, Outlook, Step, unreachable};
 use super::guardian::{Phase, RUNGS};
 use super::memory::Memory;
+use super::observed::Seen;
 use super::policy::{Operation, Policy};
-use super::seen::Seen;
 use super::types::{Commit, Now, StorePath, Wall};
 use super::unseen::Part;
 

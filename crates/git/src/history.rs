@@ -15,8 +15,8 @@ use gix::objs::{Find as _, Kind};
 
 use super::limits::{Exceeded, Limits, exhausted};
 use super::poll;
+use fort_core::observed::Relation;
 use fort_core::plain::one_line;
-use fort_core::seen::Relation;
 use fort_core::types::Commit;
 
 /// What of a commit matters here.

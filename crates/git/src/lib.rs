@@ -40,7 +40,7 @@ mod tree;
 pub use child::{FetchError, Reply, Request};
 pub use export::{Export, ExportError, Exported, Unfit, export};
 pub use failure::PollError;
-pub use fort_core::seen::Relation;
+pub use fort_core::observed::Relation;
 pub use limits::{Exceeded, Limits, NoRoom};
 pub use poll::Connection;
 pub use poll::reads_as;

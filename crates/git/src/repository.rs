@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{Reader, Trouble};
 use super::limits::Limits;
+use fort_core::observed::Relation;
 use fort_core::plain::one_line;
-use fort_core::seen::Relation;
 use fort_core::types::Commit;
 
 /// Says which files this clone may lack: those of more bytes than it names.

@@ -12,8 +12,8 @@
 //! close (that takes `unsafe`).
 
 mod credentials;
-mod said;
-mod talk;
+mod output;
+mod pipes;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -28,9 +28,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 pub use self::credentials::Credentials;
-use self::said::{Head, Lines};
-pub use self::said::{Tail, plain};
-pub use self::talk::Talk;
+use self::output::{Head, Lines};
+pub use self::output::{Tail, plain};
+pub use self::pipes::Talk;
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);

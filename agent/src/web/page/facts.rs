@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::bounds::{CHECKS, DETAIL, FACT, ITEMS, NAME, bounded, first};
 use super::under_way::bar;
 use super::{commit, since, time};
-use crate::cli::standing::{NOT_KNOWN, short};
+use crate::cli::status::{NOT_KNOWN, short};
 use crate::cli::text::{Clock, ahead, lasting};
 use crate::core::bytes::bytes;
 use crate::core::job::Check;

@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::header::HeaderValue;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::cli::standing;
+use crate::cli::status;
 use crate::cli::text::{Clock, Tone, ago, ahead};
 use crate::control::Shown;
 use crate::core::status::{GateView, Lift, Piece, State, Status, SuspendedView};
@@ -133,15 +133,15 @@ fn document(title: &str, again: u32, body: &Markup) -> Markup {
 
 /// The state, why, what lifts it, and what comes next.
 fn answer(status: &Status, clock: &Clock) -> Markup {
-    let (tone, _) = standing::answer(status, clock);
+    let (tone, _) = status::answer(status, clock);
     let reason = if status.state == State::UpToDate {
         // The headline says the first words of it.
-        let told = standing::in_sync(status, clock);
+        let told = status::in_sync(status, clock);
         told.strip_prefix("in sync ").map_or(told.clone(), str::to_owned)
     } else {
         status.reason.clone()
     };
-    let lift = standing::lift(status, clock);
+    let lift = status::lift(status, clock);
     let held = status.held.as_ref();
     html! {
         div class={ "answer " (class(tone)) } {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::cli::standing::tests::{NOW, before, commit, entry, system, well};
+use crate::cli::status::tests::{NOW, before, commit, entry, system, well};
 use crate::core::job::{Check, Ending};
 use crate::core::memory::Entry;
 use crate::core::status::{

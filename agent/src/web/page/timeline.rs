@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::bounds::{CAUSE, DEPLOYMENTS, bounded};
 use super::{commit, since};
-use crate::cli::past::lasted;
+use crate::cli::history::lasted;
 use crate::cli::text::{Clock, took};
 use crate::core::job::{Ending, Stages};
 use crate::core::memory::Entry;

@@ -7,11 +7,11 @@
 mod before;
 mod boot;
 mod gates;
+mod jobs;
 mod outlook;
 mod publish;
 mod roots;
 mod step;
-mod tend;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,9 +25,9 @@ use crate::job::{
     Check, DeploymentId, How, JobId, Kind, Order, PublishOrder, SwitchOrder, Target, Verdict,
 };
 use crate::memory::{Memory, Subject};
+use crate::observed::{Job, Life, Purpose, Remote, Seen, Work};
 use crate::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
 use crate::publishing::Publication;
-use crate::seen::{Job, Life, Purpose, Remote, Seen, Work};
 use crate::select::{Selection, Standing, select};
 use crate::types::{Commit, Mono, Now, StorePath, Wall};
 

@@ -6,8 +6,8 @@ use crate::gates::Gate;
 use crate::guardian::Phase;
 use crate::job::{How, JobId, Refusal, SwitchOrder, Target};
 use crate::memory::{Deployment, Experiment, Stuck, Subject, Trouble};
+use crate::observed::{Seen, Work};
 use crate::policy::{Drift, Operation};
-use crate::seen::{Seen, Work};
 use crate::types::{Mono, StorePath, Wall};
 use crate::unseen::Unseen;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::job::{DeploymentId, JobId, Kind, Order, PublishOrder, SwitchOrder, Target, Verdict};
-use crate::seen::Purpose;
+use crate::observed::Purpose;
 use crate::types::{Commit, Mono, StorePath};
 
 /// What to do next. Nothing here takes long: it starts, stops or writes.

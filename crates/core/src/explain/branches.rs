@@ -2,9 +2,9 @@
 
 use super::{Explainer, Rule};
 use crate::decide::refusals;
+use crate::observed::Remote;
 use crate::plain::clean;
 use crate::policy::ForcePush;
-use crate::seen::Remote;
 use crate::select::{Standing, Testing};
 use crate::types::Commit;
 

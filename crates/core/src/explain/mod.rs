@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::Decision;
 use super::memory::Memory;
+use super::observed::Seen;
 use super::policy::Policy;
 use super::request::Prefix;
-use super::seen::Seen;
 use super::select::{Standing, Testing};
 use super::status::{GateView, State, Status, Viewer};
 use super::types::{Commit, Now, StorePath};

@@ -6,8 +6,8 @@ use crate::backoff;
 use crate::fault::Fault;
 use crate::job::{Ending, Target};
 use crate::memory::{Deployment, Entry, Memory, Settled, Stuck, Subject, Trouble};
+use crate::observed::Seen;
 use crate::policy::Policy;
-use crate::seen::Seen;
 use crate::types::{Now, StorePath};
 
 pub(super) fn settle(

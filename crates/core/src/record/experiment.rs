@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::endings::{learn_failure, pause_uncounted};
 use crate::job::SwitchOutcome;
 use crate::memory::{Experiment, Memory, Subject};
+use crate::observed::Seen;
 use crate::policy::Policy;
-use crate::seen::Seen;
 use crate::types::Now;
 
 /// Whether nothing else was wrong with the system.

@@ -3,8 +3,8 @@
 use super::endings::{end, learn_ended, learn_failure};
 use crate::job::{Ending, Kind};
 use crate::memory::{Awaiting, Memory, Settled, Subject, Unproven};
+use crate::observed::{Seen, Work};
 use crate::policy::Policy;
-use crate::seen::{Seen, Work};
 use crate::types::Now;
 
 /// On a first start the running system is adopted as the last good one; while a

@@ -12,8 +12,8 @@ use crate::memory::{
     Armed, Awaiting, Deployment, Entry, Experiment, IgnoredSettings, KnownSystem, Memory, Settled,
     Stuck, Subject, Tested, Trouble,
 };
+use crate::observed::{Job, Life, Remains, Seen, Work};
 use crate::policy::{Operation, Policy};
-use crate::seen::{Job, Life, Remains, Seen, Work};
 use crate::types::Now;
 
 pub(super) fn fold_realise(

@@ -6,9 +6,9 @@ use super::{Answered, Prefix};
 use crate::gates::{Back, Suspended, WentBack};
 use crate::job::Kind;
 use crate::memory::Memory;
+use crate::observed::Seen;
 use crate::plain::clean;
 use crate::policy::{Confirm, Policy};
-use crate::seen::Seen;
 use crate::types::{Now, StorePath};
 
 /// The longest suspension that ends by itself. Longer is a slip of the pen.

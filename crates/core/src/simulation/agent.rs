@@ -12,11 +12,11 @@ use crate::backoff::Luck;
 use crate::decide::{Decision, Step, decide};
 use crate::job::{JobId, Kind};
 use crate::memory::Memory;
-use crate::record::{fold, note};
-use crate::seen::{
+use crate::observed::{
     Against, Job, Life, Look, Preflight, Purpose, Relation, Relations, Remains, Remote, Round,
     Seen, Window, Work,
 };
+use crate::record::{fold, note};
 use crate::types::{Commit, Mono, StorePath};
 
 /// What dies with the process.

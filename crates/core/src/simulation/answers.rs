@@ -6,9 +6,9 @@ use super::host::Task;
 use super::world::{Tick, World, Wrong};
 use crate::backoff::Luck;
 use crate::job::{Check, JobId, Refusal, RefusalCause};
+use crate::observed::{Against, Look, Oversize, Preflight, Round};
 use crate::policy::{OnFailure, OnKernelChange};
 use crate::request::{Request, answer};
-use crate::seen::{Against, Look, Oversize, Preflight, Round};
 use crate::types::{Commit, Mono, StorePath};
 
 impl World {

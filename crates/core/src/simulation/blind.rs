@@ -4,7 +4,7 @@ use super::world::{World, Wrong};
 use crate::decide::{Decision, Step};
 use crate::guardian::Sight;
 use crate::memory::Memory;
-use crate::seen::Seen;
+use crate::observed::Seen;
 use crate::status::State;
 use crate::unseen::{Part, Unseen};
 

@@ -9,8 +9,8 @@ use crate::gates::Gate;
 use crate::guardian::Phase;
 use crate::job::RefusalCause;
 use crate::memory::Stuck;
+use crate::observed::Relation;
 use crate::policy::{ForcePush, OnFailure, OnKernelChange, Operation};
-use crate::seen::Relation;
 use crate::status::{State, Status};
 use crate::types::Commit;
 

@@ -1,7 +1,7 @@
 //! The other side: commits with real ancestry, branches, the systems that
 //! commits describe, and remotes that are down, stale or up.
 
-use crate::seen::{Heads, Relation};
+use crate::observed::{Heads, Relation};
 use crate::types::{Commit, StorePath};
 
 /// What a commit's tree is good for.

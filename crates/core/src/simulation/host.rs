@@ -12,7 +12,7 @@ use crate::job::{
     RealiseOutcome, Realised, SwitchOrder, SwitchOutcome, Verdict,
 };
 use crate::memory::{Accepted, Memory};
-use crate::seen::Purpose;
+use crate::observed::Purpose;
 use crate::types::{Mono, StorePath};
 use crate::unseen::Part;
 

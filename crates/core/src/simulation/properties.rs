@@ -7,8 +7,8 @@ use super::world::{World, Wrong};
 use crate::decide::{Decision, Step};
 use crate::job::{Ending, How, JobId, Kind, Order, RealiseOutcome, Realised, SwitchOrder, Target};
 use crate::memory::{Memory, Stuck, Subject};
+use crate::observed::{Relation, Seen};
 use crate::policy::{ForcePush, Operation};
-use crate::seen::{Relation, Seen};
 use crate::status::{AgentView, Held, State, Status, status};
 use crate::types::StorePath;
 

@@ -8,9 +8,9 @@ use super::world::{Tick, World, Wrong};
 use crate::decide::{Decision, Step, decide};
 use crate::job::{JobId, Kind, PublishOrder, PublishOutcome, PublishProgress};
 use crate::memory::Memory;
+use crate::observed::{Job, Seen};
 use crate::policy::Policy;
 use crate::record::fold;
-use crate::seen::{Job, Seen};
 use crate::status::PublishView;
 use crate::types::StorePath;
 

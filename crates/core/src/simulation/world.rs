@@ -13,8 +13,8 @@ use super::story::{Event, Publishes, Story};
 use crate::guardian::Traces;
 use crate::job::{DeploymentId, Ending, JobId};
 use crate::memory::Accepted;
+use crate::observed::Relation;
 use crate::policy::Policy;
-use crate::seen::Relation;
 use crate::types::{BootId, Commit, Mono, Now, StorePath, Wall};
 
 /// What is wrong, in words.

@@ -6,7 +6,7 @@ use super::{Held, Lift, Viewer};
 use crate::decide::{Outlook, refusals};
 use crate::job::{Refusal, RefusalCause};
 use crate::memory::{Stuck, Trouble};
-use crate::seen::Oversize;
+use crate::observed::Oversize;
 use crate::select::Standing;
 
 /// Of a commit whose tree is too large.

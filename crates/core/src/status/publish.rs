@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Viewer;
 use crate::job::PublishProgress;
-use crate::seen::Work;
+use crate::observed::Work;
 use crate::types::{StorePath, Wall};
 
 /// What the cache still lacks.

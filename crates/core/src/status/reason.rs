@@ -6,8 +6,8 @@ use crate::gates::Gate;
 use crate::guardian::{Phase, RUNGS};
 use crate::job::{Kind, SwitchOrder, Target};
 use crate::memory::Subject;
+use crate::observed::{Life, Work};
 use crate::plain::clean;
-use crate::seen::{Life, Work};
 use crate::types::StorePath;
 
 impl Viewer<'_> {

@@ -10,7 +10,7 @@ use crate::decide::{LOOK_AGAIN, Outlook, Step};
 use crate::gates::Gate;
 use crate::guardian::Phase;
 use crate::memory::{Subject, Trouble};
-use crate::seen::{Oversize, Work};
+use crate::observed::{Oversize, Work};
 use crate::select::{Standing, Testing};
 use crate::types::{Commit, Mono, StorePath, Wall};
 

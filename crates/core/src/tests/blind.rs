@@ -7,9 +7,9 @@ use super::switching::{Switch, at, words};
 use crate::decide::{LOOK_AGAIN, Outlook, Step};
 use crate::guardian::{Act, Done, Phase, act};
 use crate::job::{Ending, How, Verdict};
+use crate::observed::{Job, Life, Remains, Seen, Work};
 use crate::policy::Operation;
 use crate::request::{Request, answer};
-use crate::seen::{Job, Life, Remains, Seen, Work};
 use crate::status::State;
 use crate::unseen::{Odd, OddProfile, Part, Unseen};
 

@@ -6,8 +6,8 @@ use crate::guardian::lock::Lock;
 use crate::guardian::{Act, Phase, Progress, Sight, Traces, act};
 use crate::job::{Ending, Generation, How};
 use crate::memory::{Rebooted, Stuck, Subject};
+use crate::observed::{Against, Window};
 use crate::policy::{OnKernelChange, Operation};
-use crate::seen::{Against, Window};
 use crate::status::State;
 use crate::types::Mono;
 

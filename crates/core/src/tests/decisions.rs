@@ -8,8 +8,8 @@ use crate::decide::{Outlook, Step};
 use crate::guardian::{Phase, Progress, WayBack};
 use crate::job::{DeploymentId, Ending, How, JobId, Kind};
 use crate::memory::{Awaiting, Deployment, Stuck, Subject, Trouble};
+use crate::observed::{Job, Life, Relation, Remains, Work};
 use crate::policy::{ForcePush, Operation};
-use crate::seen::{Job, Life, Relation, Remains, Work};
 use crate::select::{Standing, select};
 use crate::types::Mono;
 

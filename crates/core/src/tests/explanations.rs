@@ -5,9 +5,9 @@ use crate::explain::{About, Explanation, Moment, Rule, explain};
 use crate::guardian::{Phase, Progress};
 use crate::job::{Check, Ending, How, JobId, Kind, Realised, Refusal, RefusalCause};
 use crate::memory::Tested;
+use crate::observed::{Job, Life, Oversize, Relation, Remains, Round, Work};
 use crate::policy::Confirm;
 use crate::request::Prefix;
-use crate::seen::{Job, Life, Oversize, Relation, Remains, Round, Work};
 use crate::types::Mono;
 
 fn asked(scene: &Scene, meant: Option<&str>) -> Result<Explanation, String> {

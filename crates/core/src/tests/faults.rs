@@ -8,8 +8,8 @@ use crate::fault::Fault;
 use crate::guardian::{Phase, Progress, WayBack};
 use crate::job::{Check, Ending, How, JobId, Kind, RealiseOutcome, Realised, Verdict};
 use crate::memory::Memory;
+use crate::observed::{Job, Life, Remains, Round, Work};
 use crate::policy::Operation;
-use crate::seen::{Job, Life, Remains, Round, Work};
 use crate::status::State;
 
 /// Commit 2 is wanted, and its realise job was started.

@@ -11,14 +11,14 @@ use crate::job::{
     SwitchOrder, SwitchOutcome, Target,
 };
 use crate::memory::{Accepted, KnownSystem, Memory};
+use crate::observed::{
+    Heads, Job, Life, Look, Preflight, Relation, Relations, Remains, Remote, Seen, Window, Work,
+};
 use crate::policy::{
     Confirm, Drift, ForcePush, OnFailure, OnKernelChange, OnRollbackFailure, Operation, Policy,
     Specialisation,
 };
 use crate::record::{fold, note};
-use crate::seen::{
-    Heads, Job, Life, Look, Preflight, Relation, Relations, Remains, Remote, Seen, Window, Work,
-};
 use crate::status::{AgentView, Status, status};
 use crate::types::{BootId, Commit, Mono, Now, StorePath, Wall};
 

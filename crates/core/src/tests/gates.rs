@@ -10,9 +10,9 @@ use crate::gates::Gate;
 use crate::guardian::{Act, Phase};
 use crate::job::{Ending, Generation, How, SwitchOrder};
 use crate::memory::{Stuck, Subject};
+use crate::observed::{Relation, Window};
 use crate::policy::{Confirm, Drift, Operation};
 use crate::request::{Prefix, Request};
-use crate::seen::{Relation, Window};
 use crate::status::State;
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -3,8 +3,8 @@
 use super::fixture::{Scene, boot, commit, system, target};
 use crate::decide::{Outlook, Step};
 use crate::job::{Ending, How};
+use crate::observed::Relation;
 use crate::policy::Operation;
-use crate::seen::Relation;
 
 #[test]
 fn what_another_hand_ended_is_not_verified_when_it_comes_back() {
@@ -98,7 +98,7 @@ fn a_hand_that_switches_while_a_commit_is_built_came_later_than_it() {
     scene.gives(0, Some(2), None);
     let Step::StartRealise(order) = scene.turn().step else { panic!("not begun") };
     let mut job = super::switching::realise_job(&order);
-    job.life = crate::seen::Life::Running;
+    job.life = crate::observed::Life::Running;
     scene.seen.jobs = vec![job];
     scene.fold();
     scene.seen.running = Some(system(7));
@@ -115,7 +115,7 @@ fn a_hand_that_switches_while_a_commit_is_built_came_later_than_it() {
     scene.seen.running = Some(system(7));
     scene.fold();
     scene.gives(0, Some(3), None);
-    scene.relates(2, 3, crate::seen::Relation::Ahead);
+    scene.relates(2, 3, crate::observed::Relation::Ahead);
     assert!(matches!(scene.turn().step, Step::Follow { .. }));
     assert!(!matches!(scene.decide().outlook, Outlook::Drift));
 }

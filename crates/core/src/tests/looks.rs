@@ -4,9 +4,9 @@ use super::fixture::{Scene, boot, commit, system, target};
 use crate::decide::{Outlook, Step};
 use crate::job::{Check, Ending, How, Refusal, RefusalCause, SwitchOutcome};
 use crate::memory::{Stuck, Subject};
+use crate::observed::{Look, Preflight};
 use crate::policy::Operation;
 use crate::request::{Prefix, Request, answer};
-use crate::seen::{Look, Preflight};
 use crate::status::State;
 
 fn subject() -> Subject {

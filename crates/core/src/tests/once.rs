@@ -207,7 +207,7 @@ fn it_waits_for_its_boot_while_the_old_default_stays() {
     let kept = scene.memory.awaiting.as_ref().map(|awaiting| &awaiting.system);
     assert_eq!(kept, Some(&system(2)));
     scene.policy.reboots = true;
-    scene.seen.against = Some(crate::seen::Against { ended: scene.now.mono, whom: Vec::new() });
+    scene.seen.against = Some(crate::observed::Against { ended: scene.now.mono, whom: Vec::new() });
     assert_eq!(scene.decide().step, Step::Reboot { system: system(2) });
 }
 

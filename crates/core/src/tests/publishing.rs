@@ -6,9 +6,9 @@ use crate::job::{
     DeploymentId, Ending, How, JobId, Kind, PublishOrder, PublishOutcome, PublishProgress, Realised,
 };
 use crate::memory::Memory;
+use crate::observed::{Job, Life, Relation, Remains, Work};
 use crate::policy::Operation;
 use crate::request::{Request, answer};
-use crate::seen::{Job, Life, Relation, Remains, Work};
 use crate::types::Mono;
 
 /// The last good system was verified, and nothing of it was published yet.

@@ -4,9 +4,9 @@ use super::fixture::{Scene, boot, commit, system, target};
 use crate::decide::{Outlook, Step};
 use crate::job::{Ending, How};
 use crate::memory::Tested;
+use crate::observed::Relation;
 use crate::policy::Operation;
 use crate::request::{Prefix, Request, answer};
-use crate::seen::Relation;
 
 pub(super) fn ask(scene: &mut Scene, request: &Request) -> Result<String, String> {
     let answered = answer(request, &scene.policy, &scene.memory, &scene.seen, scene.now);

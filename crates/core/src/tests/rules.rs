@@ -4,8 +4,8 @@ use super::fixture::{Scene, boot, commit, system};
 use crate::decide::{Outlook, Step};
 use crate::job::{Ending, How, Target};
 use crate::memory::{Memory, Tested};
+use crate::observed::{Oversize, Relation};
 use crate::policy::{ForcePush, Operation};
-use crate::seen::{Oversize, Relation};
 use crate::select::{Standing, Testing, select};
 
 fn target(scene: &Scene) -> Target {

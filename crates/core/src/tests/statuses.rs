@@ -75,7 +75,7 @@ fn the_manual_has_what_to_do_about_every_remote() {
 fn a_remote_that_was_not_asked_yet_may_answer() {
     let mut scene = Scene::at_rest();
     scene.fails(0);
-    scene.seen.remotes[1] = crate::seen::Remote::default();
+    scene.seen.remotes[1] = crate::observed::Remote::default();
     assert_eq!(scene.status().state, State::UpToDate);
 }
 

@@ -6,8 +6,8 @@ use crate::guardian::{Act, Done, Phase, Progress, Sight, Traces, WayBack, act};
 use crate::job::{
     Ending, Generation, How, JobId, Kind, Order, SwitchOrder, SwitchOutcome, Verdict,
 };
+use crate::observed::{Job, Life, Remains, Work};
 use crate::policy::Operation;
-use crate::seen::{Job, Life, Remains, Work};
 use crate::types::Mono;
 
 pub(super) fn job(order: &SwitchOrder, outcome: Option<SwitchOutcome>) -> Job {

@@ -5,8 +5,8 @@ use super::fixture::{Scene, system};
 use crate::decide::Step;
 use crate::guardian::Phase;
 use crate::job::{Check, Verdict};
+use crate::observed::Round;
 use crate::policy::OnFailure;
-use crate::seen::Round;
 use crate::types::Mono;
 
 fn check(name: &str, ok: bool, required: bool) -> Check {

@@ -88,7 +88,7 @@ fn tone(said: &Explanation) -> Tone {
 mod tests {
     use serde_json::json;
 
-    use super::super::standing::tests::{at, commit, system};
+    use super::super::status::tests::{at, commit, system};
     use super::super::text::columns;
     use super::*;
 

@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::systemd::Systemd;
 
 use super::text::{Look, Tone, clean, columns, pad, wrap};
-use super::{Exit, Said, ask, standing};
+use super::{Exit, Said, client, status};
 
 /// Lines that one package, or the units of one kind, may take.
 const LINES: usize = 12;
@@ -34,20 +34,20 @@ pub(super) fn diff(config: &Config, commit: Option<&str>, execute: bool, json: b
     if let Some(Err(problem)) = commit.map(Prefix::parse) {
         return Said::not(Exit::Usage, problem);
     }
-    let asked = ask::block_on(async {
-        let client = ask::connect(&Places::of(config)).await?;
+    let asked = client::block_on(async {
+        let client = client::connect(&Places::of(config)).await?;
         let explained = client.explain(commit).await?;
         Ok((explained, client.status().await?))
     });
     let (explained, status) = match asked {
         Ok(asked) => asked,
-        Err(trouble) => return ask::failed(&trouble),
+        Err(trouble) => return client::failed(&trouble),
     };
     let read = (serde_json::from_str::<Explanation>(&explained), serde_json::from_str(&status));
     let (explained, status): (Explanation, Status) = match read {
         (Ok(explained), Ok(status)) => (explained, status),
         (Err(error), _) | (_, Err(error)) => {
-            return Said::not(Exit::Failed, ask::unreadable(&error));
+            return Said::not(Exit::Failed, client::unreadable(&error));
         }
     };
     let pair = match pair(&explained, &status) {
@@ -57,10 +57,10 @@ pub(super) fn diff(config: &Config, commit: Option<&str>, execute: bool, json: b
     if execute && let Err(why) = may_run(&explained) {
         return Said::not(Exit::Refused, format!("fort-agent: {}", clean(&why)));
     }
-    match ask::block_on(compared(config, &pair, execute)) {
+    match client::block_on(compared(config, &pair, execute)) {
         Ok((changes, units)) if json => Said::done(format!("{}\n", told(&pair, &changes, &units))),
         Ok((changes, units)) => Said::done(render(&pair, &changes, &units, Look::of_stdout())),
-        Err(trouble) => ask::failed(&trouble),
+        Err(trouble) => client::failed(&trouble),
     }
 }
 
@@ -175,14 +175,14 @@ fn render(pair: &Pair, changes: &Changes, units: &Result<Units, String>, look: L
     let head = format!(
         "{} = {}, instead of {}",
         pair.commit.short(),
-        standing::short(&pair.new),
-        standing::short(&pair.old)
+        status::short(&pair.new),
+        status::short(&pair.old)
     );
     if pair.old == pair.new {
         let head = format!(
             "{} = {} runs: nothing would change",
             pair.commit.short(),
-            standing::short(&pair.new)
+            status::short(&pair.new)
         );
         return lines(&wrap(&head, look.width, PACKAGE_LINES));
     }
@@ -283,7 +283,7 @@ fn paths(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::standing::tests::{commit, system};
+    use super::super::status::tests::{commit, system};
     use super::*;
     use crate::changes::Change;
 

@@ -113,7 +113,7 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::standing::tests::entry;
+    use crate::cli::status::tests::entry;
     use crate::core::job::Ending;
 
     fn news(mark: &Mark, history: &[Entry]) -> Vec<u8> {

@@ -65,7 +65,7 @@ fn row(entry: &Entry, clock: &Clock) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::standing::tests::{at, entry};
+    use super::super::status::tests::{at, entry};
     use super::*;
     use crate::core::job::Ending;
 

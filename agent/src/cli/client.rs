@@ -21,7 +21,7 @@ use crate::core::types::Wall;
 use crate::flock;
 
 use super::text::{Clock, Look, ago, clean};
-use super::{Exit, Said, past, standing, why};
+use super::{Exit, Said, explain, history, status};
 
 /// The last status, as the agent records it in `state_dir`.
 const RECORDED: &str = "status.json";
@@ -38,7 +38,7 @@ pub(super) fn status(places: &Places, json: bool) -> Said {
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Status>(&text) {
-            Ok(status) => Said::done(standing::render(&status, &Clock::here(), Look::of_stdout())),
+            Ok(status) => Said::done(status::render(&status, &Clock::here(), Look::of_stdout())),
             Err(error) => {
                 gist(&text).unwrap_or_else(|| Said::not(Exit::Failed, unreadable(&error)))
             }
@@ -56,7 +56,7 @@ pub(super) fn history(places: &Places, most: Option<u32>, json: bool) -> Said {
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Vec<Entry>>(&text) {
-            Ok(entries) => Said::done(past::render(&entries, &Clock::here(), Look::of_stdout())),
+            Ok(entries) => Said::done(history::render(&entries, &Clock::here(), Look::of_stdout())),
             Err(error) => Said::not(Exit::Failed, unreadable(&error)),
         },
         Err(trouble) => failed(&trouble),
@@ -71,7 +71,7 @@ pub(super) fn explain(places: &Places, commit: Option<&str>, json: bool) -> Said
     match answer {
         Ok(text) if json => Said::done(format!("{text}\n")),
         Ok(text) => match serde_json::from_str::<Explanation>(&text) {
-            Ok(said) => Said::done(why::render(&said, &Clock::here(), Look::of_stdout())),
+            Ok(said) => Said::done(explain::render(&said, &Clock::here(), Look::of_stdout())),
             Err(error) => Said::not(Exit::Failed, unreadable(&error)),
         },
         Err(trouble) => failed(&trouble),
@@ -277,8 +277,8 @@ fn recorded(state_dir: &Path, json: bool, trouble: &Trouble) -> Said {
     } else {
         let look = Look::of_stdout();
         let clock = Clock::here();
-        let told = standing::recorded(at, &clock, look);
-        format!("{told}{}", standing::render(&status, &clock, look))
+        let told = status::recorded(at, &clock, look);
+        format!("{told}{}", status::render(&status, &clock, look))
     };
     Said { out, err, exit: Exit::Silent }
 }
@@ -308,7 +308,7 @@ pub(super) fn block_on<T>(ask: impl Future<Output = Result<T, Trouble>>) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::standing::tests::{NOW, before, well};
+    use super::super::status::tests::{NOW, before, well};
     use super::*;
     use crate::core::status::Next;
 

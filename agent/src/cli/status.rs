@@ -14,7 +14,7 @@ use crate::core::status::{
 use crate::core::types::{Commit, StorePath, Wall};
 use crate::core::unseen::Part;
 
-use super::past::lasted;
+use super::history::lasted;
 use super::text::{
     Clock, Look, Tone, ago, ahead, clean, columns, fit, lasting, shorten_paths, wrap,
 };
@@ -453,5 +453,5 @@ pub(crate) fn short(system: &StorePath) -> String {
 }
 
 #[cfg(test)]
-#[path = "standing_tests.rs"]
+#[path = "status_tests.rs"]
 pub(crate) mod tests;

@@ -256,7 +256,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::standing::tests::{NOW, commit, well};
+    use crate::cli::status::tests::{NOW, commit, well};
     use crate::core::status::DeploymentView;
 
     fn realising(phase: &str, reason: &str) -> Status {
