@@ -13,8 +13,11 @@
 //! Other hosts may give the same. Each has an order of its own, asks again what
 //! is missing before it begins a path, and leaves alone for a while what has
 //! become possible by another's hand, and what would follow what it is sending
-//! when that turns out to be there: that other host is sending it.
+//! when that turns out to be there: that other host is sending it. Hosts in
+//! step find that out by a look now and then (`look`).
 
+mod asks;
+mod look;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::look::Looks;
 use self::order::{mix, references_first};
 use super::limits::Limits;
 use fort_core::types::StorePath;
@@ -30,8 +34,6 @@ use fort_nix::store::PathInfo;
 /// Bytes that what a path refers to may still have to send when the path is
 /// begun, so that its end need not be held back for long.
 pub(super) const AHEAD: u64 = 8 << 20;
-/// Paths that are asked about at once.
-const ASKED_AT_ONCE: usize = 64;
 /// Paths that are looked at for the next one to begin.
 const LOOKED_AT: usize = 64;
 /// What another host is trusted to send in a second, at least.
@@ -66,6 +68,7 @@ pub(super) struct Queue {
     active: BTreeSet<usize>,
     /// See [`AHEAD`]; less when it proved too much.
     most_ahead: u64,
+    looks: Looks,
     limits: Limits,
     seed: u64,
 }
@@ -162,8 +165,8 @@ impl Queue {
         }
         let queued: BTreeSet<usize> = (0..places.len()).collect();
         let ready = queued.iter().copied().filter(|at| places[*at].waits_for == 0).collect();
-        let (ahead, active) = (BTreeSet::new(), BTreeSet::new());
-        Self { places, queued, ready, ahead, active, most_ahead: AHEAD, limits, seed }
+        let (ahead, active, looks) = (BTreeSet::new(), BTreeSet::new(), Looks::new(seed));
+        Self { places, queued, ready, ahead, active, most_ahead: AHEAD, looks, limits, seed }
     }
 
     /// The path at a place.
@@ -188,9 +191,14 @@ impl Queue {
             && self.ready.iter().all(|at| self.places[*at].left_until > now)
     }
 
-    /// Whether the end of a path has to be held back still.
+    /// Whether something that a path refers to is not confirmed.
     pub(super) fn waits(&self, place: usize) -> bool {
         self.places[place].waits_for > 0
+    }
+
+    /// Whether the end of a path has to be held back still.
+    pub(super) fn is_held(&self, place: usize) -> bool {
+        self.waits(place) || self.looks.holds(place)
     }
 
     /// The next path to begin, which is then under way. `left` says how many
@@ -207,6 +215,9 @@ impl Queue {
             ready.or_else(|| self.next_ahead(now).find(|at| fresh(at) && soon(at)))?
         };
         self.set(place, State::UnderWay);
+        if !self.places[place].references.is_empty() {
+            self.looks.begins(place);
+        }
         self.for_wanting(place, |queue, wanting| {
             queue.places[wanting].not_begun -= 1;
             queue.sort_in(wanting);
@@ -225,6 +236,9 @@ impl Queue {
         if how == Confirmed::Elsewhere && matches!(before, State::UnderWay | State::Paused) {
             effects.recall.push(place);
             self.leave_what_follows(place, now);
+        }
+        if how == Confirmed::Here {
+            self.looks.taken(place, now);
         }
         if self.waits(place) {
             if how == Confirmed::Here {
@@ -245,6 +259,10 @@ impl Queue {
                 waiting.not_begun -= usize::from(!was_begun);
                 if waiting.waits_for == 0 {
                     match waiting.state {
+                        // Its end may be on its way from there as well.
+                        State::UnderWay
+                            if queue.looks.holds(wanting)
+                                || how == Confirmed::Elsewhere && queue.looks.goes_on(wanting) => {}
                         State::UnderWay => effects.release.push(wanting),
                         State::There => whole.push((wanting, false)),
                         State::Queued if how == Confirmed::Elsewhere => {
@@ -283,9 +301,11 @@ impl Queue {
     }
 
     /// The same, since its end was held back for too long: from now on less is
-    /// begun ahead.
+    /// begun ahead, if that was the cause.
     pub(super) fn held_too_long(&mut self, place: usize) -> Vec<usize> {
-        self.most_ahead /= 4;
+        if self.waits(place) {
+            self.most_ahead /= 4;
+        }
         self.put_back(place)
     }
 
@@ -310,59 +330,6 @@ impl Queue {
         }
         recall.retain(|recalled| *recalled != place);
         (given_up, recall)
-    }
-
-    /// What the cache is to be asked about now: nothing, or what may be begun
-    /// soon, what is under way, and what comes next.
-    pub(super) fn to_ask(&self, now: Duration) -> Vec<usize> {
-        let older = |at: &usize, than: Duration| self.places[*at].missing_at + than < now;
-        let soon: Vec<usize> =
-            self.startable(now).take(8).chain(self.next_ahead(now).take(8)).collect();
-        // Most of the time is left for the answer, so that nobody waits for it.
-        let due = soon.iter().any(|at| older(at, self.limits.fresh / 4))
-            || self.active.iter().any(|at| older(at, 2 * self.limits.fresh))
-            || self.is_left_to_others(now)
-                && self.queued.iter().any(|at| older(at, self.limits.fresh));
-        if !due {
-            return Vec::new();
-        }
-        let next = self.startable(now).chain(self.ahead.iter().copied());
-        let next = next.chain(self.queued.iter().copied()).take(ASKED_AT_ONCE);
-        let asked: BTreeSet<usize> = self.active.iter().copied().chain(next).collect();
-        asked.into_iter().collect()
-    }
-
-    /// What the cache has answered about these: whether it lacks each. `ended`
-    /// says of a path under way whether its end has left: if so, it may be
-    /// from here that the cache has it, and the answer to that is to be heard.
-    /// Also how many of them came from elsewhere.
-    pub(super) fn answered(
-        &mut self,
-        asked: &[usize],
-        now: Duration,
-        lacks: impl Fn(usize) -> bool,
-        ended: impl Fn(usize) -> bool,
-    ) -> (Vec<usize>, Effects) {
-        let (mut elsewhere, mut effects) = (Vec::new(), Effects::default());
-        for place in asked.iter().copied() {
-            let own = match self.places[place].state {
-                State::There | State::GivenUp => continue,
-                State::Queued => false,
-                State::UnderWay => !self.waits(place) && ended(place),
-                // It finds that out itself when the pause is over.
-                State::Paused => true,
-            };
-            self.places[place].missing_at = now;
-            if !own && !lacks(place) {
-                elsewhere.push(place);
-                let more = self.confirm(place, Confirmed::Elsewhere, now);
-                effects.release.extend(more.release);
-                effects.recall.extend(more.recall);
-            }
-        }
-        // What was released and then found as well is over.
-        effects.release.retain(|place| self.places[*place].state == State::UnderWay);
-        (elsewhere, effects)
     }
 
     /// The next of those that wait for nothing, and are not left to others.
@@ -439,6 +406,9 @@ impl Queue {
         };
         is(state == State::Queued, &mut self.queued);
         is(matches!(state, State::UnderWay | State::Paused), &mut self.active);
+        if state != State::UnderWay {
+            self.looks.ends(place);
+        }
         self.sort_in(place);
     }
 

@@ -116,7 +116,7 @@ impl<'a> Sending<'a> {
             nearly: Arc::default(),
         };
         while work.go_on() {
-            let nearly = Arc::clone(&work.nearly);
+            let (nearly, pace) = (Arc::clone(&work.nearly), work.pace());
             tokio::select! {
                 Some(event) = work.events.next(), if !work.events.is_empty() => {
                     // One that was broken off has nothing to say.
@@ -125,7 +125,7 @@ impl<'a> Sending<'a> {
                     }
                 }
                 () = nearly.notified() => {}
-                () = tokio::time::sleep(PACE) => {}
+                () = tokio::time::sleep(pace) => {}
             }
         }
         Ok(())
@@ -207,7 +207,10 @@ impl<'a> Work<'a> {
             let Some(place) = self.queue.take(now, left) else { break };
             self.begin(place);
         }
-        let to_ask = if self.asking { Vec::new() } else { self.queue.to_ask(now) };
+        let ended = |place: &usize| self.left(*place) == 0;
+        let ended: BTreeSet<usize> = self.active.keys().copied().filter(ended).collect();
+        self.queue.note(now, |place| ended.contains(&place));
+        let to_ask = if self.asking { Vec::new() } else { self.queue.ask(now) };
         if !to_ask.is_empty() {
             self.asking = true;
             self.ask(to_ask);
@@ -215,6 +218,13 @@ impl<'a> Work<'a> {
         let waits = self.queue.is_left_to_others(now);
         self.sending.tally.phase(if waits { "waiting" } else { "sending" });
         !self.queue.is_over()
+    }
+
+    /// How long nothing need be done if nothing happens.
+    fn pace(&self) -> Duration {
+        // While an answer is on its way nothing else is asked.
+        let asks_in = self.queue.asks_in(self.sending.now()).filter(|_| !self.asking);
+        asks_in.map_or(PACE, |asks_in| asks_in.min(PACE))
     }
 
     fn take_in(&mut self, event: Event) -> Result<(), Failed> {
@@ -336,7 +346,8 @@ impl<'a> Work<'a> {
     }
 
     fn begin(&mut self, place: usize) {
-        let gate = Arc::new(if self.queue.waits(place) { Gate::default() } else { Gate::opened() });
+        let gate =
+            Arc::new(if self.queue.is_held(place) { Gate::default() } else { Gate::opened() });
         let path = self.queue.path(place).clone();
         let passed = self.sending.tally.begins(place, &path);
         let (sending, nearly) = (self.sending, Arc::clone(&self.nearly));

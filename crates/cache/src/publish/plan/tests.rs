@@ -85,7 +85,7 @@ impl World {
 
     /// The cache takes a path, if its end may leave.
     fn finish(&mut self, place: usize) {
-        if self.queue.waits(place) {
+        if self.queue.is_held(place) {
             return;
         }
         // What this is all about.
@@ -98,9 +98,18 @@ impl World {
 
     fn take_in(&mut self, effects: Effects) {
         for released in effects.release {
-            assert!(self.under_way.contains(&released) && !self.queue.waits(released));
+            assert!(self.under_way.contains(&released) && !self.queue.is_held(released));
         }
         self.recall(effects.recall);
+    }
+
+    /// The cache is asked, if it is to be, and has nothing from elsewhere.
+    fn ask(&mut self) {
+        self.queue.note(self.now, |_| true);
+        let asked = self.queue.ask(self.now);
+        let (found, effects) = self.queue.answered(&asked, self.now, |_| true, |_| false);
+        assert_eq!((found, &effects.recall), (vec![], &vec![]));
+        self.take_in(effects);
     }
 
     fn happens(&mut self, what: u8, which: usize) {
@@ -131,7 +140,8 @@ impl World {
                 self.recall(recall);
             }
             7 => self.resume(which),
-            8 => self.another_gives(which, true),
+            8 => self.ask(),
+            9 => self.another_gives(which, true),
             _ => self.another_gives(which, false),
         }
     }
@@ -180,6 +190,9 @@ impl World {
             self.under_way.is_empty()
                 || self.under_way.iter().any(|place| !self.queue.waits(*place))
         );
+        // One end at most is held back for a look.
+        let looked_for = |place: &&usize| self.queue.is_held(**place) && !self.queue.waits(**place);
+        assert!(self.under_way.iter().filter(looked_for).count() <= 1);
     }
 }
 
@@ -187,16 +200,20 @@ proptest! {
     #[test]
     fn the_end_of_a_path_leaves_after_all_that_it_refers_to_whatever_happens(
         infos in closures(),
-        events in prop::collection::vec((0_u8..10, 0_usize..40, 0_u64..9), 0..80),
+        events in prop::collection::vec((0_u8..11, 0_usize..40, 0_u64..9), 0..80),
         seed: u64,
         jobs in 1_usize..6,
+        look_in in 1_u64..9,
     ) {
-        let queue = queue(&infos, seed);
+        let mut queue = queue(&infos, seed);
+        queue.looks.next_in = look_in;
         let mut world = World {
             infos, queue, under_way: BTreeSet::new(), paused: BTreeSet::new(),
             there: BTreeSet::new(), given_up: 0, now: ZERO,
         };
         for (what, which, left) in events {
+            world.now += Duration::from_millis(7);
+            world.queue.note(world.now, |at| !at.is_multiple_of(3));
             world.fill(jobs, |_| left << 20);
             world.check();
             world.happens(what, which);
@@ -206,14 +223,12 @@ proptest! {
         for step in 0.. {
             prop_assert!(step < 1000, "it never ends");
             world.now += Duration::from_secs(1);
-            let asked = world.queue.to_ask(world.now);
-            let (_, effects) = world.queue.answered(&asked, world.now, |_| true, |_| false);
-            prop_assert_eq!(effects, Effects::default());
+            world.ask();
             world.fill(jobs, NOTHING_LEFT);
             world.check();
             if world.queue.is_over() { break }
             world.resume(0);
-            let first = world.under_way.iter().copied().find(|place| !world.queue.waits(*place));
+            let first = world.under_way.iter().copied().find(|place| !world.queue.is_held(*place));
             if let Some(first) = first { world.finish(first) }
         }
         prop_assert_eq!(&world.queue.queued, &BTreeSet::new());
@@ -316,17 +331,17 @@ fn what_was_missing_a_while_ago_is_asked_about_before_it_is_begun() {
     let infos: BTreeMap<_, _> = (0..200).map(|n| (path(n), info([]))).collect();
     let mut queue = queue(&infos, 0);
     let later = 2 * Limits::JOB.fresh;
-    assert_eq!(queue.to_ask(ZERO), [0; 0]);
+    assert_eq!(queue.ask(ZERO), [0; 0]);
     assert_eq!(queue.take(ZERO, NOTHING_LEFT), Some(0));
     assert_eq!(queue.take(later, NOTHING_LEFT), None);
-    let asked = queue.to_ask(later);
+    let asked = queue.ask(later);
     assert_eq!(asked, (0..65).collect::<Vec<_>>());
     let (elsewhere, effects) = queue.answered(&asked, later, |at| at > 3, |_| false);
     // The one under way is there as well, from another host.
     assert_eq!(elsewhere, [0, 1, 2, 3]);
     assert_eq!(effects, Effects { release: vec![], recall: vec![0] });
     assert_eq!(queue.take(later, NOTHING_LEFT), Some(4));
-    assert_eq!(queue.to_ask(later), [0; 0]);
+    assert_eq!(queue.ask(later), [0; 0]);
 }
 
 #[test]
@@ -343,6 +358,19 @@ fn an_end_that_has_left_is_waited_for_though_the_cache_has_it() {
 }
 
 #[test]
+fn what_was_held_back_until_the_answer_cannot_be_from_here_either() {
+    let infos = chain(3);
+    let mut queue = queue(&infos, 0);
+    for place in 0..3 {
+        assert_eq!(queue.take(ZERO, NOTHING_LEFT), Some(place));
+    }
+    let (elsewhere, effects) = queue.answered(&[0, 1, 2], ZERO, |_| false, |at| at > 0);
+    assert_eq!(elsewhere, [0, 1, 2]);
+    assert_eq!(effects, Effects { release: vec![], recall: vec![0, 1, 2] });
+    assert!(queue.is_over());
+}
+
+#[test]
 fn what_another_host_seems_to_be_sending_is_left_to_it_for_a_while() {
     let infos = chain(3);
     let mut queue = queue(&infos, 0);
@@ -352,7 +380,7 @@ fn what_another_host_seems_to_be_sending_is_left_to_it_for_a_while() {
     assert!(queue.is_left_to_others(leave / 2 - Duration::from_millis(1)));
     assert_eq!(queue.take(leave / 3, NOTHING_LEFT), None);
     // It goes on: so does waiting for it.
-    let asked = queue.to_ask(leave);
+    let asked = queue.ask(leave);
     assert_eq!(asked, [1, 2]);
     queue.answered(&asked, leave, |at| at == 2, |_| false);
     assert_eq!(queue.take(leave + leave / 3, NOTHING_LEFT), None);
@@ -371,9 +399,15 @@ fn what_would_follow_a_path_that_came_from_elsewhere_is_left_to_that_host() {
         assert_eq!(queue.take(ZERO, NOTHING_LEFT), Some(place));
     }
     let (elsewhere, effects) = queue.answered(&[0], ZERO, |_| false, |_| false);
-    // What is under way goes on.
-    assert_eq!((elsewhere, effects), (vec![0], Effects { release: vec![1], recall: vec![0] }));
+    // What is under way goes on, if it does not come from there as well.
+    assert_eq!((elsewhere, effects), (vec![0], Effects { release: vec![], recall: vec![0] }));
+    assert!(queue.is_held(1) && !queue.waits(1));
     let soon = Limits::JOB.leave / 3;
+    queue.note(soon, |at| at == 1);
+    let asked = queue.ask(soon);
+    let (elsewhere, effects) = queue.answered(&asked, soon, |_| true, |_| true);
+    assert_eq!(elsewhere, [0; 0]);
+    assert_eq!(effects, Effects { release: vec![1], ..Effects::default() });
     assert_eq!(queue.take(soon, NOTHING_LEFT), None);
     assert_eq!(
         queue.confirm(1, Confirmed::Here, soon),
@@ -385,6 +419,53 @@ fn what_would_follow_a_path_that_came_from_elsewhere_is_left_to_that_host() {
     let end = 2 * Limits::JOB.leave;
     queue.answered(&[3], end, |_| true, |_| false);
     assert_eq!(queue.take(end, NOTHING_LEFT), Some(3));
+}
+
+/// A host that has sent the first of a chain, in a tenth of a second, and looks
+/// whether another host sends the second.
+fn looking(infos: &BTreeMap<StorePath, PathInfo>) -> Queue {
+    let tenth = Duration::from_millis(100);
+    let mut queue = queue(infos, 0);
+    queue.looks.next_in = 2;
+    assert_eq!(queue.take(ZERO, NOTHING_LEFT), Some(0));
+    queue.note(ZERO, |_| true);
+    assert_eq!(queue.confirm(0, Confirmed::Here, tenth), Effects::default());
+    assert_eq!(queue.take(tenth, NOTHING_LEFT), Some(1));
+    assert_eq!(queue.take(tenth, NOTHING_LEFT), Some(2));
+    queue.note(tenth, |_| true);
+    assert_eq!(queue.confirm(1, Confirmed::Here, 2 * tenth), Effects::default());
+    assert!(queue.is_held(2) && !queue.waits(2));
+    queue.note(2 * tenth, |_| true);
+    queue
+}
+
+#[test]
+fn a_host_that_finds_what_it_holds_back_leaves_the_rest_to_the_other() {
+    let mut queue = looking(&chain(5));
+    // Twice to four times as long as an end takes.
+    let asks_in = queue.asks_in(ZERO).unwrap();
+    assert!((400..=600).contains(&asks_in.as_millis()), "{asks_in:?}");
+    let asked = queue.ask(asks_in);
+    let (elsewhere, effects) = queue.answered(&asked, asks_in, |at| at != 2, |_| true);
+    assert_eq!((elsewhere, effects), (vec![2], Effects { release: vec![], recall: vec![2] }));
+    assert!(queue.is_left_to_others(asks_in));
+}
+
+#[test]
+fn an_end_that_was_held_back_for_a_look_leaves_if_the_cache_lacks_the_path() {
+    let mut queue = looking(&chain(5));
+    let asks_at = queue.asks_in(ZERO).unwrap();
+    // That the other host was not as far says nothing.
+    let before = asks_at - Duration::from_millis(1);
+    queue.ask(before);
+    let (_, effects) = queue.answered(&[2, 3], before, |_| true, |_| true);
+    assert_eq!(effects, Effects::default());
+    assert!(queue.is_held(2));
+    let asked = queue.ask(asks_at);
+    assert!(asked.contains(&2));
+    let (_, effects) = queue.answered(&asked, asks_at, |_| true, |_| true);
+    assert_eq!(effects, Effects { release: vec![2], recall: vec![] });
+    assert_eq!((queue.asks_in(asks_at), queue.is_held(2)), (None, false));
 }
 
 #[test]
