@@ -359,7 +359,7 @@ fn an_end_that_has_left_is_waited_for_though_the_cache_has_it() {
 
 #[test]
 fn what_was_held_back_until_the_answer_cannot_be_from_here_either() {
-    let infos = chain(3);
+    let infos = BTreeMap::from([(path(0), info([])), (path(1), info([0])), (path(2), info([0]))]);
     let mut queue = queue(&infos, 0);
     for place in 0..3 {
         assert_eq!(queue.take(ZERO, NOTHING_LEFT), Some(place));
