@@ -364,7 +364,6 @@ mod tests {
     /// What is found of a server that answers `/` with this head, and everything
     /// else well.
     async fn found(head: &str) -> (String, Result<String, String>) {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let serving = async {

@@ -97,7 +97,7 @@ impl Forgejo {
     fn client(&self, limit: Duration) -> Result<Client, ReportFailed> {
         fort_http::client_trusting(&self.report.forgejo, self.report.ca_file.as_deref())
             .map_err(|error| ReportFailed::Setup(error.to_string()))?
-            .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
+            .user_agent(fort_http::USER_AGENT)
             .connect_timeout(CONNECT_LIMIT.min(limit))
             .timeout(limit)
             .http1_only()

@@ -1,6 +1,8 @@
 //! What the crates below are handed of a configuration: each has settings of its own,
 //! and knows nothing of the file.
 
+use std::path::PathBuf;
+
 use fort_cache::{publish, substitute};
 use fort_core::status::Unconfined;
 use fort_nix::evaluator::{Evaluator, Way};
@@ -36,7 +38,7 @@ impl Config {
             name: cache.name.clone(),
             public_keys: cache.public_keys.clone(),
             token_file: cache.token_file.clone(),
-            netrc: self.state_dir.join("netrc"),
+            netrc: self.netrc(),
         })
     }
 
@@ -44,8 +46,13 @@ impl Config {
     /// more.
     pub fn forget_unused_token(&self) {
         if self.substitute_settings().is_none() {
-            substitute::forget(&self.state_dir.join("netrc"));
+            substitute::forget(&self.netrc());
         }
+    }
+
+    /// The file that Nix is given the token in.
+    fn netrc(&self) -> PathBuf {
+        self.state_dir.join("netrc")
     }
 }
 

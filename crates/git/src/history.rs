@@ -14,7 +14,7 @@ use gix::ObjectId;
 use gix::objs::{Find as _, Kind};
 
 use super::limits::{Exceeded, Limits, exhausted};
-use super::poll;
+use super::{poll, steps};
 use fort_core::observed::Relation;
 use fort_core::plain::one_line;
 use fort_core::types::Commit;
@@ -106,8 +106,7 @@ impl<'a> Reader<'a> {
         self,
         tips: impl IntoIterator<Item = ObjectId>,
     ) -> Result<Walk<'a>, Trouble> {
-        let shallow = self.repository.shallow_commits().ok().flatten();
-        let shallow = shallow.iter().flat_map(|ids| ids.iter().copied()).collect();
+        let shallow = steps::boundary(self.repository).unwrap_or_default().into_iter().collect();
         let (waiting, seen) = Default::default();
         let mut walk = Walk { reader: self, waiting, seen, shallow, buffer: Vec::new() };
         for tip in tips {

@@ -28,7 +28,7 @@ use super::ssh::Ssh;
 use fort_core::types::Commit;
 
 /// What we call ourselves to the server.
-pub(super) const AGENT: &str = concat!("fort-agent/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = fort_http::USER_AGENT;
 
 /// A remote with which the handshake is done. It owns a thread and at most one
 /// TCP connection; dropping it ends both.

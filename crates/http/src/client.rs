@@ -9,6 +9,8 @@ use reqwest::redirect::Policy;
 
 use crate::stays_here;
 
+/// The name by which servers know this program.
+pub const USER_AGENT: &str = concat!("fort-agent/", env!("CARGO_PKG_VERSION"));
 /// Largest file of trusted certificates that is read, in bytes.
 const CA_LIMIT: u64 = 1 << 20;
 

@@ -11,5 +11,5 @@ pub mod token;
 
 pub use address::{in_clear, stays_here};
 pub use broken::{Broken, chain, find};
-pub use client::{NotTrusted, client, client_trusting};
+pub use client::{NotTrusted, USER_AGENT, client, client_trusting};
 pub use secret::Secret;

@@ -189,7 +189,7 @@ impl Attic {
 /// One that talks to nobody but whom it is told to: this server.
 fn client(endpoint: &str) -> Result<Client, AtticFailed> {
     fort_http::client(endpoint)
-        .user_agent(concat!("fort-agent/", env!("CARGO_PKG_VERSION")))
+        .user_agent(fort_http::USER_AGENT)
         .connect_timeout(CONNECT_LIMIT)
         .tcp_keepalive(Duration::from_secs(60))
         // Paths at the same time are connections at the same time: in one

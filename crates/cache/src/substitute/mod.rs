@@ -90,11 +90,6 @@ impl Settings {
     }
 }
 
-/// Removes the file that Nix was given the token in, where nothing is fetched any more.
-pub fn forget(netrc: &Path) {
-    remove(netrc);
-}
-
 /// What came of asking the cache.
 #[derive(Debug, Default)]
 pub struct Prepared {
@@ -163,12 +158,13 @@ async fn give_token(nix: &Nix, settings: &Settings) -> bool {
         (None, _) | (_, None) => false,
     };
     if !given {
-        remove(&settings.netrc);
+        forget(&settings.netrc);
     }
     given
 }
 
-fn remove(file: &Path) {
+/// Removes the file that Nix was given the token in.
+pub fn forget(file: &Path) {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!("an old {} stays: {error}", file.display());
