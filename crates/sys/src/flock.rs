@@ -104,6 +104,8 @@ pub fn holders(file: &Path) -> io::Result<Vec<Holder>> {
         found => found?,
     };
     let own = std::process::id();
+    // One that takes it during the look below can be missed; that hides nothing.
+    let was_taken = is_taken(&wanted);
     let (mut found, mut hidden) = (Vec::new(), None);
     for process in fs::read_dir("/proc")? {
         let name = process?.file_name();
@@ -118,7 +120,7 @@ pub fn holders(file: &Path) -> io::Result<Vec<Holder>> {
         }
     }
     match hidden {
-        Some(error) if found.is_empty() && is_taken(&wanted) => Err(error),
+        Some(error) if found.is_empty() && was_taken && is_taken(&wanted) => Err(error),
         Some(_) | None => Ok(found),
     }
 }
