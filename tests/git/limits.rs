@@ -81,12 +81,12 @@ fn one_object_that_is_too_large_is_refused_before_it_is_unpacked() {
 fn memory_that_is_at_its_end_in_the_middle_is_told_as_that_and_not_as_a_crash() {
     let host = Host::new();
     // Kept as it comes until it is whole.
-    host.repo.work.write("noise", noise(24 << 20, 1)).commit("noise");
+    host.repo.work.write("noise", noise(32 << 20, 1)).commit("noise");
     host.repo.work.push("main");
     let (refused, peak) = fetched(&request(&host, small()));
     assert_eq!(refused, Err(FetchError::Exceeds(Exceeded::Memory { limit: SMALL })));
     // The pack is mapped, and so is the program.
-    assert!(peak < SMALL + (24 + 40) * MIB, "{} MiB", peak / MIB);
+    assert!(peak < SMALL + (32 + 40) * MIB, "{} MiB", peak / MIB);
     assert!(files(host.dir.path()).iter().all(|file| file.ends_with("clone.lock")), "swept");
 }
 

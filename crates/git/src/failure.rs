@@ -3,8 +3,6 @@
 //! No text in here carries a secret: it is made from statuses, host names and
 //! the causes that the network stack names, and cleaned of the token.
 
-use std::error::Error;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::Exceeded;
 use fort_core::remedy::Remedy;
-use fort_http::{Broken, find};
+use fort_http::Broken;
 
 /// Why a remote could not be asked. `Display` is one line: what is wrong, and
 /// what to do.
@@ -137,18 +135,7 @@ impl PollError {
 
     /// From what reqwest reports when there is no status.
     pub(super) fn from_reqwest(error: &reqwest::Error, limit: Duration) -> Self {
-        Self::from_chain(error, limit, error.is_timeout())
-    }
-
-    /// From an error in the middle of a body.
-    pub(super) fn from_io(error: &io::Error, limit: Duration) -> Self {
-        let timed_out = find::<reqwest::Error>(error).is_some_and(reqwest::Error::is_timeout)
-            || error.kind() == io::ErrorKind::TimedOut;
-        Self::from_chain(error, limit, timed_out)
-    }
-
-    fn from_chain(error: &(dyn Error + 'static), limit: Duration, timed_out: bool) -> Self {
-        match Broken::of(error, timed_out, "set ca_file to the issuer's") {
+        match Broken::of(error, error.is_timeout(), "set ca_file to the issuer's") {
             Broken::Tls(what) => Self::Tls(what),
             Broken::Late => Self::Stalled { after: limit },
             Broken::Unreachable(what) => Self::Unreachable(what),

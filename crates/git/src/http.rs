@@ -5,6 +5,9 @@
 //! went wrong. Here nothing is redirected, sizes and times are bounded, and
 //! the first failure of a connection is kept ([`Http::failure`]).
 //!
+//! A connection has no thread of its own: whoever waits for an answer drives it
+//! meanwhile ([`Driver`]), and between two polls nobody does.
+//!
 //! gix never sees the token: it is read from its file and added here, with
 //! each request.
 
@@ -12,8 +15,12 @@ use std::io::{self, BufRead, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::blocking::{Client, ClientBuilder, Response};
+use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Client, Response};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use super::Remote;
 use super::exchange::Answer;
@@ -38,6 +45,7 @@ pub(super) enum Pace {
 #[derive(Clone)]
 pub(super) struct Http {
     client: Client,
+    driver: Arc<Driver>,
     remote: Arc<Remote>,
     pace: Pace,
     meter: Meter,
@@ -49,18 +57,20 @@ impl Http {
     pub(super) fn new(remote: &Remote, pace: Pace) -> Result<Self, PollError> {
         let client = fort_http::client_trusting(&remote.url, remote.ca_file.as_deref())
             .map_err(|e| PollError::Setup(e.to_string()))?;
-        let client = ClientBuilder::from(client)
+        let client = client
             // The name begins as git's own: some proxies let only that through.
             .user_agent(concat!("git/fort-agent-", env!("CARGO_PKG_VERSION")))
             .connect_timeout(remote.timeout.min(CONNECT_LIMIT))
-            .timeout(remote.timeout)
             .pool_idle_timeout(Duration::from_secs(300))
             .pool_max_idle_per_host(1)
             .tcp_keepalive(Duration::from_secs(60))
             .build()
             .map_err(|e| PollError::Setup(format!("cannot set up HTTPS: {}", words(&e))))?;
+        let driver = Driver::new()
+            .map_err(|e| PollError::Setup(format!("cannot set up HTTPS: {e}")))?
+            .into();
         let remote = Arc::new(remote.clone());
-        Ok(Self { client, remote, pace, meter: Meter::list(), failure: Arc::default() })
+        Ok(Self { client, driver, remote, pace, meter: Meter::list(), failure: Arc::default() })
     }
 
     /// What went wrong first, if it was in here.
@@ -97,15 +107,15 @@ impl Http {
             request = request.basic_auth(&self.remote.username, Some(token.expose()));
         }
         let started = Instant::now();
-        let answer = request.send().map_err(|e| {
-            let connect = self.remote.timeout.min(CONNECT_LIMIT);
-            let limit = if e.is_connect() { connect } else { self.remote.timeout };
-            self.fail(PollError::from_reqwest(&e, limit))
+        let connect = self.remote.timeout.min(CONNECT_LIMIT);
+        let answer = self.within_timeout(connect, async {
+            settle().await;
+            request.send().await
         })?;
         self.refusal(&answer, authorised).map_or(Ok(()), |e| Err(self.fail(e)))?;
         let headers = format!("content-type: {}\n", content_type(&answer)).into_bytes();
         self.meter.begin();
-        let mut body = Bounded { http: self.clone(), answer, started };
+        let mut body = Bounded { http: self.clone(), answer, chunk: Bytes::new(), started };
         let body: Box<dyn BufRead + Send> = match self.pace {
             // Read to its end at once: that leaves the connection free, and
             // nothing half-read behind for the time until the next poll.
@@ -117,6 +127,24 @@ impl Http {
             Pace::Fetch => Box::new(io::BufReader::with_capacity(64 << 10, body)),
         };
         Ok(Answer { headers: Cursor::new(headers), body })
+    }
+
+    /// Waits for one step of an exchange, for as long as the remote's timeout.
+    /// `connect`: the limit that was exceeded if that step is to connect.
+    fn within_timeout<T>(
+        &self,
+        connect: Duration,
+        step: impl Future<Output = reqwest::Result<T>>,
+    ) -> io::Result<T> {
+        let limit = self.remote.timeout;
+        match self.driver.drive(async { timeout(limit, step).await }) {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => {
+                let limit = if error.is_connect() { connect } else { limit };
+                Err(self.fail(PollError::from_reqwest(&error, limit)))
+            }
+            Err(_elapsed) => Err(self.fail(PollError::Stalled { after: limit })),
+        }
     }
 
     fn refusal(&self, answer: &Response, authorised: bool) -> Option<PollError> {
@@ -149,25 +177,64 @@ impl Http {
 struct Bounded {
     http: Http,
     answer: Response,
+    /// What has come and was not read yet.
+    chunk: Bytes,
     started: Instant,
 }
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let timeout = self.http.remote.timeout;
-        if matches!(self.http.pace, Pace::Poll) && self.started.elapsed() > timeout * 2 {
-            return Err(self.http.fail(PollError::Stalled { after: timeout * 2 }));
+        let limit = self.http.remote.timeout;
+        if matches!(self.http.pace, Pace::Poll) && self.started.elapsed() > limit * 2 {
+            return Err(self.http.fail(PollError::Stalled { after: limit * 2 }));
         }
-        let read = self
-            .answer
-            .read(buffer)
-            .map_err(|e| self.http.fail(PollError::from_io(&e, timeout)))?;
+        while self.chunk.is_empty() {
+            match self.http.within_timeout(limit, self.answer.chunk())? {
+                Some(chunk) => self.chunk = chunk,
+                None => return Ok(0),
+            }
+        }
+        let read = self.chunk.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&self.chunk.split_to(read));
         self.http.meter.take(read).inspect_err(|_| {
             if let Some(Stopped::Exceeds(limit)) = self.http.meter.stopped() {
                 self.http.fail(PollError::Exceeds(limit));
             }
         })?;
         Ok(read)
+    }
+}
+
+/// Runs one remote's connection on the thread that waits for it.
+struct Driver(Option<Runtime>);
+
+impl Driver {
+    fn new() -> io::Result<Self> {
+        Builder::new_current_thread().enable_all().build().map(|runtime| Self(Some(runtime)))
+    }
+
+    fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        let runtime = self.0.as_ref().expect("it is there until it is dropped");
+        runtime.block_on(future)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // A name lookup that hangs must not delay whoever drops it, which may be the
+        // loop of another runtime.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Lets the connection finish what the last exchange left, and see whether the server
+/// has closed it since: nobody has driven it in between.
+async fn settle() {
+    // The socket's news, the TLS session's, and the pool's, which each wake the next.
+    for _ in 0..4 {
+        yield_now().await;
     }
 }
 

@@ -50,7 +50,7 @@ pub fn chain<'a>(
 }
 
 /// The first error of a kind in the chain of another ([`chain`]).
-pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     chain(error).find_map(|e| e.downcast_ref())
 }
 
