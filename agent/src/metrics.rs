@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::core::job::{Check, Ending, PublishOutcome, RefusalCause, Stages};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
-use crate::core::status::{State, Status};
+use crate::core::status::{HeldCause, State, Status};
 use crate::core::types::Wall;
 use crate::core::unseen::Part;
 
@@ -34,24 +34,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// From a switch that only restarts a unit to a build of an hour, in seconds.
 const BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
-/// Every cause of `held`, so that each has a series before it first happens.
-const HELD: [&str; 15] = [
-    "branch-missing",
-    "contents",
-    "disk-space",
-    "force-push",
-    "incomplete-closure",
-    "lock-incomplete",
-    "machine-id",
-    "no-agent",
-    "no-such-host",
-    "quarantined",
-    "secrets",
-    "serial",
-    "signature",
-    "state-dir",
-    "too-large",
-];
+/// Causes of `held` that later versions say: each has a series before it first happens.
+const RESERVED: [&str; 4] = ["contents", "secrets", "serial", "signature"];
 
 /// Every kind of gate.
 const GATES: [&str; 3] = ["suspended", "confirm", "window"];
@@ -251,7 +235,7 @@ impl Inner {
         }
         let cause = status.held.as_ref().map(|held| held.cause.as_str());
         self.held.clear();
-        for known in HELD.into_iter().chain(cause) {
+        for known in HeldCause::words().chain(RESERVED).chain(cause) {
             set(&self.held, [("cause", known.into())], i64::from(cause == Some(known)));
         }
         self.desired_info.clear();

@@ -8,8 +8,8 @@ use crate::core::job::{Check, RealiseProgress};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{
-    DeploymentView, Desired, Lift, PublishProgressView, PublishView, QuarantineView, RemoteView,
-    State, Status,
+    DeploymentView, Desired, HeldCause, Lift, PublishProgressView, PublishView, QuarantineView,
+    RemoteView, State, Status,
 };
 use crate::core::types::{Commit, StorePath, Wall};
 use crate::core::unseen::Part;
@@ -91,7 +91,8 @@ pub(crate) fn lift(status: &Status, clock: &Clock) -> Lift {
     };
     let held = status.held.as_ref().filter(|_| status.state == State::Held);
     if let Some(held) = held {
-        let if_meant = if held.cause == "force-push" { " if that was meant" } else { "" };
+        let meant = matches!(held.cause, HeldCause::ForcePush(_));
+        let if_meant = if meant { " if that was meant" } else { "" };
         return run(&held.lift).and(if_meant);
     }
     if let (State::Waiting, Some(gate)) = (status.state, &status.gate) {
@@ -161,7 +162,7 @@ fn rows(status: &Status, clock: &Clock) -> Vec<Row> {
     rows.extend(status.deployment.as_ref().map(|it| ("deploying", deploying(it, clock))));
     // Quarantine has a row of its own.
     let held = status.held.as_ref().filter(|_| status.quarantine.is_empty());
-    rows.extend(held.and_then(|held| evidence(&held.evidence, clock)));
+    rows.extend(held.and_then(|held| evidence(&held.cause.evidence(), clock)));
     // As they are shown to everybody: newer agents have more of them.
     let shown = json!(status);
     rows.extend(gate(&shown["gate"], clock).map(|it| ("gate", it)));
@@ -373,8 +374,16 @@ fn ended(entry: &Entry, said: &str, clock: &Clock) -> String {
 
 /// Whether the answer is about this remote already.
 fn is_held(status: &Status, remote: &RemoteView) -> bool {
-    status.held.as_ref().is_some_and(|held| {
-        held.cause == "force-push" && held.evidence["remote"] == remote.name.as_str()
+    status.held.as_ref().is_some_and(|held| match &held.cause {
+        HeldCause::ForcePush(it) => it.remote.as_deref() == Some(&*remote.name),
+        HeldCause::StateDir(_)
+        | HeldCause::MachineId(_)
+        | HeldCause::BranchMissing(_)
+        | HeldCause::TooLargeHead(_)
+        | HeldCause::NoSuchHost(_)
+        | HeldCause::Quarantined(_)
+        | HeldCause::Refused(_)
+        | HeldCause::Other { .. } => false,
     })
 }
 

@@ -4,7 +4,8 @@ use super::super::text::{Clock, Look};
 use super::*;
 use crate::core::job::{DeploymentId, Ending, Stages};
 use crate::core::status::{
-    AgentView, BlindView, BootView, GoodView, Held, Next, PublishProgressView, RunningView,
+    AgentView, BlindView, BootView, GoodView, Held, HeldCause, Next, PublishProgressView,
+    RunningView,
 };
 use crate::core::unseen::Unseen;
 
@@ -144,7 +145,7 @@ fn deploying(stage: &str, progress: Value) -> Option<DeploymentView> {
 }
 
 fn held(cause: &str, evidence: Value, lift: &str, reason: &str) -> Status {
-    let held = Some(Held { cause: cause.into(), evidence, lift: lift.into() });
+    let held = Some(Held { cause: HeldCause::read(cause, evidence), lift: lift.into() });
     Status { held, ..moving(State::Held, reason) }
 }
 

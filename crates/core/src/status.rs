@@ -4,6 +4,7 @@
 mod advice;
 mod blind;
 mod held;
+pub mod held_cause;
 pub(super) mod lift;
 mod publish;
 pub(super) mod reason;
@@ -23,6 +24,7 @@ use super::unseen::Part;
 
 pub use self::advice::{Lift, Piece};
 pub use self::blind::BlindView;
+pub use self::held_cause::HeldCause;
 pub use self::publish::{PublishProgressView, PublishView};
 pub use self::unconfined::Unconfined;
 
@@ -247,11 +249,10 @@ pub struct DeploymentView {
 
 /// What is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "held_cause::Wire", into = "held_cause::Wire")]
 pub struct Held {
-    /// In one word.
-    pub cause: String,
-    /// What that rests on.
-    pub evidence: Value,
+    /// Why, with what that rests on; serialised as `cause` and `evidence`.
+    pub cause: HeldCause,
     /// What would lift it.
     pub lift: Lift,
 }

@@ -7,7 +7,7 @@ use crate::cli::status::tests::{NOW, before, commit, entry, system, well};
 use crate::core::job::{Check, Ending};
 use crate::core::memory::Entry;
 use crate::core::status::{
-    DeploymentView, Held, PublishProgressView, PublishView, QuarantineView, RemoteView,
+    DeploymentView, Held, HeldCause, PublishProgressView, PublishView, QuarantineView, RemoteView,
 };
 
 /// What the interface's bound is.
@@ -53,8 +53,7 @@ fn held() -> Status {
     status.state = State::Held;
     status.reason = "release was force-pushed: 3636363 does not descend from 1b1b1b1".into();
     status.held = Some(Held {
-        cause: "force-push".into(),
-        evidence: json!({"remote": "origin"}),
+        cause: HeldCause::read("force-push", json!({"remote": "origin"})),
         lift: Lift::default().run("accept 3636363"),
     });
     status.remotes[0].error = Some("release was force-pushed".into());
@@ -216,7 +215,7 @@ fn hostile(nasty: &str) -> Shown {
     status.state = State::Held;
     status.reason = nasty.into();
     status.held =
-        Some(Held { cause: nasty.into(), evidence: json!({"x": nasty}), lift: nasty.into() });
+        Some(Held { cause: HeldCause::read(nasty, json!({"x": nasty})), lift: nasty.into() });
     let desired = status.desired.as_mut().unwrap();
     (desired.branch, desired.remote) = (nasty.into(), nasty.into());
     status.boot.reboot_required = true;

@@ -6,6 +6,7 @@ use crate::observed::Remote;
 use crate::plain::clean;
 use crate::policy::ForcePush;
 use crate::select::{Standing, Testing};
+use crate::status::HeldCause;
 use crate::types::Commit;
 
 impl Explainer<'_> {
@@ -42,7 +43,12 @@ impl Explainer<'_> {
             }
             Standing::BranchMissing => {
                 let rule = Rule::broken("remote", format!("{name} has no branch {branch}"));
-                match self.status.held.as_ref().filter(|held| held.cause == "branch-missing") {
+                match self
+                    .status
+                    .held
+                    .as_ref()
+                    .filter(|held| matches!(held.cause, HeldCause::BranchMissing(_)))
+                {
                     Some(held) => rule.lifted_by(held.lift.clone()),
                     None => rule,
                 }

@@ -7,11 +7,11 @@ use super::world::{World, Wrong};
 use crate::decide::{Outlook, Step};
 use crate::gates::Gate;
 use crate::guardian::Phase;
-use crate::job::RefusalCause;
+use crate::job::{Refusal, RefusalCause};
 use crate::memory::Stuck;
 use crate::observed::Relation;
 use crate::policy::{ForcePush, OnFailure, OnKernelChange, Operation};
-use crate::status::{State, Status};
+use crate::status::{HeldCause, State, Status};
 use crate::types::Commit;
 
 /// What a story came to.
@@ -345,10 +345,9 @@ impl World {
         }
         let refused = self.refuses()
             && shown.state == State::Held
-            && shown
-                .held
-                .as_ref()
-                .is_some_and(|held| matches!(held.cause.as_str(), "force-push" | "branch-missing"));
+            && shown.held.as_ref().is_some_and(|held| {
+                matches!(held.cause, HeldCause::ForcePush(_) | HeldCause::BranchMissing(_))
+            });
         let desired =
             |commit: Commit| shown.desired.as_ref().is_some_and(|desired| desired.commit == commit);
         Ok(match self.expected() {
@@ -360,7 +359,11 @@ impl World {
                 desired(commit)
                     && legitimate
                     && (shown.held.as_ref().is_some_and(|held| {
-                        matches!(held.cause.as_str(), "quarantined" | "no-agent")
+                        matches!(
+                            &held.cause,
+                            HeldCause::Quarantined(_)
+                                | HeldCause::Refused(Refusal { cause: RefusalCause::NoAgent, .. })
+                        )
                     }) || refused)
                     && match self.outlook() {
                         Some(Outlook::Stuck(_)) => true,

@@ -1,7 +1,8 @@
 //! What is refused, on what that rests, and what would lift it.
 
-use serde_json::json;
-
+use super::held_cause::{
+    BranchMissing, ForcePush, HeldCause, MachineId, NoSuchHost, Quarantined, StateDir, TooLargeHead,
+};
 use super::{Held, Lift, Viewer};
 use crate::decide::{Outlook, refusals};
 use crate::job::{Refusal, RefusalCause};
@@ -18,8 +19,7 @@ impl Viewer<'_> {
         if let Some(why) = &self.seen.unwritten {
             // Before all else: nothing new is begun that could not be remembered.
             return Some(Held {
-                cause: "state-dir".into(),
-                evidence: json!({ "found": why }),
+                cause: HeldCause::StateDir(StateDir { found: why.clone() }),
                 lift: "make room there, or mend the disk; it is tried again by itself".into(),
             });
         }
@@ -41,11 +41,11 @@ impl Viewer<'_> {
                 .iter()
                 .zip(standings)
                 .filter(|(_, standing)| **standing == Standing::BranchMissing)
-                .map(|(name, _)| name)
+                .map(|(name, _)| name.clone())
                 .collect();
+            let branch = self.policy.release.clone();
             return Some(Held {
-                cause: "branch-missing".into(),
-                evidence: json!({ "branch": self.policy.release, "remotes": remotes }),
+                cause: HeldCause::BranchMissing(BranchMissing { branch, remotes }),
                 lift: format!("push a branch {}", self.policy.release).into(),
             });
         }
@@ -57,8 +57,10 @@ impl Viewer<'_> {
         let outlook = &self.decision.outlook;
         if let Outlook::WrongMachine { found } = outlook {
             return Some(Held {
-                cause: "machine-id".into(),
-                evidence: json!({ "configured": self.policy.machine_id, "found": found }),
+                cause: HeldCause::MachineId(MachineId {
+                    configured: self.policy.machine_id.clone(),
+                    found: found.clone(),
+                }),
                 lift: "correct machine_id in the configuration, or install the configuration \
                        of this machine"
                     .into(),
@@ -78,11 +80,8 @@ impl Viewer<'_> {
 
     fn refused(&self, refusal: &Refusal) -> Held {
         let commit = self.memory.target.as_ref().map(|target| target.commit.short());
-        let mut evidence = json!(refusal.evidence);
-        evidence["found"] = json!(refusal.detail);
         Held {
-            cause: refusal.cause.as_str().into(),
-            evidence,
+            cause: HeldCause::Refused(refusal.clone()),
             lift: match refusal.cause {
                 RefusalCause::DiskSpace => "make room; it is looked at again by itself".into(),
                 RefusalCause::IncompleteClosure => {
@@ -112,12 +111,11 @@ impl Viewer<'_> {
     pub(crate) fn not_accepted(&self, index: usize, standing: Standing) -> Held {
         if let (Standing::TooLarge(head), Some(oversize)) = (standing, self.oversize(index)) {
             return Held {
-                cause: RefusalCause::TooLarge.as_str().into(),
-                evidence: json!({
-                    "remote": self.policy.remotes.get(index),
-                    "branch": self.policy.release,
-                    "head": head,
-                    "found": oversize.found,
+                cause: HeldCause::TooLargeHead(TooLargeHead {
+                    remote: self.policy.remotes.get(index).cloned(),
+                    branch: self.policy.release.clone(),
+                    head,
+                    found: oversize.found.clone(),
                 }),
                 lift: oversize.lift.clone().into(),
             };
@@ -134,13 +132,12 @@ impl Viewer<'_> {
         };
         let accepted = self.memory.accepted.as_ref().map(|accepted| accepted.commit);
         Held {
-            cause: "force-push".into(),
-            evidence: json!({
-                "remote": self.policy.remotes.get(index),
-                "branch": self.policy.release,
-                "head": head,
-                "accepted": accepted,
-                "rewind": matches!(standing, Standing::Rewind(_)),
+            cause: HeldCause::ForcePush(ForcePush {
+                remote: self.policy.remotes.get(index).cloned(),
+                branch: self.policy.release.clone(),
+                head,
+                accepted,
+                rewind: matches!(standing, Standing::Rewind(_)),
             }),
             lift: Lift::default()
                 .run(format!("accept {}", head.map(|h| h.short()).unwrap_or_default())),
@@ -154,23 +151,21 @@ impl Viewer<'_> {
         }
         match &trouble.stuck {
             Some(Stuck::NoSuchHost { hosts }) => Held {
-                cause: "no-such-host".into(),
-                evidence: json!({
-                    "hostname": self.policy.hostname,
-                    "recipe": self.policy.recipe,
-                    "hosts": hosts,
+                cause: HeldCause::NoSuchHost(NoSuchHost {
+                    hostname: self.policy.hostname.clone(),
+                    recipe: self.policy.recipe.clone(),
+                    hosts: hosts.clone(),
                 }),
                 lift: "push a commit that has this host, or correct hostname in the \
                        configuration"
                     .into(),
             },
             Some(Stuck::Quarantined) | None => Held {
-                cause: "quarantined".into(),
-                evidence: json!({
-                    "failures": trouble.failures,
-                    "last": trouble.cause,
-                    "at": trouble.at,
-                    "subject": trouble.subject,
+                cause: HeldCause::Quarantined(Quarantined {
+                    failures: trouble.failures,
+                    last: trouble.cause.clone(),
+                    at: trouble.at,
+                    subject: trouble.subject.clone(),
                 }),
                 lift: Lift::from("push a commit with another system, or run ").run("retry"),
             },

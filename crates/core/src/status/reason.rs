@@ -1,14 +1,15 @@
 //! How things stand, in a sentence.
 
+use super::held_cause::{ForcePush, HeldCause};
 use super::{Held, State, Viewer};
 use crate::decide::{Outlook, Step};
 use crate::gates::Gate;
 use crate::guardian::{Phase, RUNGS};
-use crate::job::{Kind, SwitchOrder, Target};
+use crate::job::{Kind, RefusalCause, SwitchOrder, Target};
 use crate::memory::Subject;
 use crate::observed::{Life, Work};
 use crate::plain::clean;
-use crate::types::StorePath;
+use crate::types::{Commit, StorePath};
 
 impl Viewer<'_> {
     pub(super) fn reason(&self, state: State, held: Option<&Held>) -> String {
@@ -190,58 +191,60 @@ impl Viewer<'_> {
     }
 
     fn held_reason(&self, held: &Held, commit: &str) -> String {
-        match held.cause.as_str() {
-            "force-push" => {
-                let head = held.evidence["head"].as_str().unwrap_or_default();
-                let accepted = held.evidence["accepted"].as_str().unwrap_or_default();
-                let head = head.get(..7).unwrap_or(head);
-                let accepted = accepted.get(..7).unwrap_or(accepted);
+        let short =
+            |commit: Option<Commit>| commit.map(|commit| commit.short()).unwrap_or_default();
+        match &held.cause {
+            HeldCause::ForcePush(ForcePush { head, accepted, rewind, .. }) => {
+                let (head, accepted) = (short(*head), short(*accepted));
                 let release = &self.policy.release;
-                if held.evidence["rewind"] == true {
+                if *rewind {
                     format!("{release} was set back: {head} is older than {accepted}")
                 } else {
                     format!("{release} was force-pushed: {head} does not descend from {accepted}")
                 }
             }
-            "state-dir" => held.evidence["found"].as_str().map_or_else(String::new, clean),
-            "branch-missing" => format!("no remote has a branch {}", self.policy.release),
-            "machine-id" => format!(
-                "the configuration is for {}, and this is {}",
-                held.evidence["configured"].as_str().unwrap_or("another machine"),
-                held.evidence["found"].as_str().unwrap_or("a machine without an id")
-            ),
-            "no-such-host" => {
-                let hosts = held.evidence["hosts"].as_array().into_iter().flatten();
-                let hosts: Vec<_> = hosts.filter_map(|host| host.as_str()).collect();
-                let only = if hosts.is_empty() { "" } else { ", only " };
-                format!("the commit has no host {}{only}{}", self.policy.hostname, hosts.join(" "))
+            HeldCause::StateDir(it) => clean(&it.found),
+            HeldCause::BranchMissing(_) => {
+                format!("no remote has a branch {}", self.policy.release)
             }
-            "lock-incomplete" => format!(
-                "{commit} is not evaluated{}: {}",
-                self.still_running(),
-                held.evidence["found"].as_str().map_or_else(String::new, clean)
+            HeldCause::MachineId(it) => format!(
+                "the configuration is for {}, and this is {}",
+                it.configured.as_deref().unwrap_or("another machine"),
+                it.found.as_deref().unwrap_or("a machine without an id")
             ),
-            "too-large" if held.evidence["head"].is_string() => {
-                let head = held.evidence["head"].as_str().unwrap_or_default();
+            HeldCause::NoSuchHost(it) => {
+                let only = if it.hosts.is_empty() { "" } else { ", only " };
+                let hosts = it.hosts.join(" ");
+                format!("the commit has no host {}{only}{hosts}", self.policy.hostname)
+            }
+            HeldCause::TooLargeHead(it) => format!(
+                "{} on {} was not fetched{}: {}",
+                it.head.short(),
+                self.policy.release,
+                self.still_running(),
+                it.found
+            ),
+            HeldCause::Refused(refusal) => {
+                let what = match refusal.cause {
+                    RefusalCause::LockIncomplete => "evaluated",
+                    RefusalCause::DiskSpace
+                    | RefusalCause::IncompleteClosure
+                    | RefusalCause::NoAgent
+                    | RefusalCause::TooLarge => "activated",
+                };
                 format!(
-                    "{} on {} was not fetched{}: {}",
-                    head.get(..7).unwrap_or(head),
-                    self.policy.release,
+                    "{commit} is not {what}{}: {}",
                     self.still_running(),
-                    held.evidence["found"].as_str().unwrap_or_default()
+                    clean(&refusal.detail)
                 )
             }
-            "disk-space" | "incomplete-closure" | "no-agent" | "too-large" => format!(
-                "{commit} is not activated{}: {}",
-                self.still_running(),
-                held.evidence["found"].as_str().map_or_else(String::new, clean)
-            ),
-            _ => format!(
+            HeldCause::Quarantined(it) => format!(
                 "the system of {commit} failed {} and is quarantined{}: {}",
-                times(held.evidence["failures"].as_u64().unwrap_or(0).try_into().unwrap_or(0)),
+                times(it.failures),
                 self.still_running(),
-                held.evidence["last"].as_str().map_or_else(String::new, clean)
+                clean(&it.last)
             ),
+            HeldCause::Other { cause, .. } => format!("{commit} is held: {}", clean(cause)),
         }
     }
 

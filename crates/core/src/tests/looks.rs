@@ -105,7 +105,7 @@ fn what_a_preflight_refuses_is_held_and_looked_at_again() {
     assert_eq!(shown.state, State::Held);
     let held = shown.held.unwrap();
     assert_eq!(
-        (held.cause.as_str(), held.evidence["free"].as_str()),
+        (held.cause.as_str(), held.cause.evidence()["free"].as_str()),
         ("disk-space", Some("1 MiB"))
     );
     assert!(matches!(scene.decide().step, Step::Wait { until: Some(_) }));
