@@ -16,9 +16,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use serde_json::Value;
 
-use crate::core::job::{Check, Ending, PublishOutcome, RefusalCause, Stages};
+use crate::core::gates::GateKind;
+use crate::core::job::{Ending, PublishOutcome, RefusalCause, Stages};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{HeldCause, State, Status};
@@ -36,9 +36,6 @@ const BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 30
 
 /// Causes of `held` that later versions say: each has a series before it first happens.
 const RESERVED: [&str; 4] = ["contents", "secrets", "serial", "signature"];
-
-/// Every kind of gate.
-const GATES: [&str; 3] = ["suspended", "confirm", "window"];
 
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
@@ -233,10 +230,12 @@ impl Inner {
             let is = i64::from(state == status.state);
             set(&self.state, [("state", state.as_str().into())], is);
         }
-        let cause = status.held.as_ref().map(|held| held.cause.as_str());
         self.held.clear();
-        for known in HeldCause::words().chain(RESERVED).chain(cause) {
-            set(&self.held, [("cause", known.into())], i64::from(cause == Some(known)));
+        for known in HeldCause::words().chain(RESERVED) {
+            set(&self.held, [("cause", known.into())], 0);
+        }
+        if let Some(held) = &status.held {
+            set(&self.held, [("cause", held.cause.as_str().into())], 1);
         }
         self.desired_info.clear();
         let desired = status.desired.as_ref();
@@ -272,9 +271,9 @@ impl Inner {
         self.observe_checks(status);
         let boots = [Part::Booted, Part::Profile, Part::Kernel];
         self.reboot_required.set(seen(&boots, status.boot.reboot_required));
-        let waits = status.gate.as_ref().map(|gate| gate.kind.as_str());
-        for kind in GATES {
-            set(&self.gate, [("kind", kind.into())], i64::from(waits == Some(kind)));
+        let waits = status.gate.as_ref().map(|gate| &gate.kind);
+        for kind in GateKind::ALL {
+            set(&self.gate, [("kind", kind.to_string())], i64::from(waits == Some(kind)));
         }
         self.suspended.set(i64::from(status.suspended.is_some()));
         self.drift.set(seen(&[Part::Running], running.drift));
@@ -286,14 +285,11 @@ impl Inner {
 
     /// Those of the deployment under way, or else of the last one.
     fn observe_checks(&self, status: &Status) {
-        let read = |checks: Option<&Value>| {
-            serde_json::from_value::<Vec<Check>>(checks.cloned().unwrap_or_default()).ok()
-        };
-        let under_way = status.deployment.as_ref().and_then(|it| it.progress.get("checks"));
-        let last = status.last_deployment.as_ref().and_then(|entry| entry.get("checks"));
+        let under_way = status.deployment.as_ref().and_then(|it| it.progress.checks());
+        let last = status.last_deployment.as_ref().map(|entry| entry.checks.as_slice());
         self.health_check_ok.clear();
-        for check in read(under_way).or_else(|| read(last)).unwrap_or_default() {
-            set(&self.health_check_ok, [("check", check.name)], i64::from(check.ok));
+        for check in under_way.or(last).unwrap_or_default() {
+            set(&self.health_check_ok, [("check", check.name.clone())], i64::from(check.ok));
         }
     }
 

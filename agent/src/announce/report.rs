@@ -20,7 +20,7 @@ use crate::core::memory::Entry;
 use crate::core::plain::clean;
 use crate::core::plain::one_line;
 use crate::core::policy::Operation;
-use crate::core::status;
+use crate::core::status::{self, Stage};
 use crate::core::types::Commit;
 use crate::jitter::luck;
 
@@ -72,19 +72,24 @@ struct Queue {
     /// Looked at, and perhaps not told yet.
     open: VecDeque<Entry>,
     /// What was last said of the deployment under way.
-    stage: Option<Stage>,
+    reached: Option<Reached>,
 }
 
 /// How far a deployment is.
 #[derive(Clone, PartialEq, Eq)]
-struct Stage {
+struct Reached {
     id: String,
     commit: Commit,
-    stage: String,
+    point: Point,
 }
 
-/// A stage that the status does not have: nothing is under way.
-const BOOT: &str = "boot";
+/// What of a deployment is told before it ends.
+#[derive(Clone, PartialEq, Eq)]
+enum Point {
+    Stage(Stage),
+    /// Nothing is under way: what it brought awaits a reboot.
+    AwaitsBoot,
+}
 
 /// Sends what is news, for as long as the agent runs.
 pub(super) async fn run(
@@ -97,7 +102,7 @@ pub(super) async fn run(
 ) {
     let seen = mark.clone();
     let (waiting, open) = (BTreeMap::new(), VecDeque::new());
-    let mut queue = Queue { context, mark, seen, waiting, open, stage: None };
+    let mut queue = Queue { context, mark, seen, waiting, open, reached: None };
     loop {
         let shown = shows.borrow_and_update().clone();
         if let Some(shown) = shown {
@@ -142,31 +147,31 @@ impl Queue {
 
     fn look_at_deployment(&mut self, shown: &Shown) {
         let status = &shown.status;
-        let stage = match &status.deployment {
-            Some(deployment) => Stage {
+        let reached = match &status.deployment {
+            Some(deployment) => Reached {
                 id: deployment.id.clone(),
                 commit: deployment.commit,
-                stage: deployment.stage.clone(),
+                point: Point::Stage(deployment.stage.clone()),
             },
             // It has not ended either, if it was left to the next boot.
-            None => match &self.stage {
+            None => match &self.reached {
                 Some(last)
                     if status.state == status::State::RebootRequired
                         && shown.history.iter().all(|entry| entry.id.as_str() != last.id) =>
                 {
-                    Stage { stage: BOOT.into(), ..last.clone() }
+                    Reached { point: Point::AwaitsBoot, ..last.clone() }
                 }
                 Some(_) | None => return,
             },
         };
-        if self.stage.as_ref() == Some(&stage) {
+        if self.reached.as_ref() == Some(&reached) {
             return;
         }
-        let description = few_words(&under_way(&stage.stage, &status.reason));
+        let description = few_words(under_way(&reached.point, &status.reason));
         let context = self.context.clone();
         let said = CommitStatus { state: State::Pending, description, context };
-        self.put(stage.commit, said, None);
-        self.stage = Some(stage);
+        self.put(reached.commit, said, None);
+        self.reached = Some(reached);
     }
 
     /// It takes the place of an older one, and its pause: the server is the
@@ -244,16 +249,16 @@ fn state(entry: &Entry) -> State {
 }
 
 /// What a deployment does, in words.
-fn under_way(stage: &str, reason: &str) -> String {
-    match stage {
-        "realise" => "building or fetching the system".into(),
-        "activate" => "activating".into(),
-        "verify" => "activated; checking that it works".into(),
-        "commit" => "it works; making it the boot default".into(),
-        "rollback" => "putting the old system back".into(),
-        BOOT => "waits for a reboot".into(),
+fn under_way<'a>(point: &Point, reason: &'a str) -> &'a str {
+    match point {
+        Point::Stage(Stage::Realise) => "building or fetching the system",
+        Point::Stage(Stage::Activate) => "activating",
+        Point::Stage(Stage::Verify) => "activated; checking that it works",
+        Point::Stage(Stage::Commit) => "it works; making it the boot default",
+        Point::Stage(Stage::Rollback) => "putting the old system back",
         // Nothing was touched yet.
-        _ => reason.to_owned(),
+        Point::Stage(Stage::Gate | Stage::Other(_)) => reason,
+        Point::AwaitsBoot => "waits for a reboot",
     }
 }
 

@@ -16,7 +16,7 @@ use crate::config::Places;
 use crate::core::explain::Explanation;
 use crate::core::memory::Entry;
 use crate::core::request::Prefix;
-use crate::core::status::{RemoteView, Status};
+use crate::core::status::{NextAction, RemoteView, Status};
 use crate::core::types::Wall;
 use crate::flock;
 
@@ -177,7 +177,7 @@ fn polled(before: &Status, after: &Status, begun: Wall, now: Wall) -> bool {
     let answered = after.remotes.iter().any(|remote| remote.reachable && fresh(remote));
     // One that fails shows only in that the next poll is put off.
     let put_off = after.next != before.next
-        && after.next.as_ref().is_some_and(|next| next.action == "poll" && next.at > now);
+        && after.next.as_ref().is_some_and(|next| next.action == NextAction::Poll && next.at > now);
     answered || put_off
 }
 

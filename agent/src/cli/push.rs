@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::core::bytes::bytes;
-use crate::core::job::{PublishOutcome, PublishProgress};
+use crate::core::job::{PublishOutcome, PublishPhase, PublishProgress};
 use crate::core::types::StorePath;
 use crate::nix::{Nix, StoreRoot};
 use crate::publish::{self, Limits, publish};
@@ -111,12 +111,12 @@ fn line(now: &PublishProgress) -> String {
         Some(more) => format!("{}: trying again, {more} s more at most", clean(trouble)),
         None => format!("{}: trying again", clean(trouble)),
     });
-    if now.to_send == 0 && now.phase != "waiting" {
+    if now.to_send == 0 && now.phase != PublishPhase::Waiting {
         return trouble.unwrap_or_else(|| "asking the cache what it lacks".into());
     }
     let what = match (trouble, &now.current) {
         (Some(trouble), _) => format!(" {trouble}"),
-        (None, _) if now.phase == "waiting" => {
+        (None, _) if now.phase == PublishPhase::Waiting => {
             " waiting for another host that gives the same".into()
         }
         (None, Some(current)) => format!(" {}", shorten_paths(&clean(current))),
@@ -177,7 +177,7 @@ mod tests {
 
     fn halfway() -> PublishProgress {
         PublishProgress {
-            phase: "sending".into(),
+            phase: PublishPhase::Sending,
             sent: 12,
             to_send: 40,
             bytes: 240_000_000,

@@ -1,15 +1,16 @@
 //! How things stand, as people read it: the answer first, then the facts that
 //! matter now. Whatever is as it should be is left out.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::core::bytes::bytes;
+use crate::core::gates::GateKind;
 use crate::core::job::{Check, RealiseProgress};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{
-    DeploymentView, Desired, HeldCause, Lift, PublishProgressView, PublishView, QuarantineView,
-    RemoteView, State, Status,
+    DeploymentView, Desired, GateView, HeldCause, Lift, NextAction, PublishProgressView,
+    PublishView, QuarantineView, RemoteView, StageProgress, State, Status, SuspendedView,
 };
 use crate::core::types::{Commit, StorePath, Wall};
 use crate::core::unseen::Part;
@@ -99,14 +100,14 @@ pub(crate) fn lift(status: &Status, clock: &Clock) -> Lift {
         return run(&gate.lift);
     }
     let next = status.next.as_ref();
-    match (status.state, next.map(|next| (next.action.as_str(), ahead(next.at, clock)))) {
+    match (status.state, next.map(|next| (&next.action, ahead(next.at, clock)))) {
         (State::BackingOff, Some((_, when))) => {
             // What a commit cannot mend comes first.
             let own = status.lift.as_deref().and_then(|it| it.split_once("; then fort-agent "));
             let own = own.map(|(first, _)| format!("{first}; ")).unwrap_or_default();
             Lift::from(format!("{own}tried again {when}, or at once by ")).run("retry")
         }
-        (State::Verifying, Some(("put-back", when))) => {
+        (State::Verifying, Some((NextAction::PutBack, when))) => {
             format!("the old system is put back {when}, unless all checks pass").into()
         }
         (_, _) => status.lift.clone().unwrap_or_default(),
@@ -163,13 +164,10 @@ fn rows(status: &Status, clock: &Clock) -> Vec<Row> {
     // Quarantine has a row of its own.
     let held = status.held.as_ref().filter(|_| status.quarantine.is_empty());
     rows.extend(held.and_then(|held| evidence(&held.cause.evidence(), clock)));
-    // As they are shown to everybody: newer agents have more of them.
-    let shown = json!(status);
-    rows.extend(gate(&shown["gate"], clock).map(|it| ("gate", it)));
-    rows.extend(suspended(&shown["suspended"], clock).map(|it| ("suspended", it)));
+    rows.extend(status.gate.as_ref().map(|it| ("gate", gate(it, clock))));
+    rows.extend(status.suspended.as_ref().map(|it| ("suspended", suspended(it, clock))));
     let last = status.last_deployment.as_ref();
-    let last = last.and_then(|entry| serde_json::from_value::<Entry>(entry.clone()).ok());
-    rows.extend(last.map(|entry| ("last", ended(&entry, &status.reason, clock))));
+    rows.extend(last.map(|entry| ("last", ended(entry, &status.reason, clock))));
     let remotes = status.remotes.iter().filter(|it| !is_held(status, it));
     rows.extend(remotes.filter_map(|it| remote(it, clock)).map(|it| ("remote", it)));
     rows.extend(status.quarantine.iter().map(|it| ("quarantine", quarantined(it, clock))));
@@ -183,41 +181,37 @@ fn rows(status: &Status, clock: &Clock) -> Vec<Row> {
 }
 
 /// What waits for a person, or for a time.
-fn gate(gate: &Value, clock: &Clock) -> Option<String> {
-    let kind = gate["kind"].as_str()?;
-    let commit = gate["commit"].as_str().map_or("it", |commit| commit.get(..7).unwrap_or(commit));
-    let until = gate["until"].as_str().and_then(|until| until.parse::<Wall>().ok());
-    let (until, in_time) = match until {
-        Some(at) => (clock.at(at), ahead(at, clock)),
-        None => (String::new(), String::new()),
-    };
-    let what = match (kind, until.is_empty()) {
-        ("confirm", true) => format!("{commit} waits to be confirmed"),
-        ("confirm", false) => {
-            format!("{commit} waits to be confirmed, and goes ahead at {until} ({in_time})")
+fn gate(gate: &GateView, clock: &Clock) -> String {
+    let commit = gate.commit.short();
+    let until = gate.until.map(|at| format!("{} ({})", clock.at(at), ahead(at, clock)));
+    match (&gate.kind, until) {
+        (GateKind::Confirm, None) => format!("{commit} waits to be confirmed"),
+        (GateKind::Confirm, Some(until)) => {
+            format!("{commit} waits to be confirmed, and goes ahead at {until}")
         }
-        ("window", false) => format!("{commit} waits for a window, at {until} ({in_time})"),
-        ("suspended", true) => format!("{commit} waits: deployments are suspended"),
-        ("suspended", false) => {
-            format!("{commit} waits: deployments are suspended until {until} ({in_time})")
+        (GateKind::Window, Some(until)) => format!("{commit} waits for a window, at {until}"),
+        (GateKind::Suspended, None) => format!("{commit} waits: deployments are suspended"),
+        (GateKind::Suspended, Some(until)) => {
+            format!("{commit} waits: deployments are suspended until {until}")
         }
-        (other, true) => format!("{commit} waits for a {other}"),
-        (other, false) => format!("{commit} waits for a {other} until {until} ({in_time})"),
-    };
-    Some(what)
+        (GateKind::Window | GateKind::Other(_), None) => {
+            format!("{commit} waits for a {}", gate.kind)
+        }
+        (GateKind::Other(other), Some(until)) => {
+            format!("{commit} waits for a {other} until {until}")
+        }
+    }
 }
 
-fn suspended(suspended: &Value, clock: &Clock) -> Option<String> {
-    suspended.as_object()?;
-    let time = |key: &str| suspended[key].as_str().and_then(|at| at.parse::<Wall>().ok());
-    let since = time("since").map(|since| format!("since {}", clock.at(since)));
-    let until = match time("until") {
+fn suspended(suspended: &SuspendedView, clock: &Clock) -> String {
+    let since = clock.at(suspended.since);
+    let until = match suspended.until {
         Some(until) => format!("until {} ({})", clock.at(until), ahead(until, clock)),
         None => "until fort-agent resume".into(),
     };
-    let reason = suspended["reason"].as_str().filter(|reason| !reason.is_empty());
-    let parts = [since, Some(until)].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    Some(format!("{parts}{}", reason.map(|reason| format!(": {reason}")).unwrap_or_default()))
+    let reason = Some(&suspended.reason).filter(|reason| !reason.is_empty());
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("since {since}, {until}{reason}")
 }
 
 fn wanted(desired: &Desired, clock: &Clock) -> String {
@@ -290,19 +284,24 @@ fn deploying(deployment: &DeploymentView, clock: &Clock) -> String {
 }
 
 fn progress(deployment: &DeploymentView) -> Option<String> {
-    let progress = &deployment.progress;
-    if let Some(checks) = progress.get("checks").filter(|checks| checks.is_array()) {
-        let checks = serde_json::from_value::<Vec<Check>>(checks.clone()).ok()?;
-        let failing = checks.iter().filter(|check| !check.ok);
-        let failing: Vec<_> =
-            failing.map(|check| format!("{} fails: {}", check.name, check.detail)).collect();
-        return Some(match failing.is_empty() {
-            true => format!("{} of {} checks pass", checks.len(), checks.len()),
-            false => failing.join(", "),
-        });
+    match &deployment.progress {
+        StageProgress::Realise(progress) => Some(realising(progress)),
+        StageProgress::Switch { checks, .. } => checks.as_deref().map(checking),
+        StageProgress::Unknown | StageProgress::Other(_) => None,
     }
-    progress.get("phase").filter(|phase| phase.is_string())?;
-    let progress = serde_json::from_value::<RealiseProgress>(progress.clone()).ok()?;
+}
+
+fn checking(checks: &[Check]) -> String {
+    let failing = checks.iter().filter(|check| !check.ok);
+    let failing: Vec<_> =
+        failing.map(|check| format!("{} fails: {}", check.name, check.detail)).collect();
+    match failing.is_empty() {
+        true => format!("{} of {} checks pass", checks.len(), checks.len()),
+        false => failing.join(", "),
+    }
+}
+
+fn realising(progress: &RealiseProgress) -> String {
     let counted =
         |done: u64, of: u64, what: &str| (of > 0).then(|| format!("{done} of {of} {what}"));
     let bytes = (progress.bytes_expected > 0).then(|| {
@@ -320,7 +319,7 @@ fn progress(deployment: &DeploymentView) -> Option<String> {
     .into_iter()
     .flatten()
     .collect();
-    if parts.is_empty() { Some(progress.phase) } else { Some(parts.join(", ")) }
+    if parts.is_empty() { progress.phase.to_string() } else { parts.join(", ") }
 }
 
 fn elsewhere(paths: &[String]) -> Option<String> {

@@ -5,7 +5,7 @@ use super::*;
 use crate::core::job::{DeploymentId, Ending, Stages};
 use crate::core::status::{
     AgentView, BlindView, BootView, GoodView, Held, HeldCause, Next, PublishProgressView,
-    RunningView,
+    RunningView, Stage,
 };
 use crate::core::unseen::Unseen;
 
@@ -87,7 +87,7 @@ pub(crate) fn well() -> Status {
         }],
         publish: None,
         quarantine: Vec::new(),
-        last_deployment: Some(json!(entry(1, Ending::Good, None, 200))),
+        last_deployment: Some(entry(1, Ending::Good, None, 200)),
         notes: Vec::new(),
         agent: AgentView { version: "0.1.0".into(), started: before(7_200), unconfined: None },
     }
@@ -133,14 +133,14 @@ fn moving(state: State, reason: &str) -> Status {
     Status { state, reason: reason.into(), desired: Some(desired(2)), ..well() }
 }
 
-fn deploying(stage: &str, progress: Value) -> Option<DeploymentView> {
+fn deploying(stage: Stage, progress: Value) -> Option<DeploymentView> {
     Some(DeploymentView {
         id: DeploymentId::new(before(90), commit(2), 2).to_string(),
         commit: commit(2),
-        stage: stage.into(),
+        stage,
         started: before(90),
         attempt: 2,
-        progress,
+        progress: serde_json::from_value(progress).unwrap(),
     })
 }
 
@@ -151,20 +151,22 @@ fn held(cause: &str, evidence: Value, lift: &str, reason: &str) -> Status {
 
 #[test]
 fn gates_and_suspensions_say_until_when() {
-    let confirm = json!({"kind": "confirm", "commit": commit(2), "until": before(-600),
-        "lift": "fort-agent confirm 3636363"});
+    let closed = |kind, until| {
+        let (commit, lift) = (commit(2), Lift::default().run("confirm 3636363"));
+        gate(&GateView { kind, commit, until, lift }, &at())
+    };
     assert_eq!(
-        gate(&confirm, &at()).unwrap(),
+        closed(GateKind::Confirm, Some(before(-600))),
         "3636363 waits to be confirmed, and goes ahead at 14:12 (in 10 min)"
     );
-    let window = json!({"kind": "window", "commit": commit(2), "until": before(-90_000)});
     assert_eq!(
-        gate(&window, &at()).unwrap(),
+        closed(GateKind::Window, Some(before(-90_000))),
         "3636363 waits for a window, at 2026-01-02 15:02 (in 25 h)"
     );
-    let known = json!({"reason": "a party", "until": null, "since": before(3600)});
-    assert_eq!(suspended(&known, &at()).unwrap(), "since 13:02, until fort-agent resume: a party");
-    assert_eq!((gate(&Value::Null, &at()), suspended(&Value::Null, &at())), (None, None));
+    assert_eq!(closed(GateKind::Window, None), "3636363 waits for a window");
+    assert_eq!(closed(GateKind::Other("moon".into()), None), "3636363 waits for a moon");
+    let party = SuspendedView { reason: "a party".into(), until: None, since: before(3600) };
+    assert_eq!(suspended(&party, &at()), "since 13:02, until fort-agent resume: a party");
 }
 
 fn situations() -> Vec<(&'static str, Status)> {
@@ -205,9 +207,9 @@ fn situations() -> Vec<(&'static str, Status)> {
             c(1)
         ),
     );
-    rolled_back.next = Some(Next { action: "activate".into(), at: before(-180) });
+    rolled_back.next = Some(Next { action: NextAction::Activate, at: before(-180) });
     rolled_back.last_deployment =
-        Some(json!(entry(2, Ending::RolledBack, Some("check web: connection refused"), 60)));
+        Some(entry(2, Ending::RolledBack, Some("check web: connection refused"), 60));
 
     let mut quarantined = held(
         "quarantined",
@@ -329,15 +331,15 @@ fn situations() -> Vec<(&'static str, Status)> {
         (
             "realising",
             Status {
-                deployment: deploying("realise", building),
+                deployment: deploying(Stage::Realise, building),
                 ..moving(State::Realising, &format!("building {}: 3 of 7 built", c(2)))
             },
         ),
         (
             "verifying",
             Status {
-                deployment: deploying("verify", verifying),
-                next: Some(Next { action: "put-back".into(), at: before(-150) }),
+                deployment: deploying(Stage::Verify, verifying),
+                next: Some(Next { action: NextAction::PutBack, at: before(-150) }),
                 ..moving(
                     State::Verifying,
                     &format!("{} runs, but check web fails: connection refused", c(2)),
@@ -348,7 +350,7 @@ fn situations() -> Vec<(&'static str, Status)> {
         (
             "rollback failed",
             Status {
-                deployment: deploying("rollback", json!({"phase": {"is": "putting-back"}})),
+                deployment: deploying(Stage::Rollback, json!({})),
                 ..moving(
                     State::RollbackFailed,
                     &format!(

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use crate::core::decide::Step;
-use crate::core::job::{Ending, Kind};
+use crate::core::job::{Ending, Kind, RealisePhase};
 use crate::core::memory::Deployment;
 use crate::core::memory::Entry;
 use crate::core::publishing;
-use crate::core::status::{RemoteView, State, Status, Unconfined};
+use crate::core::status::{RemoteView, StageProgress, State, Status, Unconfined};
 use crate::core::types::Mono;
 use crate::nix::evaluator::Evaluator;
 
@@ -76,8 +76,9 @@ fn realises(status: &Status) -> bool {
 /// The deployment for which something is built or fetched.
 fn builds(status: &Status) -> Option<&str> {
     let deployment = status.deployment.as_ref()?;
-    let phase = deployment.progress.get("phase")?.as_str()?;
-    matches!(phase, "building" | "fetching").then_some(deployment.id.as_str())
+    let StageProgress::Realise(progress) = &deployment.progress else { return None };
+    let builds = matches!(progress.phase, RealisePhase::Building | RealisePhase::Fetching);
+    builds.then_some(deployment.id.as_str())
 }
 
 /// Logs that a system was got, if it just was.
@@ -253,20 +254,22 @@ pub(super) fn ended(entry: &Entry) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::cli::status::tests::{NOW, commit, well};
-    use crate::core::status::DeploymentView;
+    use crate::core::job::RealiseProgress;
+    use crate::core::status::{DeploymentView, Stage};
 
     fn realising(phase: &str, reason: &str) -> Status {
         let deployment = DeploymentView {
             id: "20260101T000000Z-02020202-1".into(),
             commit: commit(2),
-            stage: "realise".into(),
+            stage: Stage::Realise,
             started: NOW,
             attempt: 1,
-            progress: json!({ "phase": phase }),
+            progress: StageProgress::Realise(RealiseProgress {
+                phase: phase.into(),
+                ..RealiseProgress::default()
+            }),
         };
         let (deployment, reason) = (Some(deployment), reason.to_owned());
         Status { state: State::Realising, reason, deployment, ..well() }

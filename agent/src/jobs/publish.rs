@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use super::dir::JobDir;
 use super::spec::PublishSpec;
-use crate::core::job::{PublishOutcome, PublishProgress};
+use crate::core::job::{PublishOutcome, PublishPhase, PublishProgress};
 use crate::files::Durability;
 use crate::publish::{Limits, publish};
 
@@ -57,7 +57,7 @@ async fn work(
     spec: &PublishSpec,
     cancelled: impl Future<Output = ()>,
 ) -> PublishOutcome {
-    note(dir, &PublishProgress { phase: "asking".into(), ..PublishProgress::default() });
+    note(dir, &PublishProgress { phase: PublishPhase::Asking, ..PublishProgress::default() });
     let latest = Cell::new(None::<PublishProgress>);
     let on_progress = |progress: &PublishProgress| latest.set(Some(progress.clone()));
     let host = &spec.host;

@@ -16,7 +16,9 @@ use tracing::Instrument as _;
 use super::dir::JobDir;
 use super::spec::{RealiseHost, RealiseSpec};
 use crate::core::fault::Fault;
-use crate::core::job::{RealiseOutcome, RealiseProgress, Realised, Refusal, RefusalCause};
+use crate::core::job::{
+    RealiseOutcome, RealisePhase, RealiseProgress, Realised, Refusal, RefusalCause,
+};
 use crate::crash::{self, Place};
 use crate::files::{self, Durability};
 use crate::git::export::{self, Export, ExportError, Exported, Unfit};
@@ -70,7 +72,7 @@ async fn work(
     cancelled: impl Future<Output = ()>,
     ignored: &RefCell<Vec<String>>,
 ) -> Realised {
-    note(dir, &RealiseProgress { phase: "exporting".into(), ..RealiseProgress::default() });
+    note(dir, &RealiseProgress { phase: RealisePhase::Exporting, ..RealiseProgress::default() });
     let host = &spec.host;
     let mut cancelled = pin!(cancelled.fuse());
     let (exported, cache) = tokio::select! {
@@ -364,11 +366,10 @@ fn end_of(text: &str) -> String {
 fn told(progress: &Progress) -> RealiseProgress {
     RealiseProgress {
         phase: match progress.phase {
-            Phase::Evaluating => "evaluating",
-            Phase::Fetching => "fetching",
-            Phase::Building => "building",
-        }
-        .into(),
+            Phase::Evaluating => RealisePhase::Evaluating,
+            Phase::Fetching => RealisePhase::Fetching,
+            Phase::Building => RealisePhase::Building,
+        },
         built: progress.built,
         to_build: progress.to_build,
         fetched: progress.fetched,

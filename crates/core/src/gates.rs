@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::observed::Seen;
+use super::open_words::open_words;
 use super::policy::{Confirm, Policy};
 use super::status::Lift;
 use super::types::{BootId, Commit, Mono, Now, StorePath, Wall};
@@ -85,6 +86,18 @@ pub struct Back {
     pub deferral: bool,
 }
 
+open_words! {
+    /// What kind of gate is closed.
+    pub enum GateKind {
+        /// Deployments are suspended.
+        Suspended = "suspended",
+        /// A person has to confirm the commit.
+        Confirm = "confirm",
+        /// No window is open.
+        Window = "window",
+    }
+}
+
 /// Why a system that is ready is not activated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gate {
@@ -108,12 +121,12 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// In one word.
-    pub fn as_str(&self) -> &'static str {
+    /// The kind of gate, as outsiders read it.
+    pub fn kind(&self) -> GateKind {
         match self {
-            Self::Suspended { .. } => "suspended",
-            Self::Unconfirmed { .. } => "confirm",
-            Self::Window { .. } => "window",
+            Self::Suspended { .. } => GateKind::Suspended,
+            Self::Unconfirmed { .. } => GateKind::Confirm,
+            Self::Window { .. } => GateKind::Window,
         }
     }
 

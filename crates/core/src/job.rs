@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
+use super::open_words::open_words;
 use super::policy::Operation;
 use super::types::{BootId, Commit, Malformed, Mono, StorePath, Wall, as_text};
 
@@ -445,12 +446,34 @@ pub enum Realised {
     },
 }
 
+open_words! {
+    /// What a realise job is doing.
+    pub enum RealisePhase {
+        /// Nothing yet.
+        Begun = "",
+        /// Writing the commit's tree out.
+        Exporting = "exporting",
+        /// Finding out what the system is.
+        Evaluating = "evaluating",
+        /// Downloading, and nothing else.
+        Fetching = "fetching",
+        /// Building, perhaps downloading as well.
+        Building = "building",
+    }
+}
+
+impl Default for RealisePhase {
+    fn default() -> Self {
+        Self::Begun
+    }
+}
+
 /// What a realise job is doing (`progress.json`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RealiseProgress {
-    /// `exporting`, `evaluating`, `fetching` or `building`.
-    pub phase: String,
+    /// What it does now.
+    pub phase: RealisePhase,
     /// Derivations built, and to build in all.
     pub built: u64,
     /// See `built`.
@@ -488,12 +511,32 @@ pub struct PublishOrder {
     pub cache: Arc<str>,
 }
 
+open_words! {
+    /// What a publish job is doing.
+    pub enum PublishPhase {
+        /// Nothing yet.
+        Begun = "",
+        /// Asking the cache what it lacks.
+        Asking = "asking",
+        /// Sending what the cache lacks.
+        Sending = "sending",
+        /// Waiting for another host that gives the same.
+        Waiting = "waiting",
+    }
+}
+
+impl Default for PublishPhase {
+    fn default() -> Self {
+        Self::Begun
+    }
+}
+
 /// What a publish job is doing (`progress.json`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishProgress {
-    /// `asking`, `sending`, or `waiting`: another host gives the same.
-    pub phase: String,
+    /// What it does now.
+    pub phase: PublishPhase,
     /// Paths that the cache has confirmed, and to send in all.
     pub sent: u64,
     /// See `sent`.

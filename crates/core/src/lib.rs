@@ -14,6 +14,7 @@ pub mod guardian;
 pub mod job;
 pub mod memory;
 pub mod observed;
+mod open_words;
 pub mod plain;
 pub mod policy;
 pub mod publishing;

@@ -9,7 +9,6 @@ use crate::cli::status::{NOT_KNOWN, short};
 use crate::cli::text::{Clock, ahead, lasting};
 use crate::core::bytes::bytes;
 use crate::core::job::Check;
-use crate::core::memory::Entry;
 use crate::core::policy::Operation;
 use crate::core::status::{BootView, Desired, RemoteView, Status};
 use crate::core::types::{Commit, StorePath};
@@ -109,7 +108,6 @@ fn boots(status: &Status) -> Markup {
 /// What the last verdict rested on.
 pub(super) fn checks(status: &Status) -> Markup {
     let last = status.last_deployment.as_ref();
-    let last = last.and_then(|entry| serde_json::from_value::<Entry>(entry.clone()).ok());
     let Some(entry) = last.filter(|entry| !entry.checks.is_empty()) else { return html! {} };
     html! {
         section {

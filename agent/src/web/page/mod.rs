@@ -15,6 +15,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::cli::status;
 use crate::cli::text::{Clock, Tone, ago, ahead};
 use crate::control::Shown;
+use crate::core::gates::GateKind;
 use crate::core::status::{GateView, Lift, Piece, State, Status, SuspendedView};
 use crate::core::types::{Commit, Wall};
 use crate::windows::TimeZone;
@@ -159,7 +160,7 @@ fn answer(status: &Status, clock: &Clock) -> Markup {
                 p.gate { (suspension(suspended, clock)) }
             }
             @if let Some(next) = &status.next {
-                p.faint { "Next: " (bounded(&next.action, NAME)) " " (time(next.at, &ahead(next.at, clock))) }
+                p.faint { "Next: " (bounded(next.action.as_str(), NAME)) " " (time(next.at, &ahead(next.at, clock))) }
             }
         }
     }
@@ -170,10 +171,10 @@ fn opens(gate: &GateView, clock: &Clock) -> Markup {
     let lift = told(&gate.lift);
     let at = gate.until.map(|until| time(until, &ahead(until, clock)));
     html! {
-        @match (gate.kind.as_str(), at) {
-            ("window", Some(at)) => { "the window opens " (at) }
+        @match (&gate.kind, at) {
+            (GateKind::Window, Some(at)) => { "the window opens " (at) }
             (_, Some(at)) => { "run " (lift) ", or it goes ahead by itself " (at) }
-            ("window", None) => (lift),
+            (GateKind::Window, None) => (lift),
             (_, None) => { "run " (lift) }
         }
     }

@@ -4,11 +4,14 @@ use serde_json::json;
 
 use super::*;
 use crate::cli::status::tests::{NOW, before, commit, entry, system, well};
-use crate::core::job::{Check, Ending};
+use crate::core::guardian::Phase;
+use crate::core::job::{Check, Ending, RealisePhase, RealiseProgress};
 use crate::core::memory::Entry;
 use crate::core::status::{
     DeploymentView, Held, HeldCause, PublishProgressView, PublishView, QuarantineView, RemoteView,
+    Stage, StageProgress,
 };
+use crate::core::types::Mono;
 
 /// What the interface's bound is.
 const MOST: usize = 50_000;
@@ -68,12 +71,20 @@ fn building() -> Status {
     status.deployment = Some(DeploymentView {
         id: "20260101T140000Z-36363636-2".into(),
         commit: commit(2),
-        stage: "realise".into(),
+        stage: Stage::Realise,
         started: before(90),
         attempt: 2,
-        progress: json!({"phase": "building", "built": 3, "to_build": 12, "fetched": 40,
-            "to_fetch": 40, "bytes": 81_000_000, "bytes_expected": 81_000_000,
-            "current": "linux-6.12.9", "cache_trouble": null}),
+        progress: StageProgress::Realise(RealiseProgress {
+            phase: RealisePhase::Building,
+            built: 3,
+            to_build: 12,
+            fetched: 40,
+            to_fetch: 40,
+            bytes: 81_000_000,
+            bytes_expected: 81_000_000,
+            current: Some("linux-6.12.9".into()),
+            ..RealiseProgress::default()
+        }),
     });
     status.publish = Some(PublishView {
         backlog: 7,
@@ -96,12 +107,15 @@ fn verifying() -> Status {
     status.state = State::Verifying;
     status.reason = "3636363 runs, but check web fails: 503".into();
     let deployment = status.deployment.as_mut().unwrap();
-    deployment.stage = "verify".into();
-    deployment.progress = json!({"phase": {"is": "activated"}, "checks": [
-        check("remote", true, true, "origin answers"),
-        check("web", false, true, "http://[::1]/ answered 503"),
-        check("nicety", false, false, "missing"),
-    ]});
+    deployment.stage = Stage::Verify;
+    deployment.progress = StageProgress::Switch {
+        phase: Phase::Activated { at: Mono::from_millis(0) },
+        checks: Some(vec![
+            check("remote", true, true, "origin answers"),
+            check("web", false, true, "http://[::1]/ answered 503"),
+            check("nicety", false, false, "missing"),
+        ]),
+    };
     status
 }
 
@@ -223,7 +237,8 @@ fn hostile(nasty: &str) -> Shown {
     let deployment = status.deployment.as_mut().unwrap();
     deployment.stage = nasty.into();
     let checks: Vec<_> = (0..99).map(|n| check(nasty, n % 2 == 0, true, nasty)).collect();
-    deployment.progress = json!({"phase": {}, "checks": checks});
+    let phase = Phase::Ready;
+    deployment.progress = StageProgress::Switch { phase, checks: Some(checks.clone()) };
     let remote = RemoteView {
         name: nasty.into(),
         reachable: false,
@@ -251,7 +266,7 @@ fn hostile(nasty: &str) -> Shown {
     status.suspended = Some(SuspendedView { reason, since: NOW, until: None });
     let mut last = entry(1, Ending::RolledBack, Some(nasty), 10);
     last.checks = checks;
-    status.last_deployment = Some(json!(last));
+    status.last_deployment = Some(last.clone());
     shown(status, vec![last; 50])
 }
 

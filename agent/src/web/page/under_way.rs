@@ -1,22 +1,21 @@
 //! The deployment under way: its stage, and how far that is.
 
 use maud::{Markup, html};
-use serde_json::Value;
 
 use super::bounds::{FACT, NAME, bounded};
 use super::{commit, facts, since};
 use crate::cli::text::Clock;
 use crate::core::bytes::bytes;
-use crate::core::job::{Check, RealiseProgress};
-use crate::core::status::{DeploymentView, Status};
+use crate::core::job::RealiseProgress;
+use crate::core::status::{DeploymentView, Stage, StageProgress, Status};
 
 /// In the order in which they come, and in people's words.
-const STAGES: [(&str, &str); 5] = [
-    ("realise", "fetch and build"),
-    ("gate", "preflight"),
-    ("activate", "activate"),
-    ("verify", "verify"),
-    ("commit", "make default"),
+const STAGES: [(Stage, &str); 5] = [
+    (Stage::Realise, "fetch and build"),
+    (Stage::Gate, "preflight"),
+    (Stage::Activate, "activate"),
+    (Stage::Verify, "verify"),
+    (Stage::Commit, "make default"),
 ];
 
 /// Nothing when none is.
@@ -35,38 +34,38 @@ pub(super) fn section(status: &Status, clock: &Clock) -> Markup {
     }
 }
 
-fn stages(now: &str) -> Markup {
-    let known = STAGES.iter().any(|(stage, _)| *stage == now);
+fn stages(now: &Stage) -> Markup {
+    let unlisted = match now {
+        Stage::Rollback => Some("put back"),
+        Stage::Other(other) => Some(other.as_str()),
+        Stage::Realise | Stage::Gate | Stage::Activate | Stage::Verify | Stage::Commit => None,
+    };
     html! {
         ol.stages {
-            @for (stage, words) in STAGES {
+            @for (stage, words) in &STAGES {
                 li aria-current=[(stage == now).then_some("step")] { (words) }
             }
-            @if !known {
-                li aria-current="step" {
-                    @if now == "rollback" { "put back" } @else { (bounded(now, NAME)) }
-                }
+            @if let Some(words) = unlisted {
+                li aria-current="step" { (bounded(words, NAME)) }
             }
         }
     }
 }
 
 fn progress(deployment: &DeploymentView) -> Markup {
-    let progress = &deployment.progress;
-    let checks = progress.get("checks").cloned().unwrap_or_default();
-    if let Ok(checks) = serde_json::from_value::<Vec<Check>>(checks) {
-        return facts::check_list(&checks);
+    match &deployment.progress {
+        StageProgress::Realise(progress) => realise(progress),
+        StageProgress::Switch { checks: Some(checks), .. } => facts::check_list(checks),
+        StageProgress::Switch { checks: None, .. }
+        | StageProgress::Unknown
+        | StageProgress::Other(_) => html! {},
     }
-    // A switch's phase is a value of another kind.
-    let realises = progress.get("phase").is_some_and(Value::is_string);
-    let read = || serde_json::from_value::<RealiseProgress>(progress.clone()).ok();
-    realises.then(read).flatten().map(|progress| realise(&progress)).unwrap_or_default()
 }
 
 fn realise(progress: &RealiseProgress) -> Markup {
     html! {
         @if progress.to_build == 0 && progress.to_fetch == 0 {
-            p { (bounded(&progress.phase, NAME)) }
+            p { (bounded(progress.phase.as_str(), NAME)) }
         }
         (bar("fetched", progress.fetched, progress.to_fetch))
         @if progress.bytes_expected > 0 {
@@ -76,7 +75,7 @@ fn realise(progress: &RealiseProgress) -> Markup {
         }
         (bar("built", progress.built, progress.to_build))
         @if let Some(current) = &progress.current {
-            p { (bounded(&progress.phase, NAME)) " " code { (bounded(current, NAME)) } }
+            p { (bounded(progress.phase.as_str(), NAME)) " " code { (bounded(current, NAME)) } }
         }
         @if let Some(trouble) = &progress.cache_trouble {
             p.busy { span.mark { "trouble with the cache: " } (bounded(trouble, FACT)) }

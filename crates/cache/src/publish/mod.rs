@@ -23,7 +23,7 @@ use self::plan::Queue;
 use self::send::Sending;
 use self::tally::Tally;
 use crate::attic::{Attic, AtticFailed};
-use fort_core::job::{PublishOutcome, PublishProgress};
+use fort_core::job::{PublishOutcome, PublishPhase, PublishProgress};
 use fort_core::types::StorePath;
 use fort_nix::Nix;
 use fort_nix::store::{Closure, Store, StoreFailed};
@@ -143,7 +143,7 @@ async fn missing<'a>(
     closure: &'a Closure,
     tally: &Tally,
 ) -> Result<BTreeSet<&'a StorePath>, Failed> {
-    tally.phase("asking");
+    tally.phase(PublishPhase::Asking);
     let config = send::persistently(attic, limits, tally, || attic.config()).await?;
     if config.store_dir != "/nix/store" {
         return Err(AtticFailed::OtherStore { theirs: config.store_dir }.into());

@@ -18,6 +18,7 @@ use super::plan::{AHEAD, Confirmed, Effects, Queue};
 use super::tally::Tally;
 use crate::attic::{Attic, AtticFailed, Gate, NarInfo, Reach};
 use fort_core::backoff;
+use fort_core::job::PublishPhase;
 use fort_core::types::StorePath;
 use fort_nix::nar::{self, NarFailed};
 use fort_nix::store::{PathInfo, Store};
@@ -216,7 +217,7 @@ impl<'a> Work<'a> {
             self.ask(to_ask);
         }
         let waits = self.queue.is_left_to_others(now);
-        self.sending.tally.phase(if waits { "waiting" } else { "sending" });
+        self.sending.tally.phase(if waits { PublishPhase::Waiting } else { PublishPhase::Sending });
         !self.queue.is_over()
     }
 

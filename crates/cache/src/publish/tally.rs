@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fort_core::job::{FailedPath, PublishOutcome, PublishProgress};
+use fort_core::job::{FailedPath, PublishOutcome, PublishPhase, PublishProgress};
 use fort_core::types::StorePath;
 use fort_nix::store::PathInfo;
 
@@ -26,15 +26,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn phase(&self, phase: &str) {
-        let mut progress = self.progress.borrow_mut();
-        if progress.phase != phase {
-            phase.clone_into(&mut progress.phase);
-        }
+    pub(super) fn phase(&self, phase: PublishPhase) {
+        self.progress.borrow_mut().phase = phase;
     }
 
     pub(super) fn will_send<'a>(&self, infos: impl Iterator<Item = &'a PathInfo>) {
-        self.phase("sending");
+        self.phase(PublishPhase::Sending);
         let mut progress = self.progress.borrow_mut();
         (progress.trouble, progress.patience) = (None, None);
         for info in infos {

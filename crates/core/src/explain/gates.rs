@@ -1,9 +1,8 @@
 //! What a person or the clock holds back, read off the status as it is shown.
 
-use serde_json::{Value, json};
-
 use super::{Explainer, Gates, Rule};
-use crate::status::GateView;
+use crate::gates::GateKind;
+use crate::status::{GateView, SuspendedView};
 use crate::types::Commit;
 
 /// What keeps a deployment waiting that is ready otherwise.
@@ -15,7 +14,7 @@ pub(super) struct Gate {
 impl Explainer<'_> {
     /// The gate that is closed for what is pending.
     pub(super) fn closed_gate(&self) -> Option<Gate> {
-        closed(&json!(self.status)["gate"])
+        self.status.gate.as_ref().map(closed)
     }
 
     /// The gate that would keep a commit from being activated, whether it is what
@@ -25,7 +24,7 @@ impl Explainer<'_> {
         let closed = view.memory.gates.closed(view.policy, view.seen, commit, view.now);
         Gates {
             closed: closed.map(|gate| GateView {
-                kind: gate.as_str().into(),
+                kind: gate.kind(),
                 commit,
                 until: gate.opens(),
                 lift: gate.lift(commit),
@@ -35,59 +34,59 @@ impl Explainer<'_> {
 
     /// That no gate is closed; a suspension stays, even if nothing waits for it.
     pub(super) fn gates(&self) -> Rule {
-        gates(&json!(self.status))
+        gates(self.status.gate.as_ref(), self.status.suspended.as_ref())
     }
 }
 
-fn closed(gate: &Value) -> Option<Gate> {
-    let kind = gate["kind"].as_str()?;
-    let what = gate["commit"].as_str().map_or("it", |commit| commit.get(..7).unwrap_or(commit));
-    let until = gate["until"].as_str().map(|until| format!(" until {until}"));
-    let until = until.unwrap_or_default();
-    let evidence = match kind {
-        "confirm" => format!("{what} waits for a confirmation{until}"),
-        "window" => format!("{what} waits for a window{until}"),
-        "suspended" => format!("{what} waits: deployments are suspended{until}"),
-        other => format!("{what} waits for {other}{until}"),
+fn closed(gate: &GateView) -> Gate {
+    let what = gate.commit.short();
+    let until = gate.until.map(|until| format!(" until {until}")).unwrap_or_default();
+    let evidence = match &gate.kind {
+        GateKind::Confirm => format!("{what} waits for a confirmation{until}"),
+        GateKind::Window => format!("{what} waits for a window{until}"),
+        GateKind::Suspended => format!("{what} waits: deployments are suspended{until}"),
+        GateKind::Other(other) => format!("{what} waits for {other}{until}"),
     };
-    Some(Gate { evidence, lift: gate["lift"].as_str().map(str::to_owned) })
+    Gate { evidence, lift: Some(gate.lift.to_string()) }
 }
 
-fn gates(status: &Value) -> Rule {
-    if let Some(Gate { evidence, lift }) = closed(&status["gate"]) {
+fn gates(gate: Option<&GateView>, suspended: Option<&SuspendedView>) -> Rule {
+    if let Some(Gate { evidence, lift }) = gate.map(closed) {
         return Rule { lift, ..Rule::broken("gates", evidence) };
     }
-    let suspended = &status["suspended"];
-    if suspended.is_object() {
-        let reason = suspended["reason"].as_str().filter(|reason| !reason.is_empty());
-        let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        let until = suspended["until"].as_str().map(|until| format!(" until {until}"));
-        let until = until.unwrap_or_default();
-        let evidence = format!("deployments are suspended{until}{reason}; none waits for that");
-        return Rule::met("gates", evidence);
-    }
-    Rule::met("gates", "none is closed")
+    let Some(SuspendedView { reason, until, .. }) = suspended else {
+        return Rule::met("gates", "none is closed");
+    };
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+    Rule::met("gates", format!("deployments are suspended{until}{reason}; none waits for that"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Wall;
 
     #[test]
     fn a_closed_gate_says_until_when_and_what_opens_it() {
-        let gate = json!({"gate": {"kind": "confirm", "commit": "1a2b3c4d5e", "until": null,
-            "lift": "fort-agent confirm 1a2b3c4"}});
-        let rule = gates(&gate);
+        let commit: Commit = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d".parse().unwrap();
+        let until: Wall = "2026-01-01T02:00:00Z".parse().unwrap();
+        let gate = |kind, until| GateView {
+            kind,
+            commit,
+            until,
+            lift: "fort-agent confirm 1a2b3c4".into(),
+        };
+        let rule = gates(Some(&gate(GateKind::Confirm, None)), None);
         assert_eq!(rule.holds, Some(false));
         assert_eq!(rule.evidence, "1a2b3c4 waits for a confirmation");
         assert_eq!(rule.lift.as_deref(), Some("fort-agent confirm 1a2b3c4"));
-        let window = json!({"kind": "window", "until": "2026-01-01T02:00:00Z"});
-        let closed = closed(&window).unwrap();
-        assert_eq!(closed.evidence, "it waits for a window until 2026-01-01T02:00:00Z");
-        let suspended = json!({"suspended": {"reason": "release party", "until": null}});
-        let rule = gates(&suspended);
+        let window = closed(&gate(GateKind::Window, Some(until)));
+        assert_eq!(window.evidence, "1a2b3c4 waits for a window until 2026-01-01T02:00:00Z");
+        let suspended = SuspendedView { reason: "release party".into(), since: until, until: None };
+        let rule = gates(None, Some(&suspended));
         assert_eq!(rule.holds, Some(true));
         assert_eq!(rule.evidence, "deployments are suspended: release party; none waits for that");
-        assert_eq!(gates(&json!({"gate": null, "suspended": null})).evidence, "none is closed");
+        assert_eq!(gates(None, None).evidence, "none is closed");
     }
 }

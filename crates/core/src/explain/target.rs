@@ -5,13 +5,13 @@ use super::past::{NOT_REACHED, checked, failing};
 use super::{Explainer, Rule};
 use crate::decide::{Outlook, Step};
 use crate::guardian::{Phase, RUNGS};
-use crate::job::{Ending, How, SwitchOrder};
+use crate::job::{Ending, How, RealisePhase, RealiseProgress, SwitchOrder};
 use crate::memory::{Stuck, Subject, Trouble};
 use crate::observed::Work;
 use crate::plain::clean;
 use crate::policy::Operation;
-use crate::status::Held;
 use crate::status::reason::times;
+use crate::status::{Held, NextAction};
 use crate::types::StorePath;
 
 /// A rule's place in the order.
@@ -387,8 +387,10 @@ impl Explainer<'_> {
             Some(progress) if progress.to_build > 0 => {
                 format!("{}: {} of {} built", progress.phase, progress.built, progress.to_build)
             }
-            Some(progress) if !progress.phase.is_empty() => progress.phase.clone(),
-            Some(_) | None => "is being got".into(),
+            None | Some(RealiseProgress { phase: RealisePhase::Begun, .. }) => {
+                "is being got".into()
+            }
+            Some(progress) => progress.phase.to_string(),
         }
     }
 
@@ -407,7 +409,8 @@ impl Explainer<'_> {
             }
             Phase::Activated { .. } => match failing(checks) {
                 Some(failing) => {
-                    let put_back = self.status.next.as_ref().filter(|it| it.action == "put-back");
+                    let put_back =
+                        self.status.next.as_ref().filter(|it| it.action == NextAction::PutBack);
                     let put_back = put_back.map(|next| format!("; put back {}", next.at));
                     let evidence = format!("{failing}{}", put_back.unwrap_or_default());
                     Stop::failed(Place::Verification, evidence, None)

@@ -5,7 +5,7 @@ use super::{Held, State, Viewer};
 use crate::decide::{Outlook, Step};
 use crate::gates::Gate;
 use crate::guardian::{Phase, RUNGS};
-use crate::job::{Kind, RefusalCause, SwitchOrder, Target};
+use crate::job::{Kind, RealisePhase, RealiseProgress, RefusalCause, SwitchOrder, Target};
 use crate::memory::Subject;
 use crate::observed::{Life, Work};
 use crate::plain::clean;
@@ -258,10 +258,10 @@ impl Viewer<'_> {
                 "{} {commit}: {} of {} built",
                 progress.phase, progress.built, progress.to_build
             ),
-            Some(progress) if !progress.phase.is_empty() => {
-                format!("{} {commit}", progress.phase)
+            None | Some(RealiseProgress { phase: RealisePhase::Begun, .. }) => {
+                format!("realising {commit}")
             }
-            Some(_) | None => format!("realising {commit}"),
+            Some(progress) => format!("{} {commit}", progress.phase),
         }
     }
 

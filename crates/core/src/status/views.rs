@@ -1,10 +1,8 @@
 //! What is shown besides: what comes next, what runs, boots and is under way.
 
-use serde_json::json;
-
 use super::{
-    BootView, DeploymentView, Desired, GateView, Next, QuarantineView, RemoteView, RunningView,
-    SuspendedView, Viewer,
+    BootView, DeploymentView, Desired, GateView, Next, NextAction, QuarantineView, RemoteView,
+    RunningView, Stage, StageProgress, SuspendedView, Viewer,
 };
 use crate::decide::{LOOK_AGAIN, Outlook, Step};
 use crate::gates::Gate;
@@ -21,32 +19,32 @@ impl Viewer<'_> {
             now.wall.plus(at.since(now.mono))
         };
         if let Some(opens) = self.reboots_at() {
-            return Some(Next { action: "reboot".into(), at: opens });
+            return Some(Next { action: NextAction::Reboot, at: opens });
         }
         let (action, at) = match &self.decision.outlook {
             Outlook::BackingOff(trouble) => {
                 let action = match trouble.subject {
-                    Subject::Commit { .. } => "realise",
-                    Subject::System { .. } => "activate",
+                    Subject::Commit { .. } => NextAction::Realise,
+                    Subject::System { .. } => NextAction::Activate,
                 };
                 (action, trouble.not_before)
             }
             Outlook::Switching { order, phase: Phase::Activated { at } } => {
-                ("put-back", wall(at.plus(order.health_timeout)))
+                (NextAction::PutBack, wall(at.plus(order.health_timeout)))
             }
             Outlook::Due(step) => {
                 let realises = matches!(**step, Step::StartRealise(_));
-                let action = if realises { "realise" } else { "activate" };
+                let action = if realises { NextAction::Realise } else { NextAction::Activate };
                 (action, self.now.wall)
             }
-            Outlook::Gated(Gate::Suspended { until: Some(at), .. }) => ("resume", *at),
+            Outlook::Gated(Gate::Suspended { until: Some(at), .. }) => (NextAction::Resume, *at),
             Outlook::Gated(
                 Gate::Unconfirmed { until: Some(at) } | Gate::Window { opens: Some(at) },
-            ) => ("activate", *at),
-            Outlook::Refused { again, .. } => ("preflight", wall(*again)),
-            Outlook::Preflight(_) => ("activate", self.now.wall),
-            Outlook::Experiment(_) => ("look", self.now.wall),
-            Outlook::Blind { .. } => ("look", self.now.wall.plus(LOOK_AGAIN)),
+            ) => (NextAction::Activate, *at),
+            Outlook::Refused { again, .. } => (NextAction::Preflight, wall(*again)),
+            Outlook::Preflight(_) => (NextAction::Activate, self.now.wall),
+            Outlook::Experiment(_) => (NextAction::Look, self.now.wall),
+            Outlook::Blind { .. } => (NextAction::Look, self.now.wall.plus(LOOK_AGAIN)),
             Outlook::Switching { .. }
             | Outlook::NothingKnown
             | Outlook::WrongMachine { .. }
@@ -60,13 +58,13 @@ impl Viewer<'_> {
             | Outlook::AwaitsRemote => {
                 let polling = self.seen.remotes.iter().any(|remote| remote.busy);
                 match self.decision.next_poll {
-                    Some(at) => ("poll", wall(at)),
-                    None if polling => ("poll", self.now.wall),
+                    Some(at) => (NextAction::Poll, wall(at)),
+                    None if polling => (NextAction::Poll, self.now.wall),
                     None => return None,
                 }
             }
         };
-        Some(Next { action: action.into(), at })
+        Some(Next { action, at })
     }
 
     /// When the agent reboots the host, if a window is waited for.
@@ -150,32 +148,32 @@ impl Viewer<'_> {
     pub(super) fn gate(&self) -> Option<GateView> {
         let Outlook::Gated(gate) = &self.decision.outlook else { return None };
         let commit = self.memory.target.as_ref()?.commit;
-        Some(GateView {
-            kind: gate.as_str().into(),
-            commit,
-            until: gate.opens(),
-            lift: gate.lift(commit),
-        })
+        Some(GateView { kind: gate.kind(), commit, until: gate.opens(), lift: gate.lift(commit) })
     }
 
     pub(super) fn deployment(&self) -> Option<DeploymentView> {
         if let Outlook::Switching { order, phase } = &self.decision.outlook {
             let order = &order.order;
             let stage = match phase {
-                Phase::Ready | Phase::Activating { .. } => "activate",
-                Phase::Activated { .. } => "verify",
-                Phase::Committing | Phase::Deferring { .. } | Phase::Returning { .. } => "commit",
-                Phase::PuttingBack(_) => "rollback",
+                Phase::Ready | Phase::Activating { .. } => Stage::Activate,
+                Phase::Activated { .. } => Stage::Verify,
+                Phase::Committing | Phase::Deferring { .. } | Phase::Returning { .. } => {
+                    Stage::Commit
+                }
+                Phase::PuttingBack(_) => Stage::Rollback,
             };
             let checks =
                 self.seen.checks.as_ref().filter(|round| round.job.deployment == order.deployment);
             return Some(DeploymentView {
                 id: order.deployment.to_string(),
                 commit: order.target.commit,
-                stage: stage.into(),
+                stage,
                 started: order.started,
                 attempt: order.attempt,
-                progress: json!({ "phase": phase, "checks": checks.map(|round| &round.checks) }),
+                progress: StageProgress::Switch {
+                    phase: phase.clone(),
+                    checks: checks.map(|round| round.checks.clone()),
+                },
             });
         }
         let deployment = self.memory.deployment.as_ref()?;
@@ -189,10 +187,10 @@ impl Viewer<'_> {
         Some(DeploymentView {
             id: deployment.id.to_string(),
             commit: deployment.target.commit,
-            stage: if deployment.system.is_none() { "realise" } else { "gate" }.into(),
+            stage: if deployment.system.is_none() { Stage::Realise } else { Stage::Gate },
             started: deployment.started,
             attempt: deployment.attempt,
-            progress: progress.map_or_else(|| json!({}), |progress| json!(progress)),
+            progress: progress.cloned().map(StageProgress::Realise).unwrap_or_default(),
         })
     }
 

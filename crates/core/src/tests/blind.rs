@@ -10,7 +10,7 @@ use crate::job::{Ending, How, Verdict};
 use crate::observed::{Job, Life, Remains, Seen, Work};
 use crate::policy::Operation;
 use crate::request::{Request, answer};
-use crate::status::State;
+use crate::status::{NextAction, State};
 use crate::unseen::{Odd, OddProfile, Part, Unseen};
 
 fn unseen(part: Part) -> Unseen {
@@ -71,7 +71,7 @@ fn it_is_shown_with_path_since_and_what_lifts_it_before_whatever_is_held() {
     assert_eq!(shown.lift, Some(told.lift.into()));
     assert!(shown.reason.contains("/the/path: Input/output error"), "{}", shown.reason);
     assert!(shown.reason.contains(&format!("since {since}")), "{}", shown.reason);
-    assert_eq!(shown.next.unwrap().action, "look");
+    assert_eq!(shown.next.unwrap().action, NextAction::Look);
     // It is over, and as if it had not been.
     let mut scene = Scene { seen: Scene::at_rest().seen, ..scene };
     scene.fold();

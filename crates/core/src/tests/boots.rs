@@ -8,7 +8,7 @@ use crate::job::{Ending, Generation, How};
 use crate::memory::{Rebooted, Stuck, Subject};
 use crate::observed::{Against, Window};
 use crate::policy::{OnKernelChange, Operation};
-use crate::status::State;
+use crate::status::{NextAction, State};
 use crate::types::Mono;
 
 /// System 2 runs, is the default and verified; system 1 was so before.
@@ -189,7 +189,7 @@ fn a_reboot_waits_for_its_window() {
     scene.seen.reboot_window = Window { open: false, changes: Some(opens) };
     assert!(matches!(scene.decide().step, Step::Wait { until: Some(_) }));
     let next = scene.status().next.unwrap();
-    assert_eq!((next.action.as_str(), next.at), ("reboot", opens));
+    assert_eq!((next.action, next.at), (NextAction::Reboot, opens));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::fixture::{Scene, boot, commit, system};
 use crate::explain::{About, Explanation, Moment, Rule, explain};
+use crate::gates::GateKind;
 use crate::guardian::{Phase, Progress};
 use crate::job::{Check, Ending, How, JobId, Kind, Realised, Refusal, RefusalCause};
 use crate::memory::Tested;
@@ -249,14 +250,14 @@ fn whether_a_gate_is_closed_is_said_of_any_commit_whatever_else_keeps_it_back() 
     let closed = |scene: &Scene| of(scene, 2).gates.unwrap().closed.map(|gate| gate.kind);
     assert_eq!(closed(&scene), None);
     scene.policy.confirm = Confirm::Manual;
-    assert_eq!(closed(&scene).as_deref(), Some("confirm"));
+    assert_eq!(closed(&scene), Some(GateKind::Confirm));
     // It is not what the status says.
     scene.seen.unwritten = Some("the disk is full".into());
     assert_eq!(of(&scene, 2).cause.as_deref(), Some("state-dir"));
-    assert_eq!(closed(&scene).as_deref(), Some("confirm"));
+    assert_eq!(closed(&scene), Some(GateKind::Confirm));
     scene.memory.gates.confirmed.push(commit(2));
     assert_eq!(closed(&scene), None);
     scene.seen.deploy_window.open = false;
-    assert_eq!(closed(&scene).as_deref(), Some("window"));
+    assert_eq!(closed(&scene), Some(GateKind::Window));
     assert_eq!(explained(&scene, Some("0123456")).gates, None);
 }

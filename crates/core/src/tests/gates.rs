@@ -6,14 +6,14 @@ use super::fixture::{Scene, boot, commit, now, system, target};
 use super::requests::ask;
 use super::switching::Switch;
 use crate::decide::{Outlook, Step};
-use crate::gates::Gate;
+use crate::gates::{Gate, GateKind};
 use crate::guardian::{Act, Phase};
 use crate::job::{Ending, Generation, How, SwitchOrder};
 use crate::memory::{Stuck, Subject};
 use crate::observed::{Relation, Window};
 use crate::policy::{Confirm, Drift, Operation};
 use crate::request::{Prefix, Request};
-use crate::status::State;
+use crate::status::{NextAction, State};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -157,7 +157,7 @@ fn a_commit_waits_to_be_confirmed() {
     assert_eq!(gate(&scene), Gate::Unconfirmed { until: None });
     let status = scene.status();
     let gate = status.gate.unwrap();
-    assert_eq!((gate.kind.as_str(), gate.commit), ("confirm", commit(2)));
+    assert_eq!((gate.kind, gate.commit), (GateKind::Confirm, commit(2)));
     assert_eq!(gate.lift, "fort-agent confirm 2222222");
     assert_eq!(status.reason, "2222222 is ready and waits to be confirmed, 1111111 runs");
     assert_eq!(ask(&mut scene, &confirm("2222222")).unwrap(), "2222222 is confirmed");
@@ -240,7 +240,7 @@ fn a_system_waits_for_its_window() {
     let status = scene.status();
     assert_eq!(status.reason, "2222222 is ready and waits for a window, 1111111 runs");
     let next = status.next.unwrap();
-    assert_eq!((next.action.as_str(), next.at), ("activate", opens));
+    assert_eq!((next.action, next.at), (NextAction::Activate, opens));
     scene.seen.deploy_window = Window::ALWAYS;
     switch(&mut scene);
 }

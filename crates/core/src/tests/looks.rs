@@ -7,7 +7,7 @@ use crate::memory::{Stuck, Subject};
 use crate::observed::{Look, Preflight};
 use crate::policy::Operation;
 use crate::request::{Prefix, Request, answer};
-use crate::status::State;
+use crate::status::{NextAction, State};
 
 fn subject() -> Subject {
     Subject::System { system: system(2) }
@@ -109,7 +109,7 @@ fn what_a_preflight_refuses_is_held_and_looked_at_again() {
         ("disk-space", Some("1 MiB"))
     );
     assert!(matches!(scene.decide().step, Step::Wait { until: Some(_) }));
-    assert_eq!(shown.next.unwrap().action, "preflight");
+    assert_eq!(shown.next.unwrap().action, NextAction::Preflight);
     scene.later(61);
     scene.gives(0, Some(2), None);
     assert!(matches!(scene.decide().step, Step::Preflight { .. }));

@@ -3,7 +3,8 @@
 use super::fixture::*;
 use crate::decide::{Outlook, Step};
 use crate::job::{
-    DeploymentId, Ending, How, JobId, Kind, PublishOrder, PublishOutcome, PublishProgress, Realised,
+    DeploymentId, Ending, How, JobId, Kind, PublishOrder, PublishOutcome, PublishPhase,
+    PublishProgress, Realised,
 };
 use crate::memory::Memory;
 use crate::observed::{Job, Life, Relation, Remains, Work};
@@ -396,7 +397,7 @@ fn its_progress_shows_and_changes_neither_state_nor_reason() {
     started(&mut scene);
     let Work::Publish { progress, .. } = &mut job(&mut scene).work else { panic!("no job") };
     *progress = Some(PublishProgress {
-        phase: "sending".into(),
+        phase: PublishPhase::Sending,
         sent: 12,
         to_send: 40,
         bytes: 120,
