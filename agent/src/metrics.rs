@@ -154,6 +154,11 @@ impl Metrics {
         self.inner().observe(status);
     }
 
+    /// Takes in a status that differs from the last one in times only.
+    pub fn observe_times(&self, status: &Status) {
+        self.inner().observe_times(status);
+    }
+
     /// A remote was asked: by its name in the configuration, and what came of it
     /// in a word of a closed list (`ok`, `error`).
     pub fn polled(&self, remote: &str, result: &str) {
@@ -260,14 +265,10 @@ impl Inner {
                 let labels = vec![("remote", remote.name.clone()), ("result", result.into())];
                 drop(self.polls.get_or_create(&labels));
             }
-            if let Some(at) = remote.last_success {
-                let labels = [("remote", remote.name.clone())];
-                set(&self.last_poll_success, labels, seconds(at));
-            }
         }
+        self.observe_times(status);
         let attempt = status.deployment.as_ref().map_or(0, |deployment| deployment.attempt);
         self.attempts.set(i64::from(attempt));
-        self.next_action.set(status.next.as_ref().map(|next| seconds(next.at)));
         self.observe_checks(status);
         let boots = [Part::Booted, Part::Profile, Part::Kernel];
         self.reboot_required.set(seen(&boots, status.boot.reboot_required));
@@ -281,6 +282,16 @@ impl Inner {
         self.quarantined.set(quarantined);
         let backlog = status.publish.as_ref().map(|publish| publish.backlog);
         self.publish_backlog.set(backlog.map(|paths| i64::try_from(paths).unwrap_or(i64::MAX)));
+    }
+
+    fn observe_times(&self, status: &Status) {
+        for remote in &status.remotes {
+            if let Some(at) = remote.last_success {
+                let labels = [("remote", remote.name.clone())];
+                set(&self.last_poll_success, labels, seconds(at));
+            }
+        }
+        self.next_action.set(status.next.as_ref().map(|next| seconds(next.at)));
     }
 
     /// Those of the deployment under way, or else of the last one.

@@ -81,6 +81,43 @@ enum Event {
     Noted,
 }
 
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// Remotes answered, and nothing else happened.
+    ByRemotes,
+    /// Something of this host may be another, or it is time to look.
+    Otherwise,
+}
+
+impl Woken {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::ByRemotes, Self::ByRemotes) => Self::ByRemotes,
+            (_, _) => Self::Otherwise,
+        }
+    }
+}
+
+impl Event {
+    fn wakes(&self) -> Woken {
+        match self {
+            Self::Polled(_) | Self::Compared(_) => Woken::ByRemotes,
+            Self::Checked(_)
+            | Self::Rooted
+            | Self::Looked(_)
+            | Self::Against(_)
+            | Self::Disarmed(..)
+            | Self::JobEnded
+            | Self::Started(..)
+            | Self::Noted => Woken::Otherwise,
+        }
+    }
+}
+
+/// How long a look at this host holds while nothing is heard but remotes: a poll that
+/// finds nothing new is to cost one look, not two.
+const HOLDS: Duration = Duration::from_secs(1);
 /// Steps in a row without a wait, after which something is wrong.
 const MOST_STEPS: u32 = 200;
 /// The pause after that, and after an error.
@@ -174,6 +211,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
         journal,
         host,
         seen: None,
+        looked: Mono::from_millis(0),
         decided: None,
         shown,
         metrics,
@@ -276,6 +314,8 @@ struct Agent {
     journal: Journal,
     host: Host,
     seen: Option<Seen>,
+    /// When this host was last looked at.
+    looked: Mono,
     /// What was last decided, and when: what is shown rests on it.
     decided: Option<(Decision, Now)>,
     shown: watch::Sender<Option<Arc<Shown>>>,
@@ -300,8 +340,9 @@ impl Agent {
     /// Until the configuration is another one.
     async fn turn_on(&mut self) {
         let mut service_manager = ServiceManager::default();
+        let mut woken = Woken::Otherwise;
         loop {
-            let until = self.turn_until_idle();
+            let until = self.turn_until_idle(woken);
             let now = clock::mono();
             self.turned.store(now.as_millis(), Ordering::Relaxed);
             let looked = self.seen.as_ref().is_some_and(|seen| seen.blind().is_none());
@@ -309,13 +350,16 @@ impl Agent {
             if self.configuration.has_changed() {
                 return;
             }
-            self.wait(until.since(now)).await;
+            woken = self.wait(until.since(now)).await;
         }
     }
 
     /// Takes steps until there is nothing to do before the moment returned.
-    fn turn_until_idle(&mut self) -> Mono {
-        let mut last = None;
+    fn turn_until_idle(&mut self, woken: Woken) -> Mono {
+        let mut last = match woken {
+            Woken::ByRemotes if clock::mono().since(self.looked) < HOLDS => self.seen.clone(),
+            Woken::ByRemotes | Woken::Otherwise => None,
+        };
         for _ in 0..MOST_STEPS {
             let now = clock::now();
             match self.turn(last.take(), now) {
@@ -351,7 +395,10 @@ impl Agent {
     fn turn(&mut self, last: Option<Seen>, now: Now) -> anyhow::Result<Turn> {
         let mut seen = match last {
             Some(last) => self.host.observe_beside(last),
-            None => self.host.observe(&self.memory, now),
+            None => {
+                self.looked = now.mono;
+                self.host.observe(&self.memory, now)
+            }
         };
         seen.unwritten = self.unwritten.clone().or(seen.unwritten);
         if self.journal.aside_is_gone() {
@@ -390,10 +437,11 @@ impl Agent {
             log::published(&ended);
             self.metrics.published(ended.outcome);
         }
-        // What was decided was so before there was another head: with that it would
-        // be said of what does not run yet. The next turn comes at once.
-        let settles = matches!(decision.step, Step::Follow { .. });
-        if !settles && !self.only_clears(&decision, now.mono) {
+        // The next turn comes at once. What was decided was so before there was another
+        // head: with that it would be said of what does not run yet. And nothing is told
+        // of a poll before it is under way.
+        let passes = matches!(decision.step, Step::Follow { .. } | Step::Poll { .. });
+        if !self.only_clears(&decision, now.mono) && !passes {
             self.show(status(&self.policy, &self.memory, &seen, &decision, &self.view, now));
         }
         self.seen = Some(seen);
@@ -483,19 +531,23 @@ impl Agent {
         until.map_or(at_least, |until| until.min(at_least))
     }
 
-    async fn wait(&mut self, limit: Duration) {
+    async fn wait(&mut self, limit: Duration) -> Woken {
         let until = Instant::now() + limit;
         loop {
             tokio::select! {
                 () = sleep_until(until) => {}
                 event = self.happened.recv() => {
+                    let mut woken = Woken::ByRemotes;
                     if let Some(event) = event {
+                        woken = woken.and(event.wakes());
                         self.take_in(event);
                     }
                     // Its end may be a moment before its lock is free.
                     while let Ok(event) = self.happened.try_recv() {
+                        woken = woken.and(event.wakes());
                         self.take_in(event);
                     }
+                    return woken;
                 }
                 () = self.host.jobs_changed() => {}
                 told = self.told.recv() => {
@@ -509,7 +561,7 @@ impl Agent {
                     }
                 }
             }
-            return;
+            return Woken::Otherwise;
         }
     }
 
@@ -603,9 +655,13 @@ impl Agent {
     }
 
     fn publish(&mut self, status: Status) {
-        // Most turns change nothing, and this is a good part of what one costs.
-        if self.shown.borrow().as_ref().is_none_or(|shown| shown.status != status) {
-            self.metrics.observe(&status);
+        // Most turns change nothing but times, and this is a good part of what one costs.
+        match &*self.shown.borrow() {
+            Some(shown) if shown.status == status => {}
+            Some(shown) if shown.status.differs_in_times_only(&status) => {
+                self.metrics.observe_times(&status);
+            }
+            Some(_) | None => self.metrics.observe(&status),
         }
         let published = |status: &Status| {
             status.publish.as_ref().map(|it| (it.backlog == 0, it.last_error.clone()))
@@ -635,15 +691,10 @@ impl Agent {
             self.said.learn(&status);
         }
         self.shown.send_if_modified(|shown| {
-            let history = match shown {
-                Some(shown) if shown.history.last() == self.memory.history.last() => {
-                    shown.history.clone()
-                }
-                Some(_) | None => Arc::new(self.memory.history.clone()),
-            };
-            let same = shown.as_ref().is_some_and(|shown| {
-                shown.status == status && Arc::ptr_eq(&shown.history, &history)
-            });
+            let history = self.memory.history.clone();
+            let same = shown
+                .as_ref()
+                .is_some_and(|shown| shown.status == status && shown.history == history);
             if !same {
                 *shown = Some(Arc::new(Shown { status, history }));
             }

@@ -100,9 +100,9 @@ pub struct Memory {
     /// What failed and when it is tried again, oldest first.
     #[serde(default)]
     pub troubles: Vec<Trouble>,
-    /// How deployments ended, oldest first.
+    /// How deployments ended, oldest first. Shared: each turn of the loop has a copy.
     #[serde(default)]
-    pub history: Vec<Entry>,
+    pub history: Arc<Vec<Entry>>,
     /// Why this had to be made anew, if it had to.
     #[serde(default)]
     pub rebuilt: Option<String>,
@@ -401,7 +401,7 @@ impl Memory {
             boot_id: None,
             systems: Vec::new(),
             troubles: Vec::new(),
-            history: Vec::new(),
+            history: Arc::default(),
             rebuilt: None,
             blind_since: None,
             unknown: serde_json::Map::new(),
@@ -528,8 +528,9 @@ impl Memory {
     /// Remembers how a deployment ended, once.
     pub(super) fn learn_ending(&mut self, entry: Entry) {
         if !self.has_ended(&entry.id) {
-            self.history.push(entry);
-            keep_newest(&mut self.history, HISTORY);
+            let history = Arc::make_mut(&mut self.history);
+            history.push(entry);
+            keep_newest(history, HISTORY);
         }
     }
 

@@ -1,5 +1,6 @@
 //! How deployments end, and what is learnt from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff;
@@ -135,7 +136,7 @@ pub(super) fn learn_fault(memory: &mut Memory, subject: &Subject, fault: Option<
     if let Some(trouble) = memory.trouble_mut(subject) {
         trouble.fault = fault;
     }
-    if let Some(entry) = memory.history.last_mut() {
+    if let Some(entry) = Arc::make_mut(&mut memory.history).last_mut() {
         entry.fault = fault;
     }
 }

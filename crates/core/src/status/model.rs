@@ -336,6 +336,19 @@ impl Status {
         self.blind.as_ref().is_some_and(|blind| blind.hides(part))
     }
 
+    /// Whether another one differs from it in nothing but what each poll changes: when a
+    /// remote last answered, and when the next action is due.
+    pub fn differs_in_times_only(&self, other: &Self) -> bool {
+        let mut like = self.clone();
+        if let (Some(next), Some(others)) = (&mut like.next, &other.next) {
+            next.at = others.at;
+        }
+        for (remote, others) in like.remotes.iter_mut().zip(&other.remotes) {
+            remote.last_success = others.last_success;
+        }
+        like == *other
+    }
+
     /// Whether what should run does.
     pub fn in_sync(&self) -> bool {
         let desired = self.desired.as_ref();
