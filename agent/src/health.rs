@@ -15,9 +15,8 @@ use tokio::time::timeout;
 
 use crate::command::{Command, plain};
 use crate::config::{self, Probe};
-use crate::core::job::{Check, SwitchOrder};
+use crate::core::job::{Check, CheckKind, SwitchOrder};
 use crate::core::plain::one_line;
-use crate::core::record::REMOTE;
 use crate::nix::StoreRoot;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::{Baseline, Blame, blame, definition_changed};
@@ -26,6 +25,10 @@ use crate::{clock, git};
 
 /// The name of the check of the host's units.
 pub const UNITS: &str = "units";
+/// The name of the check that a remote answers.
+pub const REMOTE: &str = "remote";
+/// Names of the checks that every host has.
+pub const OWN_CHECKS: [&str; 2] = [UNITS, REMOTE];
 /// How much of a failed command's words is shown.
 const WORDS: usize = 300;
 
@@ -58,8 +61,8 @@ pub struct UnitsHealth {
 pub struct Findings {
     /// What each check found.
     pub checks: Vec<Check>,
-    /// The name of a required check that cannot pass any more by itself, if there is one.
-    pub hopeless: Option<String>,
+    /// Place of a required check that cannot pass any more by itself, if there is one.
+    pub hopeless: Option<usize>,
 }
 
 /// Why a check failed.
@@ -97,17 +100,17 @@ impl Health {
                     Ok(found) => found,
                     Err(_) => Err(format!("no result within {:?}", self.limit).into()),
                 };
-                told(&check.name, check.required, found)
+                told(CheckKind::Configured, &check.name, check.required, found)
             }));
         }
         if let Some(units) = &self.units {
             running.push(Box::pin(async {
                 match timeout(self.limit, units.judge(order)).await {
                     Ok(Ok(judged)) => judged,
-                    Ok(Err(why)) => told(UNITS, true, Err(why)),
+                    Ok(Err(why)) => told(CheckKind::Units, UNITS, true, Err(why)),
                     Err(_) => {
                         let why = format!("systemd did not answer within {:?}", self.limit);
-                        told(UNITS, true, Err(why.into()))
+                        told(CheckKind::Units, UNITS, true, Err(why.into()))
                     }
                 }
             }));
@@ -115,12 +118,11 @@ impl Health {
         if !self.remotes.is_empty() && order.remote_before {
             running.push(Box::pin(async {
                 let found = any_remote(&self.remotes, &self.branch, self.limit).await;
-                told(REMOTE, true, found.map_err(Failure::from))
+                told(CheckKind::Remote, REMOTE, true, found.map_err(Failure::from))
             }));
         }
         let told = join_all(running).await;
-        let hopeless = told.iter().find(|(check, lasting)| *lasting && check.required);
-        let hopeless = hopeless.map(|(check, _)| check.name.clone());
+        let hopeless = told.iter().position(|(check, lasting)| *lasting && check.required);
         Findings { checks: told.into_iter().map(|(check, _)| check).collect(), hopeless }
     }
 
@@ -239,7 +241,7 @@ pub async fn any_remote(
 
 /// A round that did not end.
 pub fn cut_off(error: String) -> Findings {
-    let (check, _) = told("checks", true, Err(error.into()));
+    let (check, _) = told(CheckKind::Configured, "checks", true, Err(error.into()));
     Findings { checks: vec![check], hopeless: None }
 }
 
@@ -266,7 +268,7 @@ impl UnitsHealth {
                 Err(Failure { detail: said, lasting })
             }
         };
-        let (check, lasting) = told(UNITS, true, found);
+        let (check, lasting) = told(CheckKind::Units, UNITS, true, found);
         Ok((Check { uncounted: warnings, ..check }, lasting))
     }
 }
@@ -334,13 +336,13 @@ fn find(program: &str) -> Option<PathBuf> {
     found.map(|dir| dir.join(program)).find(|path| Path::is_file(path))
 }
 
-fn told(name: &str, required: bool, found: Result<String, Failure>) -> Told {
+fn told(kind: CheckKind, name: &str, required: bool, found: Result<String, Failure>) -> Told {
     let ok = found.is_ok();
     let (detail, lasting) = match found {
         Ok(detail) => (detail, false),
         Err(Failure { detail, lasting }) => (detail, lasting),
     };
-    (Check { name: name.into(), ok, detail, required, uncounted: Vec::new() }, lasting)
+    (Check { name: name.into(), kind, ok, detail, required, ..Check::default() }, lasting)
 }
 
 /// An error and its sources, in one line.

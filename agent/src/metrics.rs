@@ -17,6 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::core::cause::{Broken, Program, SwitchCause};
 use crate::core::gates::GateKind;
 use crate::core::job::{Ending, PublishOutcome, RefusalCause, Stages};
 use crate::core::memory::Entry;
@@ -318,7 +319,7 @@ impl Inner {
         self.last(entry);
         self.deployments.get_or_create(&deployment(entry.operation, entry.verdict)).inc();
         if entry.verdict == Ending::RolledBack {
-            let cause = class(entry.cause.as_deref().unwrap_or_default());
+            let cause = class(entry.why.as_ref());
             self.rollbacks.get_or_create(&vec![("cause", cause.into())]).inc();
         }
         let Stages { realise, activate, verify, commit, rollback } = entry.stages;
@@ -348,24 +349,34 @@ const ENDINGS: [Ending; 5] =
 const CAUSES: [&str; 7] =
     ["check", "exit-code", "timeout", "no-verdict", "profile", "boot-loader", "other"];
 
-/// Why a system was put back, in a word. The causes themselves are sentences,
-/// written by the guardian and by whoever judges.
-fn class(cause: &str) -> &'static str {
-    let timed_out = cause.contains("timed out") || cause.contains("no end within");
-    if cause.starts_with("check ") {
-        "check"
-    } else if cause.starts_with("no verdict") || cause.starts_with("the checks did not finish") {
-        "no-verdict"
-    } else if cause.starts_with("the profile ") {
-        "profile"
-    } else if cause.starts_with("switch-to-configuration boot") {
-        "boot-loader"
-    } else if timed_out {
-        "timeout"
-    } else if cause.contains("exit code") {
-        "exit-code"
-    } else {
-        "other"
+/// Why a system was put back, in a word.
+fn class(cause: Option<&SwitchCause>) -> &'static str {
+    let Some(cause) = cause else { return "other" };
+    match cause {
+        SwitchCause::Check { .. }
+        | SwitchCause::RemotesLost { .. }
+        | SwitchCause::JudgedBad { .. } => "check",
+        SwitchCause::ChecksUnfinished | SwitchCause::NoVerdict => "no-verdict",
+        SwitchCause::Profile { .. } => "profile",
+        SwitchCause::Exit { program: Program::Boot, .. }
+        | SwitchCause::Broke { program: Program::Boot, .. } => "boot-loader",
+        SwitchCause::Broke { how: Broken { timed_out: true, .. }, .. }
+        | SwitchCause::UnitsHung { .. } => "timeout",
+        SwitchCause::Exit { program: Program::Test | Program::Activate, .. }
+        | SwitchCause::Refused
+        | SwitchCause::NeedsReboot { .. }
+        | SwitchCause::Locked { .. } => "exit-code",
+        SwitchCause::Broke { how: Broken { timed_out: false, .. }, .. }
+        | SwitchCause::NotRunning
+        | SwitchCause::OtherHand { .. }
+        | SwitchCause::Rebooted { .. }
+        | SwitchCause::Killed
+        | SwitchCause::Lost
+        | SwitchCause::Asked { .. }
+        | SwitchCause::DidNotComeUp
+        | SwitchCause::BootGaveUp
+        | SwitchCause::Suspect { .. }
+        | SwitchCause::Unseen { .. } => "other",
     }
 }
 
@@ -583,19 +594,24 @@ mod tests {
 
     #[test]
     fn a_cause_is_one_of_a_few_words() {
+        let (name, detail) = ("web".to_owned(), "connection timed out".to_owned());
+        let exit = |program, code| SwitchCause::Exit { program, code, early: false };
+        let broke = |program, how| SwitchCause::Broke { program, how, starting: vec![] };
         for (cause, word) in [
-            ("check web: connection timed out", "check"),
-            ("switch-to-configuration test: exit code 2", "exit-code"),
-            ("switch-to-configuration test: timed out after 15 min", "timeout"),
-            ("switch-to-configuration boot: exit code 1", "boot-loader"),
-            ("no verdict in time: the agent did not come back", "no-verdict"),
-            ("the profile could not be set: read-only file system", "profile"),
-            ("lost its way while activating", "other"),
-            ("", "other"),
+            (SwitchCause::Check { name, detail }, "check"),
+            (exit(Program::Test, 2), "exit-code"),
+            (exit(Program::Boot, 1), "boot-loader"),
+            (broke(Program::Test, Broken::late("timed out after 15 min")), "timeout"),
+            (broke(Program::Boot, Broken::late("timed out after 15 min")), "boot-loader"),
+            (broke(Program::Test, Broken::off("killed by signal 9")), "other"),
+            (SwitchCause::NoVerdict, "no-verdict"),
+            (SwitchCause::Profile { error: None }, "profile"),
+            (SwitchCause::Lost, "other"),
         ] {
-            assert_eq!(class(cause), word, "{cause}");
-            assert!(CAUSES.contains(&class(cause)));
+            assert_eq!(class(Some(&cause)), word, "{cause}");
+            assert!(CAUSES.contains(&word));
         }
+        assert_eq!(class(None), "other");
     }
 
     #[test]

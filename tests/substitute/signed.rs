@@ -62,8 +62,10 @@ fn send_unsorted(pair: &Pair, path: &StorePath) {
         "nar_size": info.nar_size,
     });
     let url = format!("{}/_api/v1/upload-path", pair.attic.endpoint());
-    let client = reqwest::blocking::Client::builder().no_proxy().build().unwrap();
+    let client = fort_http::client(&url).build().unwrap();
     let request = client.put(url).bearer_auth(pair.attic.token_rw()).body(nar.stdout);
-    let answer = request.header("X-Attic-Nar-Info", told.to_string()).send().unwrap();
+    let request = request.header("X-Attic-Nar-Info", told.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(request.send()).unwrap();
     assert!(answer.status().is_success(), "{answer:?}");
 }

@@ -39,6 +39,7 @@ pub(crate) fn entry(n: u8, verdict: Ending, cause: Option<&str>, ago: i64) -> En
         operation: Operation::Switch,
         verdict,
         cause: cause.map(str::to_owned),
+        why: None,
         fault: None,
         started: before(ago + 34),
         ended: before(ago),

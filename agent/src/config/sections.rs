@@ -171,11 +171,7 @@ fn branch_name(value: &DeValue<'_>, hostname: &str) -> Result<String, String> {
     if name.starts_with("refs/") {
         return Err("be a branch's name only, without refs/heads/".to_owned());
     }
-    // As `git check-ref-format --branch`: these are valid as refs, but would be
-    // taken for an option and for the symbolic ref.
-    let ambiguous = name.starts_with('-') || name == "HEAD";
-    let full = format!("refs/heads/{name}");
-    if ambiguous || gix::validate::reference::name(full.as_str().into()).is_err() {
+    if !git::is_branch_name(&name) {
         let name = wording::shown(&name);
         return Err(format!("be a branch name that git allows, not {name}"));
     }

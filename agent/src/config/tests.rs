@@ -362,6 +362,10 @@ fn what_lets_others_in_is_warned_of() {
     let clear = format!("{second}'http://10.0.0.1/r'\ninsecure_http = true");
     warned(&clear, &["`remote.insecure_http` of b", "on the way"]);
     warned(&format!("{second}'file:///srv/r.git'"), &["`remote.url` of b", "for tests"]);
+    for name in ["remote", "units"] {
+        let check = format!("[[health.check]]\nname = '{name}'\ntcp = 'h:1'");
+        warned(&check, &[&format!("`health.check` {name}"), "cannot be told apart"]);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! What a configuration without mistakes lets others do that its owner may not
-//! expect of it.
+//! What a configuration without mistakes means that its owner may not expect of it.
 
 use super::Config;
+use crate::health::OWN_CHECKS;
 use fort_http::in_clear;
 
 impl Config {
@@ -38,6 +38,12 @@ impl Config {
                 report.repository
             )
         });
-        remotes.chain(testing).chain(report).collect()
+        let named = self.health.checks.iter().map(|check| &check.name);
+        let named = named.filter(|name| OWN_CHECKS.contains(&name.as_str())).map(|name| {
+            format!(
+                "`health.check` {name}: the agent has a check of its own that is called so: in the                  history and in metrics the two cannot be told apart"
+            )
+        });
+        remotes.chain(testing).chain(report).chain(named).collect()
     }
 }

@@ -129,7 +129,7 @@ mod tests {
             let found = of_others(&handover, &root.path().join("ours")).unwrap();
             assert_eq!(found.len(), usize::from(state == "others"));
         }
-        let good = Verdict { good: true, cause: None, checks: Vec::new() };
+        let good = Verdict::good(None);
         leave_verdict(&handover, &deployment, &good).unwrap();
         assert_eq!(
             of_others(&handover, &root.path().join("ours")).unwrap().len(),

@@ -17,6 +17,7 @@ use super::spec::SwitchSpec;
 use super::traces::{Listener, remove_lists};
 use super::{free_lock, handover};
 use crate::command::{Command, End};
+use crate::core::cause::Broken;
 use crate::core::guardian::lock::{Lock, Whom};
 use crate::core::guardian::{Act, Done, LOCKED, Phase, Progress, Sight, Traces, act};
 use crate::core::job::{Generation, Verdict};
@@ -375,7 +376,7 @@ impl Guardian {
         }
         tracing::info!(%system, action, "{}", program.trim_start_matches("bin/"));
         let Ok(agent) = std::env::current_exe() else {
-            return Done::Broke("the agent's own program is not known".into());
+            return Done::Broke(Broken::off("the agent's own program is not known"));
         };
         // It dies with this process: a second guardian must not meet it.
         let command = Command::new(agent)
@@ -404,11 +405,13 @@ impl Guardian {
                     if units {
                         self.traces.hanging = recovery::hanging(&jobs_before).await;
                     }
-                    Done::Broke(finished.end.to_string())
+                    Done::Broke(Broken::late(finished.end.to_string()))
                 }
-                End::Signal(_) | End::Cancelled => Done::Broke(finished.end.to_string()),
+                End::Signal(_) | End::Cancelled => {
+                    Done::Broke(Broken::off(finished.end.to_string()))
+                }
             },
-            Err(error) => Done::Broke(format!("{:#}", anyhow::Error::from(error))),
+            Err(error) => Done::Broke(Broken::off(format!("{:#}", anyhow::Error::from(error)))),
         }
     }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::lock::{Lock, Whom};
+use super::cause::{Broken, Cause, RebootedBefore, SwitchCause};
 use super::job::{Check, Ending, Generation, How, Stages, SwitchOrder, SwitchOutcome, Verdict};
 use super::types::{BootId, Mono, StorePath};
 use super::unseen::Unseen;
@@ -64,7 +65,8 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WayBack {
     /// Why it is gone, and who had to be ended for it.
-    pub cause: String,
+    #[serde(flatten)]
+    pub cause: Cause,
     /// Whether the candidate is to blame, or whoever killed this job.
     pub ending: Ending,
     /// Whether the old system was activated since.
@@ -84,7 +86,7 @@ pub struct WayBack {
 impl WayBack {
     /// A way back that begins: with the activation of the old system, or, where that was never
     /// left, with the default of before.
-    pub fn begun(cause: impl Into<String>, ending: Ending, activated: bool) -> Self {
+    pub fn begun(cause: impl Into<Cause>, ending: Ending, activated: bool) -> Self {
         let cause = cause.into();
         let (tries, error, locked, blameless) = (0, None, false, false);
         Self { cause, ending, activated, tries, error, locked, blameless }
@@ -185,7 +187,7 @@ pub enum Done {
     /// A `switch-to-configuration` ended with this code.
     Exit(i32),
     /// It was killed, ran out of time or could not be started.
-    Broke(String),
+    Broke(Broken),
     /// The waiting is over.
     Waited,
     /// The profile was set, or put back.
@@ -292,11 +294,8 @@ struct Guardian<'a> {
 impl Guardian<'_> {
     fn ready(&self) -> Act {
         if self.rebooted() {
-            return self.finish(
-                Ending::Interrupted,
-                "the host was rebooted before it began",
-                false,
-            );
+            let before = RebootedBefore::Beginning;
+            return self.finish(Ending::Interrupted, SwitchCause::Rebooted { before }, false);
         }
         if let Some(superseded) = self.other_hand() {
             return superseded;
@@ -307,12 +306,9 @@ impl Guardian<'_> {
             How::Boot => self.defer(self.order.deferral.as_deref().unwrap_or("it is to be booted")),
             How::Restore => {
                 let cause = match (&self.order.asked, self.order.once) {
-                    (Some(reason), _) if reason.is_empty() => "rolled back by a person".into(),
-                    (Some(reason), _) => format!("rolled back by a person: {reason}"),
-                    (None, true) => "it was to be booted once, and did not come up".into(),
-                    (None, false) => {
-                        "the boot loader gave it up, and has booted another system".into()
-                    }
+                    (Some(reason), _) => SwitchCause::Asked { reason: reason.clone() },
+                    (None, true) => SwitchCause::DidNotComeUp,
+                    (None, false) => SwitchCause::BootGaveUp,
                 };
                 // What only awaits its boot does not run: nothing is activated for it.
                 let runs = self.sight.running.as_ref() == Some(&self.order.candidate);
@@ -338,12 +334,9 @@ impl Guardian<'_> {
                 self.note(Phase::Committing)
             }
             Some(verdict) if verdict.good => self.finish_good(),
-            Some(verdict) => {
-                let cause = verdict.cause.as_deref().unwrap_or("judged bad");
-                self.put_back(cause, Ending::RolledBack)
-            }
+            Some(verdict) => self.put_back(verdict.why_bad(), Ending::RolledBack),
             None if self.now.since(at) >= self.order.health_timeout => {
-                self.put_back("no verdict in time: the agent did not come back", Ending::RolledBack)
+                self.put_back(SwitchCause::NoVerdict, Ending::RolledBack)
             }
             None => Act::AwaitVerdict(at.plus(self.order.health_timeout)),
         }
@@ -376,6 +369,7 @@ impl Guardian<'_> {
         Act::Finish(SwitchOutcome {
             ending: Some(Ending::Good),
             cause,
+            why: None,
             counts: false,
             stages: self.stages_until_now(),
             checks,
@@ -384,10 +378,12 @@ impl Guardian<'_> {
         })
     }
 
-    fn finish(&self, ending: Ending, cause: &str, counts: bool) -> Act {
+    fn finish(&self, ending: Ending, cause: impl Into<Cause>, counts: bool) -> Act {
+        let Cause { words, why } = cause.into();
         Act::Finish(SwitchOutcome {
             ending: Some(ending),
-            cause: Some(cause.to_owned()),
+            cause: Some(words),
+            why,
             counts,
             stages: self.stages_until_now(),
             checks: self.verdict_words().1,
@@ -405,9 +401,8 @@ impl Guardian<'_> {
     }
 
     fn superseded(&self) -> Act {
-        let found = self.sight.running.as_ref().map_or("nothing", StorePath::as_str);
-        let cause = format!("another hand has switched this host: {found} runs");
-        self.finish(Ending::Superseded, &cause, false)
+        let running = self.sight.running.clone();
+        self.finish(Ending::Superseded, SwitchCause::OtherHand { running }, false)
     }
 
     /// Whether something else runs than when this was ordered.
@@ -424,7 +419,8 @@ impl Guardian<'_> {
     }
 
     fn interrupted_by_reboot(&self) -> Act {
-        self.finish(Ending::Interrupted, "the host was rebooted before a verdict", true)
+        let before = RebootedBefore::Verdict;
+        self.finish(Ending::Interrupted, SwitchCause::Rebooted { before }, true)
     }
 
     fn stages_until_now(&self) -> Stages {

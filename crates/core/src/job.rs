@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::cause::{Cause, SwitchCause, if_known};
 use super::fault::Fault;
 use super::open_words::open_words;
 use super::policy::Operation;
@@ -234,11 +235,27 @@ pub struct SwitchOrder {
     pub old_specialisation: Option<String>,
 }
 
+/// Whose check it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckKind {
+    /// One of the configuration's.
+    #[default]
+    Configured,
+    /// The agent's own, that a remote answers.
+    Remote,
+    /// The agent's own, that the host's units run.
+    Units,
+}
+
 /// One check's result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// Its name in the configuration.
     pub name: String,
+    /// Whose check it is; told from its name by nobody, since the configuration gives
+    /// names. Not in JSON: it matters to the agent that made the check alone.
+    #[serde(skip)]
+    pub kind: CheckKind,
     /// Whether it passed.
     pub ok: bool,
     /// What was found.
@@ -257,9 +274,30 @@ pub struct Verdict {
     pub good: bool,
     /// If not, or in spite of what, in words.
     pub cause: Option<String>,
+    /// The same, if it does not work, as what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
+    pub why: Option<SwitchCause>,
     /// What that rests on.
     #[serde(default)]
     pub checks: Vec<Check>,
+}
+
+impl Verdict {
+    /// A verdict that the system works, and in spite of what; the checks are still to come.
+    pub fn good(although: Option<String>) -> Self {
+        Self { good: true, cause: although, why: None, checks: Vec::new() }
+    }
+
+    /// A verdict that the system does not work; the checks are still to come.
+    pub fn bad(why: SwitchCause) -> Self {
+        Self { good: false, cause: Some(why.to_string()), why: Some(why), checks: Vec::new() }
+    }
+
+    /// Why the system is put back, where this says that it does not work.
+    pub fn why_bad(&self) -> Cause {
+        let words = || SwitchCause::JudgedBad { words: self.cause.clone() };
+        self.why.clone().unwrap_or_else(words).into()
+    }
 }
 
 /// How a deployment ended: each as exactly one of these.
@@ -377,6 +415,9 @@ pub struct SwitchOutcome {
     pub ending: Option<Ending>,
     /// Why, in words.
     pub cause: Option<String>,
+    /// The same, if it did not end well, as what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
+    pub why: Option<SwitchCause>,
     /// Whether it counts against the system.
     pub counts: bool,
     /// Whether it came to be left to the next boot: the boot loader may boot it

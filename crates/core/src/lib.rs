@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod bytes;
+pub mod cause;
 pub mod decide;
 pub mod explain;
 pub mod fault;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::cause::SwitchCause;
 use super::fault::Fault;
 use super::gates::Gates;
 use super::job::{Check, DeploymentId, Ending, JobId, Refusal, Stages, Target};
@@ -355,6 +356,9 @@ pub struct Entry {
     pub verdict: Ending,
     /// Why, in words.
     pub cause: Option<String>,
+    /// The same, if a switch ended it and this process learnt of that, as what it is.
+    #[serde(skip)]
+    pub why: Option<SwitchCause>,
     /// The same, if its system could not be got, by who has to do what about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,

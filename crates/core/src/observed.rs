@@ -421,7 +421,7 @@ pub struct Round {
     pub ended: Mono,
     /// What each found.
     pub checks: Vec<Check>,
-    /// The name of a required check that failed and cannot pass any more by itself, if there is
-    /// one: there is nothing left to wait for.
-    pub hopeless: Option<String>,
+    /// Place in `checks` of a required one that failed and cannot pass any more by itself, if
+    /// there is one: there is nothing left to wait for.
+    pub hopeless: Option<usize>,
 }

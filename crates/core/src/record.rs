@@ -9,7 +9,6 @@ mod host;
 mod jobs;
 
 use self::endings::{end, settle};
-pub use self::experiment::REMOTE;
 use self::experiment::fold_experiment;
 use self::host::{adopt_running, fold_awaiting, fold_boot, fold_hand, fold_unproven};
 use self::jobs::{adopt, end_lost_deployment, fold_realise, fold_switch, learn_tested};
@@ -160,6 +159,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
                 operation: target.operation,
                 verdict: Ending::Good,
                 cause: Some("the same system as before: nothing to activate".into()),
+                why: None,
                 fault: None,
                 started,
                 ended: now.wall,

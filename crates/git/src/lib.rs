@@ -43,7 +43,7 @@ pub use failure::PollError;
 pub use fort_core::observed::Relation;
 pub use limits::{Exceeded, Limits, NoRoom};
 pub use poll::Connection;
-pub use poll::reads_as;
+pub use poll::{is_branch_name, reads_as};
 pub use repository::Related;
 pub use ssh::ssh_takes;
 

@@ -150,6 +150,15 @@ pub fn reads_as(text: &str, understood: &reqwest::Url) -> bool {
     }
 }
 
+/// Whether a branch may be called so, without `refs/heads/`: as
+/// `git check-ref-format --branch`.
+pub fn is_branch_name(name: &str) -> bool {
+    // These are valid as refs, but would be taken for an option and for the symbolic ref.
+    let ambiguous = name.starts_with('-') || name == "HEAD";
+    let full = format!("refs/heads/{name}");
+    !ambiguous && gix::validate::reference::name(full.as_str().into()).is_ok()
+}
+
 /// What gix said, when the failure was not in the HTTP below it.
 pub(super) fn protocol(remote: &Remote, error: &gix::Error) -> PollError {
     if let Some(said) = said::error_line(error) {

@@ -37,7 +37,7 @@ fn lines(html: &str) -> String {
 }
 
 fn check(name: &str, ok: bool, required: bool, detail: &str) -> Check {
-    Check { name: name.into(), ok, detail: detail.into(), required, uncounted: Vec::new() }
+    Check { name: name.into(), ok, detail: detail.into(), required, ..Check::default() }
 }
 
 fn history() -> Vec<Entry> {

@@ -1,6 +1,8 @@
 //! What jobs need: to be resumed, judged, stopped or removed.
 
 use super::*;
+use crate::cause::SwitchCause;
+use crate::job::{Check, CheckKind, Verdict};
 
 /// The pause between two rounds of checks.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
@@ -82,40 +84,40 @@ impl Decider<'_> {
         // since it knows why.
         let last_word = at.plus(timeout - (timeout / 10).min(Duration::from_secs(1)));
         let round = self.seen.checks.as_ref().filter(|round| round.job == job.id);
-        let failed = round.and_then(|round| {
-            let mut failed = round.checks.iter().filter(|c| c.required && !c.ok);
-            let first = failed.clone().next();
-            // It is the one that decides.
-            failed.find(|check| Some(&check.name) == round.hopeless.as_ref()).or(first)
-        });
+        let checks = round.map(|round| round.checks.as_slice()).unwrap_or_default();
+        let fails = |check: &&Check| check.required && !check.ok;
+        // One that cannot pass any more is the one that decides.
+        let lost = round.and_then(|round| round.checks.get(round.hopeless?)).filter(fails);
+        let failed = lost.or_else(|| checks.iter().find(fails));
         let passed = round.is_some() && failed.is_none();
         // What is kept all the same is looked at for as long as there is time: another check
         // may still pass.
-        let hopeless = self.policy.on_failure == OnFailure::Rollback
-            && failed.is_some_and(|check| {
-                round.is_some_and(|round| round.hopeless.as_ref() == Some(&check.name))
-            });
-        let verdict = |good: bool, cause: Option<String>| {
-            let checks = round.map(|round| round.checks.clone()).unwrap_or_default();
-            let verdict = Verdict { good, cause, checks };
+        let hopeless = self.policy.on_failure == OnFailure::Rollback && lost.is_some();
+        let verdict = |verdict: Verdict| {
+            let verdict = Verdict { checks: checks.to_vec(), ..verdict };
             Some(Step::WriteVerdict { job: job.id.clone(), verdict })
         };
         if passed {
             let reserved = round.and_then(|round| reservations(&round.checks));
             let both: Vec<String> =
                 self.lacks_specialisation(order).into_iter().chain(reserved).collect();
-            return verdict(true, (!both.is_empty()).then(|| both.join("; ")));
+            return verdict(Verdict::good((!both.is_empty()).then(|| both.join("; "))));
         }
         if self.now.mono >= last_word || hopeless {
-            let found = failed.map_or("the checks did not finish in time".into(), |check| {
-                format!("check {}: {}", check.name, check.detail)
-            });
-            return match self.policy.on_failure {
-                OnFailure::Rollback => verdict(false, Some(found)),
-                OnFailure::Report => {
-                    verdict(true, Some(format!("kept as configured, although {found}")))
+            let found = failed.map_or(SwitchCause::ChecksUnfinished, |check| {
+                let (name, detail) = (check.name.clone(), check.detail.clone());
+                let remotes = |check: &Check| check.kind == CheckKind::Remote;
+                match checks.iter().filter(fails).all(remotes) {
+                    true => SwitchCause::RemotesLost { name, detail },
+                    false => SwitchCause::Check { name, detail },
                 }
-            };
+            });
+            return verdict(match self.policy.on_failure {
+                OnFailure::Rollback => Verdict::bad(found),
+                OnFailure::Report => {
+                    Verdict::good(Some(format!("kept as configured, although {found}")))
+                }
+            });
         }
         wake.at(last_word);
         if self.seen.checking {

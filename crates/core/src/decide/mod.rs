@@ -21,9 +21,7 @@ pub use self::step::Step;
 use crate::backoff;
 use crate::gates::Gate;
 use crate::guardian::Phase;
-use crate::job::{
-    Check, DeploymentId, How, JobId, Kind, Order, PublishOrder, SwitchOrder, Target, Verdict,
-};
+use crate::job::{DeploymentId, How, JobId, Kind, Order, PublishOrder, SwitchOrder, Target};
 use crate::memory::{Memory, Subject};
 use crate::observed::{Job, Life, Purpose, Remote, Seen, Work};
 use crate::policy::{OnFailure, OnRollbackFailure, Operation, Policy};

@@ -427,7 +427,7 @@ impl Explainer<'_> {
             }
             Phase::PuttingBack(back) if back.tries < RUNGS => Stop::failed(
                 Place::Verification,
-                format!("{}; the old system is being put back", clean(&back.cause)),
+                format!("{}; the old system is being put back", clean(&back.cause.words)),
                 None,
             ),
             Phase::PuttingBack(_) => {

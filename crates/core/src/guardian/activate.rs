@@ -8,6 +8,7 @@
 
 use super::lock::{self, Whom};
 use super::{Act, Done, Guardian, LOCKED, Phase};
+use crate::cause::{Program, SwitchCause};
 use crate::job::Ending;
 use crate::types::Mono;
 
@@ -28,18 +29,20 @@ impl Guardian<'_> {
         let Some(last) = &self.sight.last else {
             return match self.sight.own {
                 true => Act::FreeLock(Whom::Strangers),
-                false => self.put_back("killed while activating", Ending::Interrupted),
+                false => self.put_back(SwitchCause::Killed, Ending::Interrupted),
             };
         };
         match last {
             Done::Lock(_) => Act::Activate,
             Done::Exit(code) => self.activation_ended(*code, since),
             Done::Broke(_) if self.stuck().is_some() => self.end_stuck(),
-            Done::Broke(why) => {
-                self.put_back(&format!("{}{}", test(why), self.hanging()), Ending::RolledBack)
+            Done::Broke(how) => {
+                let (program, how, starting) = (Program::Test, how.clone(), self.starting());
+                self.put_back(SwitchCause::Broke { program, how, starting }, Ending::RolledBack)
             }
-            Done::UnitsEnded(units) => self
-                .put_back(&format!("{}{}", test("timed out"), killed(units)), Ending::RolledBack),
+            Done::UnitsEnded(units) => {
+                self.put_back(SwitchCause::UnitsHung { units: units.clone() }, Ending::RolledBack)
+            }
             // Whoever held the lock may have put something else there. The candidate is what
             // this one is to activate, whoever did so before.
             Done::Waited => self
@@ -47,7 +50,7 @@ impl Guardian<'_> {
                 .filter(|_| !self.candidate_runs())
                 .unwrap_or(Act::FreeLock(Whom::Strangers)),
             Done::Profile(_) | Done::Oneshot(_) | Done::Bus | Done::Units(_) => {
-                self.put_back("lost its way while activating", Ending::Interrupted)
+                self.put_back(SwitchCause::Lost, Ending::Interrupted)
             }
         }
     }
@@ -57,30 +60,30 @@ impl Guardian<'_> {
         let arrived = self.candidate_runs() && self.sight.running != self.order.running;
         let untouched = !self.sight.traces.began && !arrived;
         let unmoved = untouched && self.sight.running == self.order.running;
-        let ended = |what: &str| self.put_back(&test(what), Ending::RolledBack);
+        let ended = |code, early| {
+            let program = Program::Test;
+            self.put_back(SwitchCause::Exit { program, code, early }, Ending::RolledBack)
+        };
         match code {
             DONE | UNITS_FAILED if self.candidate_runs() => match self.sight.traces.unfinished {
                 false => self.note(Phase::Activated { at: self.now }),
-                true => ended(&format!("exit code {code}{EARLY}")),
+                true => ended(code, true),
             },
-            DONE | UNITS_FAILED => self.other_hand().unwrap_or_else(|| {
-                self.put_back("activated, but it is not the running system", Ending::RolledBack)
-            }),
-            REFUSED if unmoved => self.refused("switch-to-configuration refused (exit code 1)"),
+            DONE | UNITS_FAILED => self
+                .other_hand()
+                .unwrap_or_else(|| self.put_back(SwitchCause::NotRunning, Ending::RolledBack)),
+            REFUSED if unmoved => self.refused(SwitchCause::Refused),
             LOCKED if untouched && self.met_the_lock() => {
                 match self.now.since(since) < self.order.activation_timeout {
                     true => self.wait_for_the_lock(),
-                    false => self.finish(Ending::Failed, &lock::words(&self.sight.lock), false),
+                    false => self.finish(Ending::Failed, lock::cause(&self.sight.lock), false),
                 }
             }
             NEEDS_REBOOT if unmoved && self.order.target_sets_default() => {
-                self.defer("it cannot be activated without a reboot (exit code 100)")
+                self.defer(&SwitchCause::NeedsReboot { testing: false }.to_string())
             }
-            NEEDS_REBOOT if unmoved => self.refused(
-                "it cannot be activated without a reboot (exit code 100), \
-                 and a testing branch is undone by one",
-            ),
-            code => ended(&format!("exit code {code}")),
+            NEEDS_REBOOT if unmoved => self.refused(SwitchCause::NeedsReboot { testing: true }),
+            code => ended(code, false),
         }
     }
 
@@ -96,27 +99,9 @@ impl Guardian<'_> {
         Act::EndUnits(self.stuck().unwrap_or_default())
     }
 
-    /// The units that systemd was starting when the time of the last program ran out, in words.
-    pub(super) fn hanging(&self) -> String {
+    /// The units that systemd was starting when the time of the last program ran out.
+    pub(super) fn starting(&self) -> Vec<String> {
         let starting = self.sight.traces.hanging.iter().filter(|hanging| !hanging.stopping);
-        let starting: Vec<&str> = starting.map(|hanging| hanging.unit.as_str()).collect();
-        match starting.is_empty() {
-            true => String::new(),
-            false => format!(", while systemd was starting {}", starting.join(", ")),
-        }
+        starting.map(|hanging| hanging.unit.clone()).collect()
     }
-}
-
-/// What is said of a program that left its list of units behind.
-pub(super) const EARLY: &str = ", before the units were started that it had stopped";
-
-/// Of an activation.
-pub(super) fn test(what: &str) -> String {
-    format!("switch-to-configuration test: {what}")
-}
-
-/// Of units that could not be stopped.
-pub(super) fn killed(units: &[String]) -> String {
-    let (units, were) = (units.join(", "), if units.len() == 1 { "was" } else { "were" });
-    format!(", while systemd was stopping {units}, which {were} killed")
 }

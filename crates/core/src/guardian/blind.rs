@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use super::{Act, Guardian, Phase, RUNGS, WayBack};
-use crate::job::{Ending, Verdict};
+use crate::cause::SwitchCause;
+use crate::job::Ending;
 use crate::unseen::Part;
 
 /// The pause between two looks.
@@ -25,7 +26,7 @@ impl Guardian<'_> {
         let patient = self.now.since(*since) < PATIENCE;
         let profile = unseen.part == Part::Profile;
         let again = Act::LookAgain(PAUSE);
-        let why = format!("this host cannot be looked at: {unseen}");
+        let why = SwitchCause::Unseen { what: unseen.to_string() };
         let act = match &self.progress.phase {
             // These look at the profile only after it.
             Phase::Activating { .. } | Phase::Activated { .. } if profile => return None,
@@ -33,11 +34,11 @@ impl Guardian<'_> {
             // What was begun and broken off goes back in any case.
             Phase::Activating { .. } if !self.sight.own => return None,
             Phase::Activated { at } => match &self.sight.verdict {
-                Some(Verdict { good: false, cause, .. }) => {
-                    self.put_back(cause.as_deref().unwrap_or("judged bad"), Ending::RolledBack)
+                Some(verdict) if !verdict.good => {
+                    self.put_back(verdict.why_bad(), Ending::RolledBack)
                 }
                 _ if self.now.since(*at) < self.order.health_timeout => again,
-                Some(_) | None => self.put_back(&why, Ending::RolledBack),
+                Some(_) | None => self.put_back(why, Ending::RolledBack),
             },
             Phase::Ready
             | Phase::Activating { .. }
@@ -49,8 +50,8 @@ impl Guardian<'_> {
             {
                 again
             }
-            Phase::Ready => self.finish(Ending::Interrupted, &why, false),
-            Phase::Activating { .. } | Phase::Committing => self.put_back(&why, Ending::RolledBack),
+            Phase::Ready => self.finish(Ending::Interrupted, why, false),
+            Phase::Activating { .. } | Phase::Committing => self.put_back(why, Ending::RolledBack),
             Phase::Deferring { .. } | Phase::Returning { .. } => {
                 self.put_default_back(why, Ending::RolledBack)
             }
@@ -58,7 +59,9 @@ impl Guardian<'_> {
             // for want of a look.
             Phase::PuttingBack(WayBack { activated: false, .. }) => return None,
             // The default is judged by the profile alone, so it has to be seen.
-            Phase::PuttingBack(back) if back.tries < RUNGS => self.put_back_again(back, &why),
+            Phase::PuttingBack(back) if back.tries < RUNGS => {
+                self.put_back_again(back, &why.to_string())
+            }
             Phase::PuttingBack(_) => Act::LookAgain(LONG_PAUSE),
         };
         Some(act)

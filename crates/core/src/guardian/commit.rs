@@ -2,15 +2,16 @@
 
 use super::lock::{self, Whom};
 use super::{Act, Done, Guardian, LOCKED};
+use crate::cause::{Program, RebootedBefore, SwitchCause};
 use crate::job::Ending;
 
 /// How far the candidate is the default.
 pub(super) enum Default {
     Act(Act),
     Set,
-    Failed(String),
+    Failed(SwitchCause),
     /// The lock was not let go: nobody's fault.
-    Locked(String),
+    Locked(SwitchCause),
 }
 
 impl Guardian<'_> {
@@ -19,7 +20,8 @@ impl Guardian<'_> {
             // After a reboot into the old system the profile is ahead of what
             // was seen to run: begin again from the last good one.
             return if self.rebooted() {
-                self.put_back("the host was rebooted before the commit", Ending::Interrupted)
+                let before = RebootedBefore::Commit;
+                self.put_back(SwitchCause::Rebooted { before }, Ending::Interrupted)
             } else {
                 self.superseded()
             };
@@ -27,8 +29,8 @@ impl Guardian<'_> {
         match self.set_default() {
             Default::Act(act) => act,
             Default::Set => self.finish_good(),
-            Default::Failed(why) => self.put_back(&why, Ending::RolledBack),
-            Default::Locked(why) => self.put_back_blameless(&why, Ending::RolledBack),
+            Default::Failed(why) => self.put_back(why, Ending::RolledBack),
+            Default::Locked(why) => self.put_back_blameless(why, Ending::RolledBack),
         }
     }
 
@@ -39,12 +41,12 @@ impl Guardian<'_> {
         if named != Some(&self.order.candidate) {
             return match &self.sight.last {
                 Some(Done::Profile(Err(why))) => {
-                    Default::Failed(format!("the profile could not be set: {why}"))
+                    Default::Failed(SwitchCause::Profile { error: Some(why.clone()) })
                 }
                 // Neither what was there nor the candidate: another hand.
                 _ if self.sight.profile != self.order.profile => Default::Act(self.superseded()),
                 Some(Done::Profile(Ok(()))) => {
-                    Default::Failed("the profile was set and does not name it".into())
+                    Default::Failed(SwitchCause::Profile { error: None })
                 }
                 Some(
                     Done::Exit(_)
@@ -63,13 +65,15 @@ impl Guardian<'_> {
             Some(Done::Exit(0)) => Default::Set,
             Some(Done::Exit(LOCKED)) if self.met_the_lock() => match self.waited_for_the_lock() {
                 false => Default::Act(self.wait_for_the_lock()),
-                true => Default::Locked(lock::words(&self.sight.lock)),
+                true => Default::Locked(lock::cause(&self.sight.lock)),
             },
             Some(Done::Exit(code)) => {
-                Default::Failed(format!("switch-to-configuration boot: exit code {code}"))
+                let (program, code, early) = (Program::Boot, *code, false);
+                Default::Failed(SwitchCause::Exit { program, code, early })
             }
-            Some(Done::Broke(why)) => {
-                Default::Failed(format!("switch-to-configuration boot: {why}"))
+            Some(Done::Broke(how)) => {
+                let (program, how, starting) = (Program::Boot, how.clone(), Vec::new());
+                Default::Failed(SwitchCause::Broke { program, how, starting })
             }
             Some(Done::Lock(_)) => Default::Act(Act::WriteBoot),
             Some(

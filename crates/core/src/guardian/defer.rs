@@ -9,6 +9,7 @@
 use super::commit::Default;
 use super::lock::Whom;
 use super::{Act, Done, Guardian, LOCKED, Phase};
+use crate::cause::{RebootedBefore, SwitchCause};
 use crate::job::{Ending, SwitchOutcome};
 use crate::policy::Operation;
 use crate::types::StorePath;
@@ -107,8 +108,7 @@ impl Guardian<'_> {
         let failed = self.order.suspect && self.order.old.is_some();
         match (failed && !self.rebooted(), self.order.order.target.operation) {
             (true, Operation::Switch) => {
-                let cause =
-                    format!("{why}, and it has failed before: it cannot be booted just once");
+                let cause = SwitchCause::Suspect { why: why.to_owned() };
                 self.put_default_back(cause, Ending::RolledBack)
             }
             // The operator wants it to be booted, and nothing else.
@@ -122,6 +122,7 @@ impl Guardian<'_> {
         Act::Finish(SwitchOutcome {
             ending: None,
             cause: Some(format!("awaits the next boot: {why}")),
+            why: None,
             counts: false,
             stages: self.stages_until_now(),
             checks: Vec::new(),
@@ -132,7 +133,7 @@ impl Guardian<'_> {
 
     fn rebooted_while_deferring(&self, why: &str) -> Act {
         if !self.candidate_runs() {
-            let cause = "the host was rebooted before the commit".to_owned();
+            let cause = SwitchCause::Rebooted { before: RebootedBefore::Commit };
             return self.put_default_back(cause, Ending::Interrupted);
         }
         // Into the candidate: that is what it was made the default for, or what

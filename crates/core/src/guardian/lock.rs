@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::{Act, Guardian, Progress};
+use crate::cause::SwitchCause;
 
 /// How long one rung of the way back waits for the lock.
 pub const LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -77,12 +78,12 @@ impl Whom {
 }
 
 /// Why something was not done, where the lock was not let go.
-pub(super) fn words(lock: &Lock) -> String {
-    let held = "another switch holds the lock (exit code 11)";
-    match lock {
-        Lock::Held(holder) => format!("{held}: {holder}"),
-        Lock::Free | Lock::Unknown => held.into(),
-    }
+pub(super) fn cause(lock: &Lock) -> SwitchCause {
+    let holder = match lock {
+        Lock::Held(holder) => Some(holder.clone()),
+        Lock::Free | Lock::Unknown => None,
+    };
+    SwitchCause::Locked { holder }
 }
 
 impl Guardian<'_> {

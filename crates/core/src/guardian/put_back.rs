@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::activate::{EARLY, killed, test};
 use super::lock::{self, LOCK_LIMIT, Whom};
 use super::{Act, Done, Guardian, LOCKED, Phase, Progress, RUNGS, WayBack};
+use crate::cause::{Cause, Program, SwitchCause, killed};
 use crate::job::{Ending, How};
 use crate::types::StorePath;
 
@@ -17,7 +17,7 @@ impl Guardian<'_> {
         let cause = &back.cause;
         let Some(old) = &self.order.old else {
             // Nothing ran before: a bad system is better than none.
-            return self.finish(Ending::Failed, cause, !back.blameless);
+            return self.finish(Ending::Failed, cause.clone(), !back.blameless);
         };
         let running = self.sight.running.as_ref();
         let booted = self.order.profile.as_ref().map(|generation| &generation.system);
@@ -28,8 +28,8 @@ impl Guardian<'_> {
             || (self.rebooted() && running == booted);
         if !ours && self.rebooted() {
             // By its boot loader, or a person in front of it.
-            let cause = format!("{cause}; then the host was rebooted into another system");
-            return self.finish(Ending::Interrupted, &cause, true);
+            let words = format!("{cause}; then the host was rebooted into another system");
+            return self.finish(Ending::Interrupted, cause.worded(words), true);
         }
         // What a person wants to leave has been left, and is there again.
         let again = self.order.asked.is_some()
@@ -65,11 +65,11 @@ impl Guardian<'_> {
         let whole = self.rebooted() && !booted_it;
         // Even one that was gone before the reboot, or was not activated at all.
         if back.activated && runs_it {
-            return self.note_activated(back, false, cause);
+            return self.note_activated(back, false, cause.clone());
         }
         if !back.activated {
             return match whole {
-                true => self.note_activated(back, true, cause),
+                true => self.note_activated(back, true, cause.clone()),
                 false => self.put_back_activation(old, back),
             };
         }
@@ -104,10 +104,10 @@ impl Guardian<'_> {
                 let phase = self.progress.phase.clone();
                 Act::Note(Progress { phase, default_touched: true, ..self.progress.clone() })
             } else {
-                self.finish(ending, cause, !back.blameless)
+                self.finish(ending, cause.clone(), !back.blameless)
             };
         }
-        let boot = |what: &str| format!("switch-to-configuration boot: {what}");
+        let boot = |what: &str| format!("{}: {what}", Program::Boot);
         match &self.sight.last {
             Some(Done::Profile(Err(why))) => self.put_back_again(back, why),
             Some(Done::Profile(Ok(()))) if candidates => {
@@ -125,12 +125,12 @@ impl Guardian<'_> {
             {
                 Act::RestoreProfile(default.clone())
             }
-            Some(Done::Exit(0)) => self.finish(ending, cause, !back.blameless),
+            Some(Done::Exit(0)) => self.finish(ending, cause.clone(), !back.blameless),
             Some(Done::Exit(LOCKED)) if self.met_the_lock() => self.put_back_locked(back),
             Some(Done::Exit(code)) => {
                 self.put_back_again(back, &boot(&format!("exit code {code}")))
             }
-            Some(Done::Broke(why)) => self.put_back_again(back, &boot(why)),
+            Some(Done::Broke(how)) => self.put_back_again(back, &boot(&how.words)),
             Some(
                 Done::Profile(Ok(()))
                 | Done::Waited
@@ -171,7 +171,7 @@ impl Guardian<'_> {
         let bus = self.order.units && rung == 1 && !back.locked && self.progress.lock.is_none();
         let returned = self.sight.running.as_ref() == Some(old);
         let whole = returned && !self.sight.traces.unfinished;
-        let over = |cause: &str| self.note_activated(back, true, cause);
+        let over = |cause: Cause| self.note_activated(back, true, cause);
         match &self.sight.last {
             Some(Done::Waited) | None if by_hand => Act::ReviveOld(old.clone()),
             None if bus => Act::RestartBus,
@@ -186,25 +186,29 @@ impl Guardian<'_> {
             // broken off, and what runs says nothing about the units: it may
             // have been named by current-system all along.
             Some(Done::Exit(0 | 2 | 4)) if whole && self.order.units => Act::StartUnits,
-            Some(Done::Exit(0 | 2 | 4)) if whole => over(cause),
+            Some(Done::Exit(0 | 2 | 4)) if whole => over(cause.clone()),
             Some(Done::Exit(code)) => {
-                let early = if returned && self.sight.traces.unfinished { EARLY } else { "" };
-                self.put_back_again(back, &format!("{}{early}", way(by_hand, &exit(*code))))
+                let (code, early) = (*code, returned && self.sight.traces.unfinished);
+                let ended = SwitchCause::Exit { program: rung_runs(by_hand), code, early };
+                self.put_back_again(back, &ended.to_string())
             }
             Some(Done::Broke(_)) if self.stuck().is_some() => self.end_stuck(),
-            Some(Done::Broke(why)) => {
-                self.put_back_again(back, &format!("{}{}", way(by_hand, why), self.hanging()))
+            Some(Done::Broke(how)) => {
+                let (program, how) = (rung_runs(by_hand), how.clone());
+                let ended = SwitchCause::Broke { program, how, starting: self.starting() };
+                self.put_back_again(back, &ended.to_string())
             }
             Some(Done::UnitsEnded(units)) => {
-                let why = format!("{}{}", way(by_hand, "timed out"), killed(units));
+                let why = format!("{}: timed out{}", rung_runs(by_hand), killed(units));
                 let told = format!("on the way back {why}");
                 let cause = told_once(cause, &[told]).unwrap_or_else(|| cause.clone());
                 self.put_back_again(&WayBack { cause, ..back.clone() }, &why)
             }
-            Some(Done::Units(failed)) if returned && failed.is_empty() => over(cause),
+            Some(Done::Units(failed)) if returned && failed.is_empty() => over(cause.clone()),
             // Nothing more can be done for them, and the old system does run.
             Some(Done::Units(failed)) if returned && by_hand => {
-                over(&format!("{cause}; from before it, {} did not start again", failed.join(", ")))
+                let failed = failed.join(", ");
+                over(cause.worded(format!("{cause}; from before it, {failed} did not start again")))
             }
             Some(Done::Units(failed)) => {
                 let why = match failed.is_empty() {
@@ -229,7 +233,7 @@ impl Guardian<'_> {
         if self.now.since(self.progress.since) < LOCK_LIMIT {
             return self.wait_for_the_lock();
         }
-        let error = Some(lock::words(&self.sight.lock));
+        let error = Some(lock::cause(&self.sight.lock).to_string());
         let tries = back.tries.saturating_add(1);
         self.note(Phase::PuttingBack(WayBack { tries, error, locked: true, ..back.clone() }))
     }
@@ -243,39 +247,43 @@ impl Guardian<'_> {
             && !self.rebooted()
     }
 
-    pub(super) fn put_back(&self, cause: &str, ending: Ending) -> Act {
+    pub(super) fn put_back(&self, cause: impl Into<Cause>, ending: Ending) -> Act {
         self.note(Phase::PuttingBack(WayBack::begun(cause, ending, false)))
     }
 
     /// Nobody is to blame for it.
-    pub(super) fn put_back_blameless(&self, cause: &str, ending: Ending) -> Act {
+    pub(super) fn put_back_blameless(&self, cause: impl Into<Cause>, ending: Ending) -> Act {
         let back = WayBack { blameless: true, ..WayBack::begun(cause, ending, false) };
         self.note(Phase::PuttingBack(back))
     }
 
     /// It was not activated. A default that nobody found good is one no more.
-    pub(super) fn refused(&self, cause: &str) -> Act {
+    pub(super) fn refused(&self, cause: SwitchCause) -> Act {
         match self.order.default_instead.is_some() && self.order.old.is_some() {
-            true => self.put_default_back(cause.to_owned(), Ending::Failed),
+            true => self.put_default_back(cause, Ending::Failed),
             false => self.finish(Ending::Failed, cause, true),
         }
     }
 
     /// Nothing was activated: only the default is put back.
-    pub(super) fn put_default_back(&self, cause: String, ending: Ending) -> Act {
+    pub(super) fn put_default_back(&self, cause: impl Into<Cause>, ending: Ending) -> Act {
         self.note(Phase::PuttingBack(WayBack::begun(cause, ending, true)))
     }
 
     /// The same, and nobody is to blame for it.
-    pub(super) fn put_default_back_blameless(&self, cause: String, ending: Ending) -> Act {
+    pub(super) fn put_default_back_blameless(
+        &self,
+        cause: impl Into<Cause>,
+        ending: Ending,
+    ) -> Act {
         let back = WayBack { blameless: true, ..WayBack::begun(cause, ending, true) };
         self.note(Phase::PuttingBack(back))
     }
 
     /// Written down each time, so that what came of activating it is not taken
     /// for what comes of writing the boot loader.
-    fn note_activated(&self, back: &WayBack, activated: bool, cause: &str) -> Act {
-        let (cause, error, locked) = (cause.to_owned(), None, false);
+    fn note_activated(&self, back: &WayBack, activated: bool, cause: Cause) -> Act {
+        let (error, locked) = (None, false);
         self.note(Phase::PuttingBack(WayBack { cause, activated, error, locked, ..back.clone() }))
     }
 
@@ -286,18 +294,17 @@ impl Guardian<'_> {
 }
 
 /// A cause with what was not told in it yet; none where there is nothing to add.
-fn told_once(cause: &str, told: &[String]) -> Option<String> {
-    let new = told.iter().filter(|words| !cause.contains(words.as_str()));
-    let longer = new.fold(cause.to_owned(), |cause, words| format!("{cause}; {words}"));
-    (longer.len() > cause.len() && longer.len() <= CAUSE_LIMIT).then_some(longer)
+fn told_once(cause: &Cause, told: &[String]) -> Option<Cause> {
+    let before = &cause.words;
+    let new = told.iter().filter(|words| !before.contains(words.as_str()));
+    let longer = new.fold(before.clone(), |cause, words| format!("{cause}; {words}"));
+    let fits = longer.len() > before.len() && longer.len() <= CAUSE_LIMIT;
+    fits.then(|| cause.worded(longer))
 }
 
-fn exit(code: i32) -> String {
-    format!("exit code {code}")
-}
-
-fn way(by_hand: bool, what: &str) -> String {
-    if by_hand { format!("activate: {what}") } else { test(what) }
+/// What a rung runs of the old system.
+fn rung_runs(by_hand: bool) -> Program {
+    if by_hand { Program::Activate } else { Program::Test }
 }
 
 fn put_back_pause(rounds: u32) -> Duration {

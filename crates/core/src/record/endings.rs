@@ -63,6 +63,7 @@ pub(super) fn learn_ended(
         operation: deployment.target.operation,
         verdict,
         cause: Some(cause.to_owned()),
+        why: None,
         fault: None,
         started: deployment.started,
         ended: now.wall,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::endings::{learn_failure, pause_uncounted};
+use crate::cause::SwitchCause;
 use crate::job::SwitchOutcome;
 use crate::memory::{Experiment, Memory, Subject};
 use crate::observed::Seen;
@@ -12,8 +13,7 @@ use crate::types::Now;
 
 /// Whether nothing else was wrong with the system.
 pub(super) fn lost_the_remotes(outcome: &SwitchOutcome) -> bool {
-    let mut failed = outcome.checks.iter().filter(|check| check.required && !check.ok).peekable();
-    failed.peek().is_some() && failed.all(|check| check.name == REMOTE)
+    matches!(outcome.why, Some(SwitchCause::RemotesLost { .. }))
 }
 
 /// The third look is over: whether the system is to blame for having lost the
@@ -61,6 +61,3 @@ pub(super) const SETTLING: Duration = Duration::from_secs(60);
 
 /// A forge that is away each time a system is verified is not away.
 pub(super) const MOST_EXCUSED: u32 = 5;
-
-/// The name of the check that a remote answers.
-pub const REMOTE: &str = "remote";

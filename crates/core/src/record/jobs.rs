@@ -189,6 +189,7 @@ pub(super) fn fold_switch(
         operation: target.operation,
         verdict: ending,
         cause: outcome.cause.clone(),
+        why: outcome.why.clone(),
         fault: None,
         started: order.order.started,
         ended: now.wall,

@@ -5,6 +5,7 @@ use super::forge::Health;
 use super::host::Task;
 use super::world::{Tick, World, Wrong};
 use crate::backoff::Luck;
+use crate::job::CheckKind;
 use crate::job::{Check, JobId, Refusal, RefusalCause};
 use crate::observed::{Against, Look, Oversize, Preflight, Round};
 use crate::policy::{OnFailure, OnKernelChange};
@@ -177,18 +178,18 @@ impl World {
         let ended = self.mono();
         // What is bad may be known to stay so.
         let lasting = health == Some(Health::Bad) && !late && self.chance.one_in(2);
-        let hopeless = lasting.then(|| "web".to_owned());
+        let hopeless = lasting.then_some(0);
         let Some(agent) = &mut self.agent else { return };
         let check = |name: &str, ok: bool| Check {
             name: name.into(),
             ok,
             detail: if ok { "ok" } else { "no answer" }.into(),
             required: true,
-            uncounted: Vec::new(),
+            ..Check::default()
         };
         let mut checks = vec![check("web", web)];
         if needs_remote {
-            checks.push(check("remote", reachable));
+            checks.push(Check { kind: CheckKind::Remote, ..check("remote", reachable) });
         }
         agent.checking = false;
         let (job, began) = (job.clone(), agent.began_checks);

@@ -102,7 +102,7 @@ mod tests {
             ok: true,
             required: true,
             detail: "200".into(),
-            uncounted: vec![],
+            ..Check::default()
         };
         let at = Mono::from_millis(1);
         for progress in [

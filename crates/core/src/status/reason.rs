@@ -290,14 +290,14 @@ fn switching_reason(target: &Target, phase: &Phase) -> String {
         }
         Phase::Returning { why } => format!("{commit} is booted once, next: {why}"),
         Phase::PuttingBack(back) if back.tries < RUNGS => {
-            format!("the system before {commit} is being put back: {}", clean(&back.cause))
+            format!("the system before {commit} is being put back: {}", clean(&back.cause.words))
         }
         Phase::PuttingBack(back) => format!(
             "the system before {commit} could not be put back ({} so far): {}; {commit} had \
              failed: {}",
             times(back.tries),
             clean(back.error.as_deref().unwrap_or("the last try was cut off")),
-            clean(&back.cause)
+            clean(&back.cause.words)
         ),
     }
 }

@@ -170,12 +170,12 @@ fn a_guardian_takes_what_it_cannot_see_for_no_other_hand() {
     assert_eq!(words(blindly(seen, Part::Profile, 2)), "await the verdict");
     // A bad one, and time, lead back.
     let mut judged = activated();
-    let verdict = Verdict { good: false, cause: Some("no web".into()), checks: Vec::new() };
+    let verdict = Verdict { cause: Some("no web".into()), good: false, ..Verdict::good(None) };
     judged.sight.verdict = Some(verdict);
     let leads_back = |act: Act, why: &str| {
         let Act::Note(progress) = act else { panic!("{act:?}") };
         let Phase::PuttingBack(back) = progress.phase else { panic!("{:?}", progress.phase) };
-        assert!(back.cause.contains(why), "{}", back.cause);
+        assert!(back.cause.words.contains(why), "{}", back.cause);
         assert_eq!(back.ending, Ending::RolledBack);
     };
     leads_back(blindly(judged, Part::Running, 2), "no web");

@@ -89,7 +89,7 @@ pub(super) fn switching(scene: &mut Scene, phase: Phase) -> JobId {
 
 fn check(ok: bool) -> Check {
     let detail = if ok { "200 OK" } else { "connection refused\nsecond line" };
-    Check { name: "web".into(), ok, detail: detail.into(), required: true, uncounted: Vec::new() }
+    Check { name: "web".into(), ok, detail: detail.into(), required: true, ..Check::default() }
 }
 
 #[test]

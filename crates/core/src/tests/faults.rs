@@ -227,7 +227,7 @@ fn verdict(checks: Vec<Check>) -> Verdict {
 
 fn check(name: &str, ok: bool, required: bool, uncounted: &[&str]) -> Check {
     let uncounted = uncounted.iter().map(|&it| it.to_owned()).collect();
-    Check { name: name.into(), ok, detail: "503".into(), required, uncounted }
+    Check { name: name.into(), ok, detail: "503".into(), required, uncounted, ..Check::default() }
 }
 
 #[test]

@@ -299,6 +299,7 @@ impl Scene {
             SwitchOutcome {
                 ending: None,
                 cause: Some("awaits the next boot: kernel changed".into()),
+                why: None,
                 counts: false,
                 stages: Default::default(),
                 checks: Vec::new(),
@@ -315,6 +316,7 @@ impl Scene {
             SwitchOutcome {
                 ending,
                 cause: Some("check web: no answer".into()),
+                why: None,
                 counts,
                 stages: Default::default(),
                 checks: Vec::new(),

@@ -225,7 +225,7 @@ fn who_had_to_be_killed_for_the_way_back_is_named_once_in_the_cause() {
         switch = switch.last(Done::Lock(vec![format!("process {n} (flock) held the lock")]));
         assert_eq!(switch.next(), Act::ActivateOld(system(1)));
     }
-    assert!(switch.back().cause.len() < 3_000);
+    assert!(switch.back().cause.words.len() < 3_000);
 }
 
 fn hanging(unit: &str, stopping: bool) -> Traces {
@@ -245,7 +245,9 @@ fn a_unit_that_cannot_be_stopped_is_killed_and_named_and_the_ladder_goes_on() {
     let said = "switch-to-configuration test: timed out, while systemd was stopping stuck.service, \
                 which was killed";
     assert_eq!(back.error.as_deref(), Some(said));
-    assert!(back.cause.starts_with("check web: no answer; ") && back.cause.contains(said));
+    assert!(
+        back.cause.words.starts_with("check web: no answer; ") && back.cause.words.contains(said)
+    );
     // On the way forward likewise: the way back would meet it again.
     let mut switch = Switch::activating().last(Done::Broke("timed out".into()));
     switch.sight.traces = hanging("stuck.service", true);

@@ -1,6 +1,7 @@
 //! What comes before an activation, and the three looks for a remote.
 
 use super::fixture::{Scene, boot, commit, system, target};
+use crate::cause::SwitchCause;
 use crate::decide::{Outlook, Step};
 use crate::job::{Check, Ending, How, Refusal, RefusalCause, SwitchOutcome};
 use crate::memory::{Stuck, Subject};
@@ -45,11 +46,12 @@ fn lost(scene: &mut Scene) {
         ok,
         detail: "no answer".into(),
         required: true,
-        uncounted: Vec::new(),
+        ..Check::default()
     };
     let outcome = SwitchOutcome {
         ending: Some(Ending::RolledBack),
         cause: Some("check remote: no answer".into()),
+        why: Some(SwitchCause::RemotesLost { name: "remote".into(), detail: "no answer".into() }),
         counts: true,
         stages: Default::default(),
         checks: vec![check("web", true), check("remote", false)],

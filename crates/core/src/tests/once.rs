@@ -413,7 +413,7 @@ fn what_has_failed_before_is_booted_once_or_not_at_all() {
     assert_eq!(default, system(1));
     let Phase::PuttingBack(back) = &switch.progress.phase else { panic!() };
     assert_eq!(back.ending, Ending::RolledBack);
-    assert!(back.cause.contains("it has failed before"), "{}", back.cause);
+    assert!(back.cause.words.contains("it has failed before"), "{}", back.cause);
     // What an operator only ever wants booted is tried as often as everything.
     let mut switch = failed();
     switch.order.order.target.operation = Operation::Boot;

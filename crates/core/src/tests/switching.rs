@@ -174,7 +174,7 @@ pub(super) fn words(act: Act) -> String {
 #[test]
 fn a_good_verdict_sets_profile_then_boot_loader_then_ends() {
     let mut switch = Switch::activated();
-    switch.sight.verdict = Some(Verdict { good: true, cause: None, checks: Vec::new() });
+    switch.sight.verdict = Some(Verdict::good(None));
     assert_eq!(switch.next(), Act::SetProfile);
     switch.sight.last = Some(Done::Profile(Ok(())));
     switch.sight.profile = Some(Generation { number: 2, system: system(2) });
@@ -188,7 +188,7 @@ fn a_good_verdict_sets_profile_then_boot_loader_then_ends() {
 fn a_good_test_touches_neither_profile_nor_boot_loader() {
     let mut switch = Switch::activated();
     switch.order.order.target.operation = Operation::Test;
-    switch.sight.verdict = Some(Verdict { good: true, cause: None, checks: Vec::new() });
+    switch.sight.verdict = Some(Verdict::good(None));
     let Act::Finish(outcome) = switch.act() else { panic!("not over") };
     assert_eq!(outcome.ending, Some(Ending::Good));
 }
