@@ -15,11 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::memory::{Accepted, Memory, VERSION};
 use crate::core::types::Wall;
 use crate::files::{self, Durability};
-use crate::jobs::dir;
-
-/// In a switch job's directory: what was remembered when it was ordered. The
-/// agent that a deployment brings may be of any version, or do anything.
-pub const COPY: &str = "memory.json";
+use crate::jobs::dir::{self, JobFile};
 
 /// What the name of a journal that was moved aside begins with; then the time.
 const ASIDE: &str = "journal.unusable-";
@@ -144,8 +140,11 @@ impl Journal {
     /// What was remembered when the last switch was ordered, if that is not over.
     fn copy(&self) -> Option<Memory> {
         let jobs = std::fs::read_dir(&self.jobs).ok()?;
-        let mut copies: Vec<PathBuf> =
-            jobs.flatten().map(|job| job.path().join(COPY)).filter(|copy| copy.exists()).collect();
+        let mut copies: Vec<PathBuf> = jobs
+            .flatten()
+            .map(|job| job.path().join(JobFile::Memory.name()))
+            .filter(|copy| copy.exists())
+            .collect();
         // Names begin with the kind and then the time.
         copies.sort();
         copies.iter().rev().find_map(|copy| read(copy).ok().flatten())

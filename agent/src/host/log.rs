@@ -131,7 +131,7 @@ pub(super) fn step(step: &Step) {
             commit = %switch.order.target.commit,
             stage = "activate",
             system = %switch.candidate,
-            how = ?switch.how,
+            how = %switch.how.name(),
             "switching"
         ),
         Step::StartPublish(order) => tracing::info!(

@@ -32,12 +32,10 @@ use crate::files::Durability;
 use crate::git;
 use crate::health::{self, Findings, Health, Lookout, UnitsHealth};
 use crate::jitter::luck;
-use crate::jobs::dir::{self, JobDir};
+use crate::jobs::dir::{self, JobDir, JobFile};
 use crate::jobs::handover;
-use crate::jobs::recovery::BASELINE;
 use crate::jobs::spec::{PublishSpec, RealiseHost, RealiseSpec, SwitchHost, SwitchSpec};
 use crate::jobs::start;
-use crate::journal;
 use crate::machine::{Machine, RebootCheck};
 use crate::nix::evaluator::Evaluator;
 use crate::nix::{self, Nix, StoreRoot, roots};
@@ -291,37 +289,29 @@ impl Host {
             Step::Compare { older, newer } => self.remotes.compare(*older, *newer),
             Step::KeepRoots(wanted) => self.keep_roots(wanted.clone()),
             Step::StartRealise(order) => {
-                let id = step.starts();
                 self.choose_evaluator().map_err(unwritten(&self.config.state_dir))?;
                 let spec = RealiseSpec { order: order.clone(), host: self.realise_host() };
-                if let Some(id) = id {
-                    let dir = JobDir::create(&self.config.state_dir, &id, &spec)
-                        .map_err(unwritten(self.directory(&id).path()))?;
-                    self.start(&id, &dir)?;
-                }
+                let id = order.job(JobKind::Realise);
+                let dir = JobDir::create(&self.config.state_dir, &id, &spec)
+                    .map_err(unwritten(self.directory(&id).path()))?;
+                self.start(&id, &dir)?;
             }
             Step::StartSwitch(order) => {
-                let id = step.starts();
                 let host = SwitchHost { machine: self.machine.clone(), nix: self.nix.clone() };
                 let spec = SwitchSpec { order: order.clone(), host };
-                if let Some(id) = id {
-                    let dir = JobDir::create(&self.config.state_dir, &id, &spec)
-                        .map_err(unwritten(self.directory(&id).path()))?;
-                    // Whatever the agent that it brings does to the journal.
-                    dir.write(journal::COPY, memory, Durability::Durable)
-                        .map_err(unwritten(&dir.path().join(journal::COPY)))?;
-                    self.start(&id, &dir)?;
-                }
+                let id = order.job();
+                let dir = JobDir::create(&self.config.state_dir, &id, &spec)
+                    .map_err(unwritten(self.directory(&id).path()))?;
+                // Whatever the agent that it brings does to the journal.
+                dir.write(JobFile::Memory, memory, Durability::Durable)
+                    .map_err(unwritten(&dir.file(JobFile::Memory)))?;
+                self.start(&id, &dir)?;
             }
             Step::ResumeSwitch(id) => {
                 self.jobs.entry(id.clone()).or_default().resumed = Some(clock::mono());
                 self.start(id, &self.directory(id))?;
             }
-            Step::StartPublish(order) => {
-                if let Some(id) = step.starts() {
-                    self.start_publish(&id, order);
-                }
-            }
+            Step::StartPublish(order) => self.start_publish(&order.job(), order),
             Step::StopJob(id) if id.kind == JobKind::Publish => self.stop_publish(id),
             Step::StopJob(id) => self.stop(id)?,
             Step::RemoveJob(id) if id.kind == JobKind::Publish => self.remove_publish(id),
@@ -348,7 +338,7 @@ impl Host {
             Step::LookAgainstReboot => self.reboots.ask(&self.beside),
             Step::Reboot { system: _ } => self.reboots.reboot(&self.beside),
             Step::WriteVerdict { job, verdict } => {
-                let file = self.directory(job).path().join("verdict.json");
+                let file = self.directory(job).file(JobFile::Verdict);
                 self.write_verdict(job, verdict).map_err(unwritten(&file))?;
                 if verdict.good {
                     self.note_failed_when_good();
@@ -473,7 +463,7 @@ impl Host {
     fn write_verdict(&self, id: &JobId, verdict: &Verdict) -> std::io::Result<()> {
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         let is_elsewhere = self.jobs.get(id).is_some_and(|known| known.elsewhere.is_some());
-        match self.directory(id).write("verdict.json", verdict, Durability::Durable) {
+        match self.directory(id).write(JobFile::Verdict, verdict, Durability::Durable) {
             Err(error)
                 if is_elsewhere
                     && matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) =>
@@ -586,20 +576,20 @@ impl Host {
         let work = match spec {
             Spec::Realise(order) => Work::Realise {
                 order,
-                progress: dir.look("progress.json")?,
-                outcome: dir.look("outcome.json")?,
+                progress: dir.look(JobFile::Progress)?,
+                outcome: dir.look(JobFile::Outcome)?,
             },
             Spec::Switch(order) => Work::Switch {
                 order: *order,
-                progress: dir.look("progress.json")?,
-                verdict: dir.look("verdict.json")?.or_else(|| self.verdict_beside(&id)),
-                outcome: dir.look("outcome.json")?,
+                progress: dir.look(JobFile::Progress)?,
+                verdict: dir.look(JobFile::Verdict)?.or_else(|| self.verdict_beside(&id)),
+                outcome: dir.look(JobFile::Outcome)?,
             },
             // Nothing of a deployment rests on these.
             Spec::Publish(order) => Work::Publish {
                 order: *order,
-                progress: dir.read("progress.json").unwrap_or_default(),
-                outcome: dir.read("outcome.json").unwrap_or_default(),
+                progress: dir.read(JobFile::Progress).unwrap_or_default(),
+                outcome: dir.read(JobFile::Outcome).unwrap_or_default(),
             },
         };
         Ok(Job { id, life, stopping, resumed, unstarted, remains: dir.remains(), work })
@@ -697,7 +687,8 @@ impl Host {
             (Runner::Direct, _) | (Runner::Systemd, FailedUnits::None) => false,
         };
         // Without a baseline every failed unit would count: rather none.
-        let baseline = self.directory(id).read(BASELINE).ok().flatten().filter(|_| wanted)?;
+        let baseline =
+            self.directory(id).read(JobFile::Baseline).ok().flatten().filter(|_| wanted)?;
         Some(UnitsHealth { baseline, store: self.store.clone() })
     }
 
@@ -767,20 +758,20 @@ impl Host {
 /// Before the *first* activation only: a job that is started again, or a
 /// second attempt, must not take the candidate's failures for granted.
 async fn take_baseline(dir: &JobDir, failed_when_good: &Path) -> anyhow::Result<()> {
-    if dir.read::<Baseline>(BASELINE)?.is_some() {
+    if dir.read::<Baseline>(JobFile::Baseline)?.is_some() {
         return Ok(());
     }
     let before = Systemd::connect().await?.units().await?;
     let failed_when_good =
         crate::files::read_json(failed_when_good).unwrap_or_default().unwrap_or_default();
     let baseline = Baseline { before, failed_when_good };
-    dir.write(BASELINE, &baseline, Durability::Durable)?;
+    dir.write(JobFile::Baseline, &baseline, Durability::Durable)?;
     Ok(())
 }
 
 /// None where there is no order, or none that can be understood.
 fn read_spec(id: &JobId, dir: &JobDir) -> Result<Option<Spec>, Unreadable> {
-    const FILE: &str = "spec.json";
+    const FILE: JobFile = JobFile::Spec;
     Ok(match id.kind {
         JobKind::Realise => dir.look(FILE)?.map(|spec: RealiseSpec| Spec::Realise(spec.order)),
         JobKind::Switch => {

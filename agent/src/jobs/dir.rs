@@ -27,6 +27,41 @@ const UNWRITTEN: &str = "unwritten: ";
 /// Of a lock's file, this much is read, in bytes.
 const MOST_WORDS: u64 = 1 << 10;
 
+/// A file of a job's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobFile {
+    /// The order, by the agent that starts the job.
+    Spec,
+    /// How far the job is, by the job.
+    Progress,
+    /// What came of it, by the job.
+    Outcome,
+    /// Whether the activated system works, by the agent.
+    Verdict,
+    /// The lock that the job holds while it lives.
+    Lock,
+    /// A copy of the journal as it was when the switch was ordered, by the agent: the
+    /// one that a deployment brings may be of any version, or do anything.
+    Memory,
+    /// The host's units before the switch, by the agent.
+    Baseline,
+}
+
+impl JobFile {
+    /// The file's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spec => "spec.json",
+            Self::Progress => "progress.json",
+            Self::Outcome => "outcome.json",
+            Self::Verdict => "verdict.json",
+            Self::Lock => "lock",
+            Self::Memory => "memory.json",
+            Self::Baseline => "baseline.json",
+        }
+    }
+}
+
 /// The directory of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobDir {
@@ -44,6 +79,11 @@ impl JobDir {
         Self { path: path.into() }
     }
 
+    /// The path of one of its files.
+    pub fn file(&self, file: JobFile) -> PathBuf {
+        self.path.join(file.name())
+    }
+
     /// Makes one, with its order in it: it appears whole or not at all.
     pub fn create(state_dir: &Path, id: &JobId, spec: &impl Serialize) -> io::Result<Self> {
         let jobs = all(state_dir);
@@ -53,7 +93,7 @@ impl JobDir {
             fs::remove_dir_all(&beside)?;
         }
         files::private_directory(&beside)?;
-        files::write_json(&beside.join("spec.json"), spec, Durability::Durable)?;
+        files::write_json(&beside.join(JobFile::Spec.name()), spec, Durability::Durable)?;
         let path = jobs.join(id.to_string());
         fs::rename(&beside, &path)?;
         files::sync_directory(&jobs)?;
@@ -72,28 +112,28 @@ impl JobDir {
     }
 
     /// Reads one of its files; `None` if it is not there.
-    pub fn read<T: DeserializeOwned>(&self, file: &str) -> io::Result<Option<T>> {
-        files::read_json(&self.path.join(file))
+    pub fn read<T: DeserializeOwned>(&self, file: JobFile) -> io::Result<Option<T>> {
+        files::read_json(&self.file(file))
     }
 
     /// Reads one of its files; `None` if it is not there, or not what it should be: a
     /// job that died at its first write. Fails where it cannot be read.
-    pub fn look<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>, Unreadable> {
+    pub fn look<T: DeserializeOwned>(&self, file: JobFile) -> Result<Option<T>, Unreadable> {
         match self.read(file) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
-            read => read.map_err(at(self.path.join(file))),
+            read => read.map_err(at(self.file(file))),
         }
     }
 
     /// Writes one of its files.
-    pub fn write(&self, file: &str, value: &impl Serialize, how: Durability) -> io::Result<()> {
-        files::write_json(&self.path.join(file), value, how)
+    pub fn write(&self, file: JobFile, value: &impl Serialize, how: Durability) -> io::Result<()> {
+        files::write_json(&self.file(file), value, how)
     }
 
     /// Takes the lock: from now on the job lives, until the value is dropped.
     /// `None` if another process is this job.
     pub fn lock(&self) -> io::Result<Option<File>> {
-        let path = self.path.join("lock");
+        let path = self.file(JobFile::Lock);
         for _ in 0..20 {
             if let Some(mut lock) = files::lock(&path)? {
                 // Between making the file and locking it, it looks like that
@@ -114,15 +154,15 @@ impl JobDir {
             tracing::info!("another process is this job");
             return Ok(None);
         };
-        let spec = self.read("spec.json").context("cannot read the order")?;
+        let spec = self.read(JobFile::Spec).context("cannot read the order")?;
         let spec = spec.context("there is no order")?;
-        let is_over = self.path.join("outcome.json").exists();
+        let is_over = self.file(JobFile::Outcome).exists();
         Ok((!is_over).then_some((lock, spec)))
     }
 
     /// Whether the job lives. `resumed`: when it was last started again.
     pub fn life(&self, order: &Order, boot: &BootId, resumed: Option<Mono>, now: Mono) -> Life {
-        let path = self.path.join("lock");
+        let path = self.file(JobFile::Lock);
         let file = match File::open(&path) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -138,7 +178,7 @@ impl JobDir {
             }
         }
         // Whoever finds an outcome has nothing to do, so nobody will start.
-        if self.path.join("outcome.json").exists() {
+        if self.file(JobFile::Outcome).exists() {
             return Life::Ended;
         }
         let started = resumed.or((!taken && order.boot_id == *boot).then_some(order.ordered));
@@ -159,7 +199,7 @@ impl JobDir {
     /// What a job that has ended left besides its files.
     pub fn remains(&self) -> Remains {
         let mut text = String::new();
-        let lock = File::open(self.path.join("lock"));
+        let lock = File::open(self.file(JobFile::Lock));
         let read = lock.and_then(|lock| lock.take(MOST_WORDS).read_to_string(&mut text));
         match read {
             Ok(0) => Remains::NotBegun,
@@ -174,7 +214,7 @@ impl JobDir {
     /// Whether a process holds the lock, whatever the order says.
     pub fn is_held(&self) -> bool {
         use rustix::fs::{FlockOperation, flock};
-        let file = File::open(self.path.join("lock"));
+        let file = File::open(self.file(JobFile::Lock));
         file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
     }
 
@@ -255,7 +295,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let (dir, order, boot) = ordered(state.path());
         assert_eq!(dir.life(&order, &boot, None, SOON), Life::Starting);
-        File::create(dir.path().join("lock")).unwrap();
+        File::create(dir.file(JobFile::Lock)).unwrap();
         assert_eq!(dir.life(&order, &boot, None, SOON), Life::Starting);
         let lock = dir.lock().unwrap().unwrap();
         assert_eq!(dir.life(&order, &boot, None, SOON), Life::Running);
@@ -269,7 +309,7 @@ mod tests {
         let (dir, _, _) = ordered(state.path());
         assert_eq!(dir.remains(), Remains::NotBegun);
         // Made, and died before it took it.
-        File::create(dir.path().join("lock")).unwrap();
+        File::create(dir.file(JobFile::Lock)).unwrap();
         assert_eq!(dir.remains(), Remains::NotBegun);
         let mut lock = dir.lock().unwrap().unwrap();
         assert_eq!(dir.remains(), Remains::Begun);
@@ -285,7 +325,7 @@ mod tests {
         drop(dir.lock().unwrap().unwrap());
         let resumed = Some(Mono::from_millis(4_000));
         assert_eq!(dir.life(&order, &boot, resumed, SOON), Life::Starting);
-        dir.write("outcome.json", &1, Durability::Passing).unwrap();
+        dir.write(JobFile::Outcome, &1, Durability::Passing).unwrap();
         assert_eq!(dir.life(&order, &boot, resumed, SOON), Life::Ended);
     }
 }

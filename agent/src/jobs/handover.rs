@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::dir::{self, JobDir};
+use super::dir::{self, JobDir, JobFile};
 use crate::core::job::{DeploymentId, Verdict};
 use crate::files::{self, Durability};
 use crate::sight::{Unreadable, at};
@@ -80,7 +80,7 @@ pub fn of_others(handover: &Path, state_dir: &Path) -> Result<Vec<JobDir>, Unrea
         if place.parent() == Some(&own) || job.id().is_none() {
             continue;
         }
-        let spec = place.join("spec.json");
+        let spec = job.file(JobFile::Spec);
         match std::fs::symlink_metadata(&spec) {
             Ok(_) => jobs.push(job),
             Err(error) if is_none(&error) => {}
@@ -124,7 +124,7 @@ mod tests {
         for state in ["ours", "others"] {
             let job = dir::all(&root.path().join(state)).join(format!("switch-{deployment}"));
             std::fs::create_dir_all(&job).unwrap();
-            std::fs::write(job.join("spec.json"), "{}").unwrap();
+            std::fs::write(job.join(JobFile::Spec.name()), "{}").unwrap();
             leave(&handover, &deployment, &JobDir::at(&job)).unwrap();
             let found = of_others(&handover, &root.path().join("ours")).unwrap();
             assert_eq!(found.len(), usize::from(state == "others"));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::Instrument as _;
 
-use super::dir::JobDir;
+use super::dir::{JobDir, JobFile};
 use super::spec::PublishSpec;
 use crate::core::job::{PublishOutcome, PublishPhase, PublishProgress};
 use crate::files::Durability;
@@ -46,7 +46,7 @@ pub async fn run(directory: &Path, cancelled: impl Future<Output = ()>) -> anyho
     };
     let mut outcome = work.instrument(span).await;
     outcome.cause = outcome.cause.map(|cause| cause.chars().take(CAUSE).collect());
-    let written = dir.write("outcome.json", &outcome, Durability::Durable);
+    let written = dir.write(JobFile::Outcome, &outcome, Durability::Durable);
     written
         .inspect_err(|error| dir.leave_word(&mut lock, error))
         .context("cannot write the outcome")
@@ -91,7 +91,7 @@ fn give_way() {
 
 /// Best effort: it only tells how far the job is.
 fn note(dir: &JobDir, progress: &PublishProgress) {
-    if let Err(error) = dir.write("progress.json", progress, Durability::Passing) {
+    if let Err(error) = dir.write(JobFile::Progress, progress, Durability::Passing) {
         tracing::warn!(%error, "cannot write the progress");
     }
 }

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 
-use super::dir::JobDir;
+use super::dir::{JobDir, JobFile};
 use super::spec::{RealiseHost, RealiseSpec};
 use crate::core::fault::Fault;
 use crate::core::job::{
@@ -58,7 +58,7 @@ pub async fn run(
     let result = work.instrument(span).await;
     let took = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     let outcome = RealiseOutcome { result, took, ignored: ignored.into_inner() };
-    let written = dir.write("outcome.json", &outcome, Durability::Durable);
+    let written = dir.write(JobFile::Outcome, &outcome, Durability::Durable);
     written
         .inspect_err(|error| dir.leave_word(&mut lock, error))
         .context("cannot write the outcome")
@@ -384,7 +384,7 @@ fn told(progress: &Progress) -> RealiseProgress {
 
 /// Best effort: it only tells how far the job is.
 fn note(dir: &JobDir, progress: &RealiseProgress) {
-    if let Err(error) = dir.write("progress.json", progress, Durability::Passing) {
+    if let Err(error) = dir.write(JobFile::Progress, progress, Durability::Passing) {
         tracing::warn!(%error, "cannot write the progress");
     }
 }

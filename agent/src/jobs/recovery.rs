@@ -15,8 +15,6 @@ use crate::systemd::baseline::Baseline;
 use crate::systemd::jobs::Job;
 use crate::systemd::units::{State, Units};
 
-/// In a switch job's directory: how the units fared before it began.
-pub const BASELINE: &str = "baseline.json";
 /// What `switch-to-configuration` cannot do without.
 const BUS: [&str; 3] = ["dbus.socket", "dbus.service", "systemd-logind.service"];
 /// For one unit to start.

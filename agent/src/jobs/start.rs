@@ -13,6 +13,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use zbus::Variant;
 
+use super::dir::JobFile;
 use crate::config::Limits;
 use crate::core::job::{JobId, Kind};
 use crate::environment;
@@ -196,7 +197,7 @@ const IOPRIO_CLASS_IDLE: i32 = 3;
 /// Signals a detached job: the holder of its lock, found anew each time, for a pid
 /// that was written down could be another process's by now.
 pub fn signal(directory: &Path, signal: Signal) -> io::Result<()> {
-    let lock = directory.join("lock");
+    let lock = directory.join(JobFile::Lock.name());
     for holder in flock::holders(&lock)? {
         holder.signal(&lock, signal)?;
     }

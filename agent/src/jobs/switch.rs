@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::Instrument as _;
 
-use super::dir::JobDir;
-use super::recovery::{self, BASELINE};
+use super::dir::{JobDir, JobFile};
+use super::recovery;
 use super::spec::SwitchSpec;
 use super::traces::{Listener, remove_lists};
 use super::{free_lock, handover};
@@ -99,7 +99,7 @@ impl Guardian {
     fn new(dir: JobDir, spec: SwitchSpec) -> anyhow::Result<Self> {
         // Progress that cannot be read is of a job that died at its first
         // write: renaming is atomic.
-        let progress = dir.read("progress.json").context("cannot read the progress")?;
+        let progress = dir.read(JobFile::Progress).context("cannot read the progress")?;
         let progress = progress.unwrap_or_else(|| Progress::ready(clock::mono()));
         let mut watch = Watch::default();
         let watched = watch.add(dir.path());
@@ -132,7 +132,7 @@ impl Guardian {
             self.last = match next {
                 Act::Note(progress) => {
                     tracing::info!(phase = ?progress.phase, "now");
-                    let written = self.dir.write("progress.json", &progress, Durability::Durable);
+                    let written = self.dir.write(JobFile::Progress, &progress, Durability::Durable);
                     match written {
                         Ok(()) => {}
                         // A full disk must not keep the old system away. Should
@@ -149,7 +149,7 @@ impl Guardian {
                 }
                 Act::Finish(outcome) => {
                     tracing::info!(ending = ?outcome.ending, cause = outcome.cause, "over");
-                    let written = self.dir.write("outcome.json", &outcome, Durability::Durable);
+                    let written = self.dir.write(JobFile::Outcome, &outcome, Durability::Durable);
                     let Err(error) = written else { return Ok(()) };
                     // To begin again would be to put back again: it is done.
                     tracing::error!(%error, "cannot write the outcome; trying again");
@@ -243,7 +243,7 @@ impl Guardian {
         // A verdict that cannot be read is none yet: without a good one in
         // time the old system comes back.
         let beside = || handover::verdict(&machine.handover(), &self.spec.order.order.deployment);
-        let verdict: Option<Verdict> = self.dir.read("verdict.json").unwrap_or_default();
+        let verdict: Option<Verdict> = self.dir.read(JobFile::Verdict).unwrap_or_default();
         let verdict = verdict.or_else(|| beside().unwrap_or_default());
         Sight {
             unseen: unseen.zip(self.blind_since),
@@ -338,10 +338,10 @@ impl Guardian {
 
     /// What ran under a system that a person leaves is no measure for another.
     fn baseline(&self) -> Option<Baseline> {
-        if self.spec.order.asked.is_some() {
+        if self.spec.order.how.asked().is_some() {
             return None;
         }
-        self.dir.read(BASELINE).ok().flatten()
+        self.dir.read(JobFile::Baseline).ok().flatten()
     }
 
     async fn switch(

@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use self::lock::{Lock, Whom};
 use super::cause::{Broken, Cause, RebootedBefore, SwitchCause};
-use super::job::{Check, Ending, Generation, How, Stages, SwitchOrder, SwitchOutcome, Verdict};
+use super::job::{
+    Check, Ending, Generation, How, Restore, Stages, SwitchOrder, SwitchOutcome, Verdict,
+};
 use super::types::{BootId, Mono, StorePath};
 use super::unseen::Unseen;
 
@@ -300,19 +302,19 @@ impl Guardian<'_> {
         if let Some(superseded) = self.other_hand() {
             return superseded;
         }
-        match self.order.how {
+        match &self.order.how {
             How::Activate => self.note(Phase::Activating { since: self.now }),
             How::Verify => self.note(Phase::Activated { at: self.now }),
-            How::Boot => self.defer(self.order.deferral.as_deref().unwrap_or("it is to be booted")),
-            How::Restore => {
-                let cause = match (&self.order.asked, self.order.once) {
-                    (Some(reason), _) => SwitchCause::Asked { reason: reason.clone() },
-                    (None, true) => SwitchCause::DidNotComeUp,
-                    (None, false) => SwitchCause::BootGaveUp,
+            How::Boot { why } => self.defer(why),
+            How::Restore(restore) => {
+                let cause = match restore {
+                    Restore::Asked { reason } => SwitchCause::Asked { reason: reason.clone() },
+                    Restore::FellBack if self.order.once => SwitchCause::DidNotComeUp,
+                    Restore::FellBack => SwitchCause::BootGaveUp,
                 };
                 // What only awaits its boot does not run: nothing is activated for it.
                 let runs = self.sight.running.as_ref() == Some(&self.order.candidate);
-                let activated = self.order.asked.is_none() || !runs;
+                let activated = *restore == Restore::FellBack || !runs;
                 let phase =
                     Phase::PuttingBack(WayBack::begun(cause, Ending::RolledBack, activated));
                 let (since, stages) = (self.now, self.stages_until_now());

@@ -154,6 +154,13 @@ pub struct Order {
     pub ordered: Mono,
 }
 
+impl Order {
+    /// The job of a kind that carries it out.
+    pub fn job(&self, kind: Kind) -> JobId {
+        JobId { kind, deployment: self.deployment.clone() }
+    }
+}
+
 /// A profile's generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
@@ -164,18 +171,109 @@ pub struct Generation {
 }
 
 /// What a switch job does before it waits for the verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "HowFields", into = "HowFields")]
 pub enum How {
     /// `switch-to-configuration test`.
     Activate,
     /// Nothing: the system runs already and lacks a verdict or the default.
     Verify,
     /// Nothing, and no verdict yet: it becomes the default for the next boot.
+    Boot {
+        /// Why it is left to the next boot.
+        why: String,
+    },
+    /// Nothing, for the candidate is given up: another system takes its place.
+    Restore(Restore),
+}
+
+/// Why the candidate is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// A person wants what was there before: that is activated, and becomes the default.
+    Asked {
+        /// Why, in the person's words; may be empty.
+        reason: String,
+    },
+    /// The boot loader booted another system, which becomes the default.
+    FellBack,
+}
+
+impl How {
+    /// The name of the variant, as in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Activate => "Activate",
+            Self::Verify => "Verify",
+            Self::Boot { .. } => "Boot",
+            Self::Restore(_) => "Restore",
+        }
+    }
+
+    /// Why a person wants the candidate given up, if one does; may be empty.
+    pub fn asked(&self) -> Option<&str> {
+        match self {
+            Self::Restore(Restore::Asked { reason }) => Some(reason),
+            Self::Restore(Restore::FellBack) => None,
+            Self::Activate | Self::Verify | Self::Boot { .. } => None,
+        }
+    }
+
+    /// Whether the candidate is given up.
+    pub fn restores(&self) -> bool {
+        match self {
+            Self::Restore(_) => true,
+            Self::Activate | Self::Verify | Self::Boot { .. } => false,
+        }
+    }
+}
+
+/// [`How`] as fields of `spec.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct HowFields {
+    how: HowWord,
+    #[serde(default)]
+    deferral: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum HowWord {
+    Activate,
+    Verify,
     Boot,
-    /// Nothing, for it is given up: what was booted instead becomes the default,
-    /// or what a person wants back is activated and becomes it.
     Restore,
+}
+
+impl From<How> for HowFields {
+    fn from(how: How) -> Self {
+        let fields = |how, deferral, asked| Self { how, deferral, asked };
+        match how {
+            How::Activate => fields(HowWord::Activate, None, None),
+            How::Verify => fields(HowWord::Verify, None, None),
+            How::Boot { why } => fields(HowWord::Boot, Some(why), None),
+            How::Restore(Restore::Asked { reason }) => fields(HowWord::Restore, None, Some(reason)),
+            How::Restore(Restore::FellBack) => fields(HowWord::Restore, None, None),
+        }
+    }
+}
+
+impl From<HowFields> for How {
+    fn from(HowFields { how, deferral, asked }: HowFields) -> Self {
+        match how {
+            HowWord::Activate => Self::Activate,
+            HowWord::Verify => Self::Verify,
+            HowWord::Boot => {
+                Self::Boot { why: deferral.unwrap_or_else(|| "it is to be booted".into()) }
+            }
+            HowWord::Restore => {
+                let asked = asked.map(|reason| Restore::Asked { reason });
+                Self::Restore(asked.unwrap_or(Restore::FellBack))
+            }
+        }
+    }
 }
 
 /// The order of a switch job.
@@ -190,6 +288,7 @@ pub struct SwitchOrder {
     /// nothing ran before.
     pub old: Option<StorePath>,
     /// What comes before the verdict.
+    #[serde(flatten)]
     pub how: How,
     /// What ran when this was ordered: anything else but the candidate was
     /// put there by another hand.
@@ -202,9 +301,6 @@ pub struct SwitchOrder {
     pub health_timeout: Duration,
     /// Whether a remote answered before: if none did, none needs to after.
     pub remote_before: bool,
-    /// Why it is left to the next boot, if it is.
-    #[serde(default)]
-    pub deferral: Option<String>,
     /// Whether the host's units are looked after, which takes systemd.
     #[serde(default)]
     pub units: bool,
@@ -219,9 +315,6 @@ pub struct SwitchOrder {
     /// own, but is not the default.
     #[serde(default)]
     pub once: bool,
-    /// Why a person wants to go back from it, if one does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<String>,
     /// Whether the candidate was found bad before: it does not become the default for
     /// good, unverified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -245,6 +338,13 @@ pub enum CheckKind {
     Remote,
     /// The agent's own, that the host's units run.
     Units,
+}
+
+impl SwitchOrder {
+    /// The job that carries it out.
+    pub fn job(&self) -> JobId {
+        self.order.job(Kind::Switch)
+    }
 }
 
 /// One check's result.
@@ -550,6 +650,13 @@ pub struct PublishOrder {
     pub system: StorePath,
     /// The cache, as the policy names it.
     pub cache: Arc<str>,
+}
+
+impl PublishOrder {
+    /// The job that carries it out.
+    pub fn job(&self) -> JobId {
+        self.order.job(Kind::Publish)
+    }
 }
 
 open_words! {

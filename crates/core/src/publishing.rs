@@ -103,7 +103,8 @@ impl Publishing {
     }
 
     /// A job is about to be started.
-    pub(super) fn begin(&mut self, order: &PublishOrder, id: JobId) {
+    pub(super) fn begin(&mut self, order: &PublishOrder) {
+        let id = order.job();
         let (system, cache) = (order.system.clone(), order.cache.clone());
         self.job = Some(PublishJob { id, what: Publication { system, cache } });
     }

@@ -122,11 +122,11 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
                 attempt: order.attempt,
                 started: order.started,
                 system: None,
-                job: Some(step_job(step)),
+                job: Some(order.job(Kind::Realise)),
                 stages: Default::default(),
             });
         }
-        Step::StartPublish(order) => memory.publishing.begin(order, step_job(step)),
+        Step::StartPublish(order) => memory.publishing.begin(order),
         Step::StartSwitch(switch) => {
             end_other(&mut memory, &switch.order.deployment, now);
             let stages = memory
@@ -141,7 +141,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
                 attempt: switch.order.attempt,
                 started: switch.order.started,
                 system: Some(switch.candidate.clone()),
-                job: Some(step_job(step)),
+                job: Some(switch.job()),
                 stages,
             });
             learn_tested(&mut memory, switch);
@@ -194,10 +194,6 @@ fn is_in_force(settled: &Settled, seen: &Seen) -> bool {
     let default = seen.profile.as_ref().map(|generation| &generation.system);
     seen.running.as_ref() == Some(&settled.system)
         && (!settled.operation.sets_default() || default == Some(&settled.system))
-}
-
-fn step_job(step: &Step) -> super::job::JobId {
-    step.starts().expect("only steps that start a job are asked for it")
 }
 
 /// Something else is wanted: what was not yet activated ends here.

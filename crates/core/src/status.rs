@@ -13,7 +13,7 @@ pub(super) mod reason;
 mod unconfined;
 mod views;
 
-use super::decide::{Decision, Outlook, Step, unreachable};
+use super::decide::{Decision, Due, Outlook, unreachable};
 use super::guardian::{Phase, RUNGS};
 use super::memory::Memory;
 use super::observed::Seen;
@@ -109,28 +109,11 @@ impl Viewer<'_> {
             | Outlook::Refused { .. }
             | Outlook::Stuck(_) => State::Held,
             Outlook::Realising(_) => State::Realising,
-            Outlook::Due(step) => match **step {
-                Step::StartRealise(_) => State::Realising,
-                Step::StartSwitch(_) => State::Activating,
-                Step::Settle { .. } => State::Verifying,
-                Step::Wait { .. }
-                | Step::Poll { .. }
-                | Step::Compare { .. }
-                | Step::Follow { .. }
-                | Step::KeepRoots(_)
-                | Step::StartPublish(_)
-                | Step::StopJob(_)
-                | Step::RemoveJob(_)
-                | Step::ResumeSwitch(_)
-                | Step::RunChecks(_)
-                | Step::Preflight { .. }
-                | Step::Look
-                | Step::Disarm { .. }
-                | Step::LookAgainstReboot
-                | Step::Reboot { .. }
-                | Step::WriteVerdict { .. }
-                | Step::AskToConfirm { .. }
-                | Step::GiveUp { .. } => State::Waiting,
+            Outlook::Due(due) => match due {
+                Due::Realise(_) => State::Realising,
+                Due::Switch(_) => State::Activating,
+                Due::Settle { .. } => State::Verifying,
+                Due::AskToConfirm { .. } | Due::GiveUp { .. } => State::Waiting,
             },
             Outlook::Clearing
             | Outlook::Gated(_)

@@ -1,7 +1,12 @@
 //! What is found out before an activation: whether the system may be activated
 //! on this host, and whether a remote answers, so that it can be lost.
 
-use super::*;
+use std::time::Duration;
+
+use super::{Decider, Outlook, Step, Wake};
+use crate::job::{JobId, Target};
+use crate::observed::Work;
+use crate::types::StorePath;
 
 /// A preflight or a look that is older says nothing about now.
 pub(super) const FRESH: Duration = Duration::from_secs(60);

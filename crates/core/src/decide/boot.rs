@@ -1,7 +1,14 @@
 //! What comes after a boot, and before one: systems that awaited it are judged,
 //! one that did not boot is given up, and one that needs a reboot is given it.
 
-use super::*;
+use std::time::Duration;
+
+use super::{Decider, Due, Outlook, Step, Wake};
+use crate::job::{How, Kind, Restore, SwitchOrder, Target};
+use crate::memory::Subject;
+use crate::observed::Job;
+use crate::policy::Operation;
+use crate::types::{Mono, StorePath};
 
 /// The pause before it is asked again whether anybody is against a reboot.
 const AGAINST_PAUSE: Duration = Duration::from_secs(60);
@@ -38,11 +45,9 @@ impl Decider<'_> {
         // what runs, and not to what boots.
         let booted = self.seen.booted.as_ref().filter(|booted| *booted != default);
         let old = Some(booted.unwrap_or(running).clone());
-        let mut step = self.switch(order, default, How::Restore, old);
-        if let Step::StartSwitch(switch) = &mut step {
-            switch.once = once.is_some();
-        }
-        Some(self.due(step))
+        let switch = self.switch(order, default, How::Restore(Restore::FellBack), old);
+        let switch = SwitchOrder { once: once.is_some(), ..switch };
+        Some(Outlook::Due(Due::Switch(Box::new(switch))))
     }
 
     /// A system that needed a reboot and has had it is verified again.
@@ -65,7 +70,8 @@ impl Decider<'_> {
         let order = self.order(id, &unproven.target, attempt, self.now.wall);
         let old = self.memory.good_before.as_ref().map(|good| good.system.clone());
         let old = old.filter(|old| self.seen.has(old)).or_else(|| self.last_good());
-        Some(self.due(self.switch(order, &unproven.system, How::Verify, old)))
+        let switch = self.switch(order, &unproven.system, How::Verify, old);
+        Some(Outlook::Due(Due::Switch(Box::new(switch))))
     }
 
     /// A system that was deferred to a boot is verified after it, before
@@ -97,11 +103,9 @@ impl Decider<'_> {
         };
         let order = self.order(id, &deployment.target, deployment.attempt, started);
         let old = self.last_good();
-        let mut step = self.switch(order, &awaiting.system, How::Verify, old);
-        if let Step::StartSwitch(switch) = &mut step {
-            switch.once = awaiting.kept.is_some();
-        }
-        Some(self.due(step))
+        let switch = self.switch(order, &awaiting.system, How::Verify, old);
+        let switch = SwitchOrder { once: awaiting.kept.is_some(), ..switch };
+        Some(Outlook::Due(Due::Switch(Box::new(switch))))
     }
 
     /// What the boot loader was told to boot once, and is not to any more.

@@ -1,7 +1,13 @@
 //! What a person has a say in: whether a system that is ready is activated, and
 //! going back to an earlier one.
 
-use super::*;
+use std::time::Duration;
+
+use super::{Decider, Due, Outlook};
+use crate::gates::Gate;
+use crate::job::{How, Restore, SwitchOrder, Target};
+use crate::policy::Operation;
+use crate::types::StorePath;
 
 impl Decider<'_> {
     /// Something is in the way of activating. Whether the system may be activated
@@ -11,9 +17,9 @@ impl Decider<'_> {
         gate: Gate,
         target: &Target,
         system: &StorePath,
-        how: How,
+        how: &How,
     ) -> Outlook {
-        if how != How::Verify
+        if *how != How::Verify
             && let Some(preflight) = self.before_activation(target, system, Duration::MAX)
         {
             return preflight;
@@ -21,7 +27,7 @@ impl Decider<'_> {
         let commit = target.commit;
         match gate {
             Gate::Unconfirmed { .. } if self.memory.gates.lacks_pending(commit, self.seen) => {
-                self.due(Step::AskToConfirm { commit })
+                Outlook::Due(Due::AskToConfirm { commit })
             }
             Gate::Unconfirmed { .. } | Gate::Suspended { .. } | Gate::Window { .. } => {
                 Outlook::Gated(gate)
@@ -51,12 +57,10 @@ impl Decider<'_> {
             }
             None => self.order(self.fresh_id(commit, 1), &target, 1, self.now.wall),
         };
-        let mut step = self.switch(order, &back.left, How::Restore, Some(back.to.clone()));
-        if let Step::StartSwitch(switch) = &mut step {
-            switch.asked = Some(back.reason.clone());
-            // Its generation and its entry go, whatever is the default.
-            switch.once = awaiting.is_some_and(|awaiting| awaiting.kept.is_some());
-        }
-        Some(self.due(step))
+        let how = How::Restore(Restore::Asked { reason: back.reason.clone() });
+        // Its generation and its entry go, whatever is the default.
+        let once = awaiting.is_some_and(|awaiting| awaiting.kept.is_some());
+        let switch = self.switch(order, &back.left, how, Some(back.to.clone()));
+        Some(Outlook::Due(Due::Switch(Box::new(SwitchOrder { once, ..switch }))))
     }
 }

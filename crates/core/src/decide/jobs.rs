@@ -1,8 +1,14 @@
 //! What jobs need: to be resumed, judged, stopped or removed.
 
-use super::*;
+use std::time::Duration;
+
+use super::{Decider, Step, Wake};
 use crate::cause::SwitchCause;
-use crate::job::{Check, CheckKind, Verdict};
+use crate::guardian::Phase;
+use crate::job::{Check, CheckKind, How, SwitchOrder, Verdict};
+use crate::observed::{Job, Life, Work};
+use crate::policy::OnFailure;
+use crate::types::Mono;
 
 /// The pause between two rounds of checks.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);

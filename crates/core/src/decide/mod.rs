@@ -13,19 +13,15 @@ mod publish;
 mod roots;
 mod step;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use self::outlook::Outlook;
-pub use self::step::Step;
+pub use self::step::{Due, Step};
 use crate::backoff;
-use crate::gates::Gate;
-use crate::guardian::Phase;
-use crate::job::{DeploymentId, How, JobId, Kind, Order, PublishOrder, SwitchOrder, Target};
+use crate::job::{DeploymentId, How, Order, SwitchOrder, Target};
 use crate::memory::{Memory, Subject};
-use crate::observed::{Job, Life, Purpose, Remote, Seen, Work};
-use crate::policy::{OnFailure, OnRollbackFailure, Operation, Policy};
-use crate::publishing::Publication;
+use crate::observed::{Life, Remote, Seen};
+use crate::policy::{OnRollbackFailure, Policy};
 use crate::select::{Selection, Standing, select};
 use crate::types::{Commit, Mono, Now, StorePath, Wall};
 
@@ -160,47 +156,21 @@ impl Decider<'_> {
     }
 
     fn due_step(&self, outlook: &Outlook) -> Option<Step> {
-        let Outlook::Due(step) = outlook else { return None };
-        let too_early = match &**step {
+        let Outlook::Due(due) = outlook else { return None };
+        if let Due::Switch(order) = due {
             // What is to run, and what is to be put back, must not be collected
             // before it is needed.
-            Step::StartSwitch(order) => {
-                if self.seen.disarming {
-                    return None;
-                }
-                !self.is_kept(&order.candidate)
-                    || order.old.as_ref().is_some_and(|old| !self.is_kept(old))
+            let kept = self.is_kept(&order.candidate)
+                && order.old.as_ref().is_none_or(|old| self.is_kept(old));
+            if self.seen.disarming || (!kept && self.seen.rooting) {
+                return None;
             }
-            Step::Wait { .. }
-            | Step::Poll { .. }
-            | Step::Compare { .. }
-            | Step::Follow { .. }
-            | Step::KeepRoots(_)
-            | Step::StartRealise(_)
-            | Step::StartPublish(_)
-            | Step::StopJob(_)
-            | Step::RemoveJob(_)
-            | Step::ResumeSwitch(_)
-            | Step::RunChecks(_)
-            | Step::Preflight { .. }
-            | Step::Look
-            | Step::Disarm { .. }
-            | Step::LookAgainstReboot
-            | Step::Reboot { .. }
-            | Step::WriteVerdict { .. }
-            | Step::Settle { .. }
-            | Step::AskToConfirm { .. }
-            | Step::GiveUp { .. } => false,
-        };
-        (!(too_early && self.seen.rooting)).then(|| (**step).clone())
+        }
+        Some(due.clone().into())
     }
 
     pub(super) fn last_good(&self) -> Option<StorePath> {
         self.memory.last_good.as_ref().map(|good| good.system.clone())
-    }
-
-    pub(super) fn due(&self, step: Step) -> Outlook {
-        Outlook::Due(Box::new(step))
     }
 
     pub(super) fn order(
@@ -227,7 +197,7 @@ impl Decider<'_> {
         candidate: &StorePath,
         how: How,
         old: Option<StorePath>,
-    ) -> Step {
+    ) -> SwitchOrder {
         let subject = Subject::System { system: candidate.clone() };
         let suspect = self.memory.trouble_with(&subject).is_some_and(|it| it.found_bad);
         let runs = self.seen.specialisation.as_deref();
@@ -236,7 +206,7 @@ impl Decider<'_> {
             true => runs.map(str::to_owned),
             false => specialisation.clone(),
         };
-        Step::StartSwitch(SwitchOrder {
+        SwitchOrder {
             order,
             candidate: candidate.clone(),
             old,
@@ -249,13 +219,11 @@ impl Decider<'_> {
             activation_timeout: self.policy.activation_timeout,
             health_timeout: self.policy.health_timeout,
             remote_before: self.remote_answers(),
-            deferral: None,
             units: self.policy.units,
             reboot_if_stuck: self.policy.on_rollback_failure == OnRollbackFailure::Reboot,
             default_instead: self.default_instead(candidate),
             once: false,
-            asked: None,
-        })
+        }
     }
 
     /// What is to be the default instead of one that nobody found good.

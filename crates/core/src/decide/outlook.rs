@@ -1,7 +1,7 @@
 //! How the target stands, and what comes next for it.
 
 use super::before::FRESH;
-use super::{Decider, Step};
+use super::{Decider, Due};
 use crate::gates::Gate;
 use crate::guardian::Phase;
 use crate::job::{How, JobId, Refusal, SwitchOrder, Target};
@@ -71,7 +71,7 @@ pub enum Outlook {
         again: Mono,
     },
     /// Due now.
-    Due(Box<Step>),
+    Due(Due),
 }
 
 impl Outlook {
@@ -174,13 +174,13 @@ impl Decider<'_> {
             .map_or_else(|| self.fresh_id(target.commit, attempt), |known| known.id.clone());
         if lacks_nothing {
             let (target, system) = (target.clone(), system.clone());
-            return self.due(Step::Settle { target, system, id });
+            return Outlook::Due(Due::Settle { target, system, id });
         }
         if let Some(stopped) = trouble.and_then(|trouble| self.stopped_by(trouble)) {
             return match (&stopped, deployment) {
                 (Outlook::Stuck(trouble), Some(_)) => {
                     let cause = format!("quarantined: {}", trouble.cause);
-                    self.due(Step::GiveUp { cause })
+                    Outlook::Due(Due::GiveUp { cause })
                 }
                 _ => stopped,
             };
@@ -191,18 +191,18 @@ impl Decider<'_> {
         // What this agent has neither put there nor verified may be half-done.
         let whole = verified || self.memory.put.as_ref() == Some(system);
         let deferral = self.deferral(system);
-        let how = match target.operation {
-            _ if running && whole => How::Verify,
-            Operation::Switch if deferral.is_some() => How::Boot,
-            Operation::Switch | Operation::Test => How::Activate,
-            Operation::Boot => How::Boot,
+        let how = match (target.operation, deferral) {
+            (_, _) if running && whole => How::Verify,
+            (Operation::Switch | Operation::Boot, Some(why)) => How::Boot { why },
+            (Operation::Switch | Operation::Test, _) => How::Activate,
+            (Operation::Boot, None) => How::Boot { why: "operation = \"boot\"".into() },
         };
         if let Some(gate) =
             self.memory.gates.closed(self.policy, self.seen, target.commit, self.now)
         {
-            return self.gated(gate, target, system, how);
+            return self.gated(gate, target, system, &how);
         }
-        let verifies = how != How::Boot && self.policy.health_remote;
+        let verifies = !matches!(how, How::Boot { .. }) && self.policy.health_remote;
         if verifies && !self.remote_answers() {
             return Outlook::AwaitsRemote;
         }
@@ -222,13 +222,9 @@ impl Decider<'_> {
             // Nor is one kept that runs because it was to be booted once, when
             // something else was wanted already: nobody found it good.
             How::Activate if running || self.runs_unasked() => self.last_good(),
-            How::Activate | How::Boot | How::Restore => self.seen.running.clone(),
+            How::Activate | How::Boot { .. } | How::Restore(_) => self.seen.running.clone(),
         };
-        let mut step = self.switch(order, system, how, old);
-        if let (Step::StartSwitch(switch), How::Boot) = (&mut step, how) {
-            switch.deferral = deferral.or_else(|| Some("operation = \"boot\"".into()));
-        }
-        self.due(step)
+        Outlook::Due(Due::Switch(Box::new(self.switch(order, system, how, old))))
     }
 
     fn realisation(&self, target: &Target) -> Outlook {
@@ -246,7 +242,7 @@ impl Decider<'_> {
         }
         let attempt = trouble.map_or(0, |trouble| trouble.failures).saturating_add(1);
         let id = self.fresh_id(target.commit, attempt);
-        self.due(Step::StartRealise(self.order(id, target, attempt, self.now.wall)))
+        Outlook::Due(Due::Realise(self.order(id, target, attempt, self.now.wall)))
     }
 
     pub(super) fn stopped_by(&self, trouble: &Trouble) -> Option<Outlook> {

@@ -2,7 +2,12 @@
 //! a deployment is under way. A deployment never waits for that: whatever state
 //! a publish job is in, it is told to stop, and passed by.
 
-use super::*;
+use std::time::Duration;
+
+use super::{Decider, Outlook, Step, Wake};
+use crate::job::{DeploymentId, Kind, PublishOrder, Target};
+use crate::observed::{Job, Life, Work};
+use crate::publishing::Publication;
 
 /// A job that has worked for longer hangs, or is begun again where it was: what
 /// the cache has confirmed is not sent twice.

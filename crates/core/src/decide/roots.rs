@@ -1,6 +1,10 @@
 //! What is kept from the garbage collector.
 
-use super::*;
+use std::collections::BTreeMap;
+
+use super::{Decider, Step};
+use crate::observed::{Purpose, Work};
+use crate::types::StorePath;
 
 impl Decider<'_> {
     /// Whether a system is safe from the garbage collector: by a root, or by

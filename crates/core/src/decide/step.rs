@@ -111,15 +111,9 @@ impl Step {
     /// The job that it starts for the first time.
     pub fn starts(&self) -> Option<JobId> {
         match self {
-            Self::StartRealise(order) => {
-                Some(JobId { kind: Kind::Realise, deployment: order.deployment.clone() })
-            }
-            Self::StartSwitch(switch) => {
-                Some(JobId { kind: Kind::Switch, deployment: switch.order.deployment.clone() })
-            }
-            Self::StartPublish(publish) => {
-                Some(JobId { kind: Kind::Publish, deployment: publish.order.deployment.clone() })
-            }
+            Self::StartRealise(order) => Some(order.job(Kind::Realise)),
+            Self::StartSwitch(switch) => Some(switch.job()),
+            Self::StartPublish(publish) => Some(publish.job()),
             Self::Wait { .. }
             | Self::Poll { .. }
             | Self::Compare { .. }
@@ -138,6 +132,46 @@ impl Step {
             | Self::Settle { .. }
             | Self::AskToConfirm { .. }
             | Self::GiveUp { .. } => None,
+        }
+    }
+}
+
+/// What the target needs now, once nothing is in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Its system is got.
+    Realise(Order),
+    /// Its system is switched to, verified or given up.
+    Switch(Box<SwitchOrder>),
+    /// It lacks nothing: see [`Step::Settle`].
+    Settle {
+        /// The target.
+        target: Target,
+        /// Its system, which runs.
+        system: StorePath,
+        /// The name of the deployment that ends so.
+        id: DeploymentId,
+    },
+    /// A person is to confirm it: see [`Step::AskToConfirm`].
+    AskToConfirm {
+        /// The commit.
+        commit: Commit,
+    },
+    /// Its deployment ends: see [`Step::GiveUp`].
+    GiveUp {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl From<Due> for Step {
+    fn from(due: Due) -> Self {
+        match due {
+            Due::Realise(order) => Self::StartRealise(order),
+            Due::Switch(order) => Self::StartSwitch(*order),
+            Due::Settle { target, system, id } => Self::Settle { target, system, id },
+            Due::AskToConfirm { commit } => Self::AskToConfirm { commit },
+            Due::GiveUp { cause } => Self::GiveUp { cause },
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::past::{NOT_REACHED, checked, failing};
 use super::{Explainer, Rule};
-use crate::decide::{Outlook, Step};
+use crate::decide::{Due, Outlook};
 use crate::guardian::{Phase, RUNGS};
 use crate::job::{Ending, How, RealisePhase, RealiseProgress, SwitchOrder};
 use crate::memory::{Stuck, Subject, Trouble};
@@ -338,7 +338,7 @@ impl Explainer<'_> {
             }
             // Said above, in the words of the status.
             Outlook::Gated(_) => Stop::at(Place::Gates, reason.clone()),
-            Outlook::Due(step) => self.due(step),
+            Outlook::Due(due) => self.due(due),
         })
     }
 
@@ -436,43 +436,28 @@ impl Explainer<'_> {
         }
     }
 
-    fn due(&self, step: &Step) -> Stop {
+    fn due(&self, due: &Due) -> Stop {
         let ours = |order: &SwitchOrder| {
             let target = self.view.memory.target.as_ref();
             target.is_some_and(|target| target.commit == order.order.target.commit)
         };
-        match step {
-            Step::StartSwitch(order) if !ours(order) => {
+        match due {
+            Due::Switch(order) if !ours(order) => {
                 Stop::at(Place::OtherJobs, self.status.reason.clone())
             }
-            Step::StartSwitch(order) => match order.how {
+            Due::Switch(order) => match &order.how {
                 How::Activate => Stop::at(Place::Activation, "is next"),
                 How::Verify => Stop::at(Place::Verification, "is next"),
-                How::Boot => Stop::at(Place::Default, "is next: it is left to the next boot"),
-                How::Restore => {
+                How::Boot { .. } => {
+                    Stop::at(Place::Default, "is next: it is left to the next boot")
+                }
+                How::Restore(_) => {
                     Stop::at(Place::Default, "is next: the boot loader gave a default up")
                 }
             },
-            Step::Settle { .. } => Stop::at(Place::Activation, "its system runs already"),
-            Step::GiveUp { cause } => Stop::failed(Place::Quarantine, clean(cause), None),
-            Step::StartRealise(_) => Stop::at(Place::Realised, "is next"),
-            Step::Wait { .. }
-            | Step::Poll { .. }
-            | Step::Compare { .. }
-            | Step::Follow { .. }
-            | Step::AskToConfirm { .. }
-            | Step::KeepRoots(_)
-            | Step::StartPublish(_)
-            | Step::StopJob(_)
-            | Step::RemoveJob(_)
-            | Step::ResumeSwitch(_)
-            | Step::RunChecks(_)
-            | Step::Preflight { .. }
-            | Step::Look
-            | Step::Disarm { .. }
-            | Step::LookAgainstReboot
-            | Step::Reboot { .. }
-            | Step::WriteVerdict { .. } => Stop::at(Place::Realised, "is next"),
+            Due::Settle { .. } => Stop::at(Place::Activation, "its system runs already"),
+            Due::GiveUp { cause } => Stop::failed(Place::Quarantine, clean(cause), None),
+            Due::Realise(_) | Due::AskToConfirm { .. } => Stop::at(Place::Realised, "is next"),
         }
     }
 }

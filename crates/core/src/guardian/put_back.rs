@@ -32,7 +32,7 @@ impl Guardian<'_> {
             return self.finish(Ending::Interrupted, cause.worded(words), true);
         }
         // What a person wants to leave has been left, and is there again.
-        let again = self.order.asked.is_some()
+        let again = self.order.how.asked().is_some()
             && back.activated
             && running == Some(&self.order.candidate)
             && !self.rebooted();
@@ -93,10 +93,10 @@ impl Guardian<'_> {
         if !self.progress.default_touched {
             // A system that was deferred is the default already, or has a
             // generation and an entry of its own.
-            let deferred = match self.order.how {
+            let deferred = match &self.order.how {
                 How::Verify => (candidates || self.order.once) && self.order.target_sets_default(),
                 How::Activate => candidates && self.order.default_instead.is_some(),
-                How::Boot | How::Restore => false,
+                How::Boot { .. } | How::Restore(_) => false,
             };
             return if deferred {
                 // Written down first: once the profile is put back, nothing

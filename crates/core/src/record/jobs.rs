@@ -7,7 +7,7 @@ use super::endings::{
 use super::experiment::lost_the_remotes;
 use crate::fault::Fault;
 use crate::gates::WentBack;
-use crate::job::{Ending, How, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome};
+use crate::job::{Ending, RealiseOutcome, Realised, SwitchOrder, SwitchOutcome};
 use crate::memory::{
     Armed, Awaiting, Deployment, Entry, Experiment, IgnoredSettings, KnownSystem, Memory, Settled,
     Stuck, Subject, Tested, Trouble,
@@ -146,7 +146,7 @@ pub(super) fn fold_switch(
         stages.realise = deployment.stages.realise;
     }
     learn_order(memory, order);
-    if order.asked.is_some() {
+    if order.how.asked().is_some() {
         let (boot_id, at) = (seen.boot_id.clone(), now.mono);
         memory.gates.went_back = Some(WentBack { boot_id, at });
     }
@@ -233,7 +233,7 @@ pub(super) fn fold_switch(
                 memory.awaiting = memory.awaiting.take().filter(|a| a.system != order.candidate);
             }
             let cause = outcome.cause.as_deref().unwrap_or("no cause was given");
-            if order.how == How::Restore && ending == Ending::RolledBack {
+            if order.how.restores() && ending == Ending::RolledBack {
                 // One boot after the other has shown it.
                 memory.lose_default(&order.candidate, order.old.as_ref());
                 learn_failure(policy, memory, seen, subject.clone(), cause, now);
@@ -266,7 +266,7 @@ pub(super) fn fold_switch(
 /// A testing head is activated in at most one boot.
 pub(super) fn learn_tested(memory: &mut Memory, order: &SwitchOrder) {
     // What is left is not what is tested.
-    if order.order.target.operation == Operation::Test && order.how != How::Restore {
+    if order.order.target.operation == Operation::Test && !order.how.restores() {
         let (commit, boot_id) = (order.order.target.commit, order.order.boot_id.clone());
         memory.tested = Some(Tested { commit, boot_id });
     }
@@ -275,7 +275,7 @@ pub(super) fn learn_tested(memory: &mut Memory, order: &SwitchOrder) {
 /// Which system the commit describes, should the memory of it be lost.
 pub(super) fn learn_order(memory: &mut Memory, order: &SwitchOrder) {
     // What is left may have been put there by another hand, and be of no commit.
-    if order.how == How::Restore {
+    if order.how.restores() {
         return;
     }
     let (commit, recipe) = (order.order.target.commit, order.order.recipe.clone());

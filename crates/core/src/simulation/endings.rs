@@ -32,7 +32,7 @@ impl World {
                     && (!defaults || is_default)
             }
             // Nothing is activated: what runs may be another hand's.
-            Some(Ending::RolledBack) if order.how == How::Restore => {
+            Some(Ending::RolledBack) if order.how.restores() => {
                 !runs && !host.half_done && left_default
             }
             // A reboot puts back as well: to what was the default then.
@@ -85,7 +85,7 @@ impl World {
                 self.truth.deferred.remove(&order.candidate);
             }
             Some(Ending::RolledBack) => {
-                if order.asked.is_some() {
+                if order.how.asked().is_some() {
                     self.truth.gave_up.insert(order.candidate.clone());
                 }
                 self.truth.deferred.remove(&order.candidate);

@@ -4,7 +4,7 @@ use super::host::Task;
 use super::world::{World, Wrong};
 use crate::decide::Outlook;
 use crate::gates::Gate;
-use crate::job::{How, SwitchOrder};
+use crate::job::SwitchOrder;
 use crate::memory::{Memory, Stuck, Subject};
 use crate::observed::Window;
 use crate::policy::Confirm;
@@ -117,9 +117,7 @@ impl World {
             let subject = Subject::System { system: system.clone() };
             let trouble = left.and_then(|memory| memory.trouble_with(&subject));
             let in_a_job = jobs.values().any(|dir| match &dir.task {
-                Task::Switch { order, .. } => {
-                    order.how == How::Restore && order.candidate == *system
-                }
+                Task::Switch { order, .. } => order.how.restores() && order.candidate == *system,
                 Task::Realise { .. } | Task::Publish { .. } => false,
             });
             in_a_job || trouble.is_some_and(|t| t.stuck == Some(Stuck::Quarantined))

@@ -60,8 +60,8 @@ impl World {
                         unproven.system == switch.candidate
                             && self.host.running.as_ref() == Some(&unproven.system)
                     });
-                let restores = switch.how == How::Restore;
-                if restores && switch.asked.is_some() {
+                let restores = switch.how.restores();
+                if restores && switch.how.asked().is_some() {
                     self.check_way_back(switch)?;
                     self.blame_order(switch);
                 } else if restores {
@@ -359,7 +359,7 @@ impl World {
         let what = if let Step::StartSwitch(switch) = &decision.step {
             let system = switch.candidate.base_name().rsplit('-').next().unwrap_or_default();
             let commit = switch.order.target.commit.short();
-            format!("StartSwitch {commit} {:?} system {system}", switch.how)
+            format!("StartSwitch {commit} {} system {system}", switch.how.name())
         } else if let Step::Follow { target, .. } = &decision.step {
             format!("Follow {} {}", target.commit.short(), target.operation.as_str())
         } else if let Step::WriteVerdict { verdict, .. } = &decision.step {

@@ -2,10 +2,10 @@
 
 use super::held_cause::{ForcePush, HeldCause};
 use super::{Held, State, Viewer};
-use crate::decide::{Outlook, Step};
+use crate::decide::{Due, Outlook};
 use crate::gates::Gate;
 use crate::guardian::{Phase, RUNGS};
-use crate::job::{Kind, RealisePhase, RealiseProgress, RefusalCause, SwitchOrder, Target};
+use crate::job::{Kind, RealisePhase, RealiseProgress, RefusalCause, Target};
 use crate::memory::Subject;
 use crate::observed::{Life, Work};
 use crate::plain::clean;
@@ -127,18 +127,15 @@ impl Viewer<'_> {
             Outlook::AwaitsRemote => {
                 format!("{commit} is ready; no remote answers, so it could not be verified")
             }
-            Outlook::Due(step) => {
+            Outlook::Due(Due::Switch(switch)) => {
                 // What awaited this boot comes before what is wanted since.
-                let switch =
-                    if let Step::StartSwitch(switch) = &**step { Some(switch) } else { None };
-                let next = switch.map_or(commit, |switch| switch.order.target.commit.short());
-                match switch {
-                    Some(SwitchOrder { asked: Some(_), .. }) => {
-                        format!("a person wants the system before that of {next} back")
-                    }
-                    Some(_) | None => format!("{next} is next"),
+                let next = switch.order.target.commit.short();
+                match switch.how.asked() {
+                    Some(_) => format!("a person wants the system before that of {next} back"),
+                    None => format!("{next} is next"),
                 }
             }
+            Outlook::Due(_) => format!("{commit} is next"),
             Outlook::InSync => match (self.undone(), state) {
                 (Some(head), State::Waiting) => format!(
                     "testing head {} was undone by a reboot; waits for a new one or \

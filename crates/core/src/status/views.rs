@@ -4,7 +4,7 @@ use super::{
     BootView, DeploymentView, Desired, GateView, Next, NextAction, QuarantineView, RemoteView,
     RunningView, Stage, StageProgress, SuspendedView, Viewer,
 };
-use crate::decide::{LOOK_AGAIN, Outlook, Step};
+use crate::decide::{Due, LOOK_AGAIN, Outlook};
 use crate::gates::Gate;
 use crate::guardian::Phase;
 use crate::memory::{Subject, Trouble};
@@ -32,8 +32,8 @@ impl Viewer<'_> {
             Outlook::Switching { order, phase: Phase::Activated { at } } => {
                 (NextAction::PutBack, wall(at.plus(order.health_timeout)))
             }
-            Outlook::Due(step) => {
-                let realises = matches!(**step, Step::StartRealise(_));
+            Outlook::Due(due) => {
+                let realises = matches!(due, Due::Realise(_));
                 let action = if realises { NextAction::Realise } else { NextAction::Activate };
                 (action, self.now.wall)
             }

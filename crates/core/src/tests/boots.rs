@@ -1,10 +1,12 @@
 //! What comes after a boot, and what leads to one.
 
+use serde_json::json;
+
 use super::fixture::{Scene, boot, commit, system, target};
-use crate::decide::{Outlook, Step};
+use crate::decide::{Due, Outlook, Step};
 use crate::guardian::lock::Lock;
 use crate::guardian::{Act, Phase, Progress, Sight, Traces, act};
-use crate::job::{Ending, Generation, How};
+use crate::job::{Ending, Generation, How, Restore, SwitchOrder};
 use crate::memory::{Rebooted, Stuck, Subject};
 use crate::observed::{Against, Window};
 use crate::policy::{OnKernelChange, Operation};
@@ -37,13 +39,13 @@ fn what_was_verified_under_another_kernel_is_verified_again_after_the_reboot() {
     scene.seen.booted = Some(system(2));
     scene.seen.reboot_why = None;
     scene.fold();
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("not verified again") };
-    let Step::StartSwitch(order) = *step else { panic!("not a switch") };
-    assert_eq!((order.how, order.old.clone()), (How::Verify, Some(system(1))));
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("not verified again") };
+    let Due::Switch(order) = due else { panic!("not a switch") };
+    assert_eq!((order.how.clone(), order.old.clone()), (How::Verify, Some(system(1))));
     // It fails: what was good before is good.
     scene.seen.running = Some(system(1));
     scene.seen.profile = Some(Generation { number: 1, system: system(1) });
-    scene.switched(order, Some(Ending::RolledBack), true);
+    scene.switched(*order, Some(Ending::RolledBack), true);
     assert_eq!(scene.memory.last_good.as_ref().unwrap().system, system(1));
     assert!(scene.memory.unproven.is_none());
     assert_eq!(
@@ -68,9 +70,12 @@ fn a_default_that_the_boot_loader_gave_up_is_put_back_and_quarantined() {
     (scene.seen.running, scene.seen.booted) = (Some(system(1)), Some(system(1)));
     scene.seen.gave_up = true;
     scene.fold();
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("not put back") };
-    let Step::StartSwitch(order) = *step else { panic!("not a switch") };
-    assert_eq!((order.how, order.candidate.clone()), (How::Restore, system(2)));
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("not put back") };
+    let Due::Switch(order) = due else { panic!("not a switch") };
+    assert_eq!(
+        (order.how.clone(), order.candidate.clone()),
+        (How::Restore(Restore::FellBack), system(2))
+    );
     assert_eq!(order.old, Some(system(1)));
     // The guardian touches nothing but the default.
     let mut progress = Progress::ready(scene.now.mono);
@@ -96,7 +101,7 @@ fn a_default_that_the_boot_loader_gave_up_is_put_back_and_quarantined() {
 
     scene.seen.profile = Some(Generation { number: 1, system: system(1) });
     scene.seen.gave_up = false;
-    scene.switched(order, Some(Ending::RolledBack), true);
+    scene.switched(*order, Some(Ending::RolledBack), true);
     let trouble = scene.memory.trouble_with(&Subject::System { system: system(2) }).unwrap();
     assert_eq!(trouble.stuck, Some(Stuck::Quarantined), "at once");
     assert_eq!(scene.memory.last_good.as_ref().unwrap().system, system(1));
@@ -113,9 +118,12 @@ fn what_becomes_the_default_again_is_what_was_booted_and_not_what_was_switched_t
     (scene.seen.running, scene.seen.booted) = (Some(system(3)), Some(system(1)));
     scene.seen.gave_up = true;
     scene.fold();
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("not put back") };
-    let Step::StartSwitch(order) = *step else { panic!("not a switch") };
-    assert_eq!((order.how, order.old.clone()), (How::Restore, Some(system(1))));
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("not put back") };
+    let Due::Switch(order) = due else { panic!("not a switch") };
+    assert_eq!(
+        (order.how.clone(), order.old.clone()),
+        (How::Restore(Restore::FellBack), Some(system(1)))
+    );
     assert_eq!(order.running, Some(system(3)));
 }
 
@@ -139,13 +147,13 @@ fn another_kernel_is_left_to_the_next_boot_where_that_is_wished() {
     scene.gives(0, Some(2), None);
     scene.passes(2);
     scene.seen.preflight.as_mut().unwrap().deferral = Some("kernel changed".into());
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("not due") };
-    let Step::StartSwitch(order) = *step else { panic!("not a switch") };
-    assert_eq!((order.how, order.deferral.as_deref()), (How::Boot, Some("kernel changed")));
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("not due") };
+    let Due::Switch(order) = due else { panic!("not a switch") };
+    assert_eq!(order.how, How::Boot { why: "kernel changed".into() });
     // What is only tried cannot wait for a boot, which would undo it.
     scene.memory.target = Some(target(2, Operation::Test));
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("not due") };
-    let Step::StartSwitch(order) = *step else { panic!("not a switch") };
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("not due") };
+    let Due::Switch(order) = due else { panic!("not a switch") };
     assert_eq!(order.how, How::Activate);
 }
 
@@ -230,4 +238,26 @@ fn a_reboot_that_did_its_work_may_be_asked_for_again() {
     let order = scene.switch_order(2, 2, How::Verify);
     scene.switched(order, Some(Ending::Good), false);
     assert_eq!(scene.memory.rebooted, None);
+}
+
+#[test]
+fn orders_of_earlier_versions_are_read_and_written_as_they_were() {
+    let scene = Scene::at_rest();
+    for (how, fields) in [
+        (How::Activate, json!({"how": "activate", "deferral": null})),
+        (How::Verify, json!({"how": "verify", "deferral": null})),
+        (How::Boot { why: "x".into() }, json!({"how": "boot", "deferral": "x"})),
+        (How::Restore(Restore::FellBack), json!({"how": "restore", "deferral": null})),
+        (
+            How::Restore(Restore::Asked { reason: String::new() }),
+            json!({"how": "restore", "deferral": null, "asked": ""}),
+        ),
+    ] {
+        let order = SwitchOrder { once: true, ..scene.switch_order(2, 2, how) };
+        let written = json!(order);
+        for (key, value) in fields.as_object().unwrap() {
+            assert_eq!(&written[key], value, "{written}");
+        }
+        assert_eq!(serde_json::from_value::<SwitchOrder>(written).unwrap(), order);
+    }
 }

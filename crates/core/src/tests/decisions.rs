@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::fixture::{Scene, boot, commit, system, target};
 use super::switching::job;
-use crate::decide::{Outlook, Step};
+use crate::decide::{Due, Outlook, Step};
 use crate::guardian::{Phase, Progress, WayBack};
 use crate::job::{DeploymentId, Ending, How, JobId, Kind};
 use crate::memory::{Awaiting, Deployment, Stuck, Subject, Trouble};
@@ -191,7 +191,7 @@ fn step_words(step: &Step) -> String {
         Step::StopJob(_) => "stop the job".into(),
         Step::RemoveJob(_) => "remove the job".into(),
         Step::StartSwitch(switch) => {
-            format!("{:?} {}", switch.how, switch.order.target.commit.short()).to_lowercase()
+            format!("{} {}", switch.how.name(), switch.order.target.commit.short()).to_lowercase()
         }
         Step::StartPublish(_) => "publish".into(),
         Step::ResumeSwitch(_) => "resume".into(),
@@ -306,7 +306,7 @@ fn two_attempts_in_one_second_have_two_names() {
     scene.fold();
     scene.memory.troubles.clear();
     assert!(scene.memory.has_ended(&taken), "its job has no directory");
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("not due") };
-    let Step::StartRealise(second) = *step else { panic!("not begun") };
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("not due") };
+    let Due::Realise(second) = due else { panic!("not begun") };
     assert_ne!(second.deployment, taken);
 }

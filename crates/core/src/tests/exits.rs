@@ -92,10 +92,12 @@ fn points() -> Vec<(&'static str, Switch)> {
     (commit.sight.running, commit.sight.profile) = (Some(system(2)), candidates.clone());
     commit.progress.default_touched = true;
     let mut defer = Switch::new(Operation::Boot, Phase::Deferring { why: why(), stays: false });
-    (defer.order.how, defer.sight.profile) = (How::Boot, candidates);
+    (defer.order.how, defer.sight.profile) =
+        (How::Boot { why: "kernel changed".into() }, candidates);
     defer.progress.default_touched = true;
     let mut give_back = Switch::new(Operation::Boot, Phase::Returning { why: why() });
-    (give_back.order.how, give_back.progress.default_touched) = (How::Boot, true);
+    (give_back.order.how, give_back.progress.default_touched) =
+        (How::Boot { why: "kernel changed".into() }, true);
     let mut back = Switch::putting_back();
     back.order.units = true;
     let mut returned = back.clone();

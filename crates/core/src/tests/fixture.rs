@@ -262,12 +262,10 @@ impl Scene {
             activation_timeout: self.policy.activation_timeout,
             health_timeout: self.policy.health_timeout,
             remote_before: true,
-            deferral: None,
             units: false,
             reboot_if_stuck: false,
             default_instead: None,
             once: false,
-            asked: None,
         }
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::fixture::{Scene, boot, commit, now, system, target};
 use super::requests::ask;
 use super::switching::Switch;
-use crate::decide::{Outlook, Step};
+use crate::decide::{Due, Outlook, Step};
 use crate::gates::{Gate, GateKind};
 use crate::guardian::{Act, Phase};
-use crate::job::{Ending, Generation, How, SwitchOrder};
+use crate::job::{Ending, Generation, How, Restore, SwitchOrder};
 use crate::memory::{Stuck, Subject};
 use crate::observed::{Relation, Window};
 use crate::policy::{Confirm, Drift, Operation};
@@ -298,8 +298,8 @@ fn a_person_gets_the_system_before_back() {
     let said = ask(&mut scene, &rollback()).unwrap();
     assert!(said.starts_with("going back from 2222222 to 1111111"), "{said}");
     let order = switch(&mut scene);
-    assert_eq!((order.how, &order.candidate), (How::Restore, &system(2)));
-    assert_eq!((&order.old, order.asked.as_deref()), (&Some(system(1)), Some("too slow")));
+    assert_eq!((order.how.asked(), &order.candidate), (Some("too slow"), &system(2)));
+    assert_eq!(order.old, Some(system(1)));
     assert_eq!(order.order.target.commit, commit(2));
 
     scene.seen.running = Some(system(1));
@@ -328,9 +328,9 @@ fn a_person_gets_the_system_before_back() {
 #[test]
 fn the_guardian_activates_what_a_person_wants_back() {
     let mut switch = Switch::new(Operation::Switch, Phase::Ready);
-    switch.order.how = How::Restore;
+    switch.order.how = How::Restore(Restore::Asked { reason: String::new() });
     switch.order.running = Some(system(2));
-    switch.order.asked = Some("too slow".into());
+    switch.order.how = How::Restore(Restore::Asked { reason: "too slow".into() });
     switch.sight.running = Some(system(2));
     assert_eq!(switch.next(), Act::ActivateOld(system(1)));
     let Phase::PuttingBack(back) = &switch.progress.phase else { panic!() };
@@ -347,7 +347,7 @@ fn going_back_survives_a_reboot_before_it_began() {
     scene.switched(order, Some(Ending::Interrupted), false);
     assert!(scene.memory.gates.back.is_some());
     let again = switch(&mut scene);
-    assert_eq!((again.how, again.asked.as_deref()), (How::Restore, Some("too slow")));
+    assert_eq!(again.how.asked(), Some("too slow"));
 }
 
 #[test]
@@ -369,8 +369,8 @@ fn a_tested_system_is_left_for_the_default() {
     scene.seen.running = Some(system(2));
     scene.memory.put = Some(system(2));
     ask(&mut scene, &rollback()).unwrap();
-    let Outlook::Due(step) = scene.decide().outlook else { panic!() };
-    let Step::StartSwitch(order) = *step else { panic!() };
+    let Outlook::Due(due) = scene.decide().outlook else { panic!() };
+    let Due::Switch(order) = due else { panic!() };
     assert_eq!((order.candidate, order.old), (system(2), Some(system(1))));
     assert_eq!(order.order.target.operation, Operation::Test);
 }
@@ -428,9 +428,8 @@ fn what_is_left_is_not_taken_for_the_system_of_a_commit() {
 #[test]
 fn what_is_left_and_activated_again_by_another_hand_stays() {
     let mut switch = Switch::new(Operation::Switch, Phase::Ready);
-    switch.order.how = How::Restore;
+    switch.order.how = How::Restore(Restore::Asked { reason: String::new() });
     switch.order.running = Some(system(2));
-    switch.order.asked = Some(String::new());
     switch.sight.running = Some(system(2));
     assert_eq!(switch.next(), Act::ActivateOld(system(1)));
     switch.sight.running = Some(system(1));
@@ -529,7 +528,7 @@ fn a_rollback_gives_the_default_back_where_a_system_awaits_its_boot() {
         assert!(said.starts_with("the default goes back from 2222222 to 1111111"), "{said}");
         scene.fold();
         let order = switch(&mut scene);
-        assert_eq!((order.how, &order.candidate), (How::Restore, &system(2)));
+        assert_eq!((order.how.asked().is_some(), &order.candidate), (true, &system(2)));
         assert_eq!((&order.old, order.once), (&Some(system(1)), kept.is_some()));
         // It is the deferral that ends.
         assert_eq!(order.order.deployment, deployment);

@@ -1,7 +1,7 @@
 //! What another hand did, and what this agent takes for its own.
 
 use super::fixture::{Scene, boot, commit, system, target};
-use crate::decide::{Outlook, Step};
+use crate::decide::{Due, Outlook, Step};
 use crate::job::{Ending, How};
 use crate::observed::Relation;
 use crate::policy::Operation;
@@ -22,8 +22,8 @@ fn what_another_hand_ended_is_not_verified_when_it_comes_back() {
     scene.seen.running = Some(system(2));
     scene.seen.profile.as_mut().unwrap().system = system(2);
     scene.passes(2);
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("not due") };
-    let Step::StartSwitch(order) = *step else { panic!("not judged") };
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("not due") };
+    let Due::Switch(order) = due else { panic!("not judged") };
     assert_eq!((order.candidate, order.old), (system(2), Some(system(1))));
 }
 

@@ -2,9 +2,9 @@
 
 use super::fixture::{Scene, boot, commit, system, target};
 use super::switching::{Switch, words};
-use crate::decide::{Outlook, Step};
+use crate::decide::{Due, Outlook, Step};
 use crate::guardian::{Act, Done, Phase};
-use crate::job::{Ending, Generation, How, SwitchOrder};
+use crate::job::{Ending, Generation, How, Restore, SwitchOrder};
 use crate::memory::{Stuck, Subject};
 use crate::policy::Operation;
 
@@ -18,7 +18,7 @@ fn generation(number: u64, which: u8) -> Generation {
 fn deferring() -> Switch {
     let phase = Phase::Deferring { why: WHY.into(), stays: false };
     let mut switch = Switch::new(Operation::Switch, phase);
-    switch.order.how = How::Boot;
+    switch.order.how = How::Boot { why: "kernel changed".into() };
     switch.progress.deferred = true;
     switch.progress.default_touched = true;
     switch
@@ -177,7 +177,7 @@ fn armed() -> (Scene, SwitchOrder) {
     scene.memory.target = Some(target(2, Operation::Switch));
     scene.memory.accepted.as_mut().unwrap().commit = commit(2);
     scene.gives(0, Some(2), None);
-    let order = scene.switch_order(2, 2, How::Boot);
+    let order = scene.switch_order(2, 2, How::Boot { why: "kernel changed".into() });
     scene.deferred(&order, Some(1));
     (scene, order)
 }
@@ -189,9 +189,9 @@ fn booted(scene: &mut Scene, which: u8) {
 }
 
 fn switch(scene: &Scene) -> SwitchOrder {
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("{:?}", scene.decide()) };
-    let Step::StartSwitch(order) = *step else { panic!("{step:?}") };
-    order
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("{:?}", scene.decide()) };
+    let Due::Switch(order) = due else { panic!("{due:?}") };
+    *order
 }
 
 #[test]
@@ -217,7 +217,10 @@ fn once_booted_it_is_verified_and_only_then_the_default() {
     booted(&mut scene, 2);
     assert!(!scene.status().running.drift);
     let order = switch(&scene);
-    assert_eq!((order.how, order.once, order.old.clone()), (How::Verify, true, Some(system(1))));
+    assert_eq!(
+        (order.how.clone(), order.once, order.old.clone()),
+        (How::Verify, true, Some(system(1)))
+    );
     assert_eq!(order.order.deployment, first.order.deployment);
     scene.seen.profile = Some(generation(2, 2));
     scene.switched(order, Some(Ending::Good), false);
@@ -247,7 +250,7 @@ fn one_that_does_not_come_up_is_quarantined_at_once() {
     let (mut scene, first) = armed();
     booted(&mut scene, 1);
     let order = switch(&scene);
-    assert_eq!((order.how, order.once), (How::Restore, true));
+    assert_eq!((order.how.clone(), order.once), (How::Restore(Restore::FellBack), true));
     assert_eq!((order.candidate.clone(), order.old.clone()), (system(2), Some(system(1))));
     assert_eq!(order.order.deployment, first.order.deployment);
     scene.switched(order, Some(Ending::RolledBack), true);
@@ -269,7 +272,10 @@ fn one_that_does_not_come_up_is_found_out_after_a_default_that_does_not_either()
     scene.seen.profile = Some(generation(0, 3));
     scene.switched(order, Some(Ending::RolledBack), true);
     let order = switch(&scene);
-    assert_eq!((order.how, order.candidate, order.once), (How::Restore, system(2), true));
+    assert_eq!(
+        (order.how, order.candidate, order.once),
+        (How::Restore(Restore::FellBack), system(2), true)
+    );
 }
 
 #[test]
@@ -293,8 +299,8 @@ fn what_took_its_place_is_what_boots_next() {
     scene.memory.target = Some(target(1, Operation::Switch));
     scene.memory.accepted.as_mut().unwrap().commit = commit(1);
     scene.gives(0, Some(1), None);
-    let Outlook::Due(step) = scene.decide().outlook else { panic!("not due") };
-    assert!(matches!(*step, Step::Settle { .. }));
+    let Outlook::Due(due) = scene.decide().outlook else { panic!("not due") };
+    assert!(matches!(due, Due::Settle { .. }));
     assert!(matches!(scene.turn().step, Step::Settle { .. }));
     assert_eq!(scene.turn().step, Step::Disarm { system: system(2) });
     scene.seen.disarming = true;
@@ -381,8 +387,8 @@ fn what_boots_instead_is_the_last_good_system() {
     let good = scene.memory.last_good.clone().unwrap().system;
     let instead = |scene: &mut Scene| {
         scene.passes(2);
-        let Outlook::Due(step) = scene.decide().outlook else { panic!("nothing is due") };
-        let Step::StartSwitch(order) = *step else { panic!("{step:?} is no switch") };
+        let Outlook::Due(due) = scene.decide().outlook else { panic!("nothing is due") };
+        let Due::Switch(order) = due else { panic!("{due:?} is no switch") };
         assert_eq!(order.how, How::Activate);
         order.default_instead
     };
