@@ -55,3 +55,53 @@ fn what_decides_has_nothing_that_could_do_anything() {
         manifest["dependencies"].as_table().unwrap().keys().map(String::as_str).collect();
     assert_eq!(used, ["jiff", "serde", "serde_json", "thiserror"]);
 }
+
+/// The rooms of the agent's own crate, each with those that it uses outside tests.
+fn rooms() -> Graph {
+    let source = top().join("agent/src");
+    let mut files = vec![source.clone()];
+    let mut graph = Graph::new();
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|it| it.unwrap().path()));
+            continue;
+        }
+        let inside = path.strip_prefix(&source).unwrap().with_extension("");
+        let is_test = inside.to_str().unwrap().ends_with("tests") || inside.ends_with("fixture");
+        if path.extension().is_none_or(|it| it != "rs") || is_test {
+            continue;
+        }
+        let room = inside.components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let used = graph.entry(room).or_default();
+        for named in code.split("crate::").skip(1) {
+            // `crate::{a, b::c}` names several.
+            let several = named.strip_prefix('{').and_then(|it| it.split('}').next());
+            for one in several.unwrap_or(named).split(',').take(several.map_or(1, |_| 99)) {
+                let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+                used.insert(one.trim().split(word).next().unwrap().to_owned());
+            }
+        }
+    }
+    let known: BTreeSet<String> = graph.keys().cloned().collect();
+    for (room, used) in &mut graph {
+        used.retain(|other| known.contains(other) && other != room);
+    }
+    graph
+}
+
+#[test]
+fn no_room_of_the_agent_is_used_by_what_it_uses() {
+    let mut graph = rooms();
+    assert!(graph["cli"].contains("host") && graph["web"].contains("wording"), "{graph:?}");
+    graph.remove("main");
+    graph.remove("lib");
+    // Whatever uses nothing that is left is no part of a circle.
+    while let Some(free) = graph.iter().find(|(_, used)| used.is_empty()).map(|(it, _)| it.clone())
+    {
+        graph.remove(&free);
+        graph.values_mut().for_each(|used| used.retain(|other| *other != free));
+    }
+    assert!(graph.is_empty(), "a circle: {graph:?}");
+}

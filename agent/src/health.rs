@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::command::{Command, plain};
 use crate::config::{self, Probe};
-use crate::core::job::{Check, CheckKind, SwitchOrder};
+use crate::core::job::{Check, CheckKind, REMOTE_CHECK, SwitchOrder, UNITS_CHECK};
 use crate::core::plain::one_line;
 use crate::nix::StoreRoot;
 use crate::systemd::Systemd;
@@ -23,12 +23,6 @@ use crate::systemd::baseline::{Baseline, Blame, blame, definition_changed};
 use crate::threads::Lane;
 use crate::{clock, git};
 
-/// The name of the check of the host's units.
-pub const UNITS: &str = "units";
-/// The name of the check that a remote answers.
-pub const REMOTE: &str = "remote";
-/// Names of the checks that every host has.
-pub const OWN_CHECKS: [&str; 2] = [UNITS, REMOTE];
 /// How much of a failed command's words is shown.
 const WORDS: usize = 300;
 
@@ -107,10 +101,10 @@ impl Health {
             running.push(Box::pin(async {
                 match timeout(self.limit, units.judge(order)).await {
                     Ok(Ok(judged)) => judged,
-                    Ok(Err(why)) => told(CheckKind::Units, UNITS, true, Err(why)),
+                    Ok(Err(why)) => told(CheckKind::Units, UNITS_CHECK, true, Err(why)),
                     Err(_) => {
                         let why = format!("systemd did not answer within {:?}", self.limit);
-                        told(CheckKind::Units, UNITS, true, Err(why.into()))
+                        told(CheckKind::Units, UNITS_CHECK, true, Err(why.into()))
                     }
                 }
             }));
@@ -118,7 +112,7 @@ impl Health {
         if !self.remotes.is_empty() && order.remote_before {
             running.push(Box::pin(async {
                 let found = any_remote(&self.remotes, &self.branch, self.limit).await;
-                told(CheckKind::Remote, REMOTE, true, found.map_err(Failure::from))
+                told(CheckKind::Remote, REMOTE_CHECK, true, found.map_err(Failure::from))
             }));
         }
         let told = join_all(running).await;
@@ -268,7 +262,7 @@ impl UnitsHealth {
                 Err(Failure { detail: said, lasting })
             }
         };
-        let (check, lasting) = told(CheckKind::Units, UNITS, true, found);
+        let (check, lasting) = told(CheckKind::Units, UNITS_CHECK, true, found);
         Ok((Check { uncounted: warnings, ..check }, lasting))
     }
 }

@@ -26,6 +26,7 @@ pub mod switch_lock;
 pub mod systemd;
 pub mod web;
 pub mod windows;
+mod wording;
 
 pub use fort_cache::{attic, publish, substitute};
 pub use fort_core as core;
@@ -36,3 +37,6 @@ pub use fort_sys::{
     clock, command, core_dumps, environment, files, flock, foreign_file, jitter, own_directory,
     sight, threads, watch,
 };
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -435,8 +435,8 @@ fn seconds(time: Wall) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::tests::{NOW, blind, commit, entry, well};
     use crate::core::status::PublishView;
+    use crate::wording::fixture::{NOW, blind, commit, entry, well};
 
     fn value(text: &str, series: &str) -> Option<String> {
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

@@ -113,8 +113,8 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::tests::entry;
     use crate::core::job::Ending;
+    use crate::wording::fixture::entry;
 
     fn news(mark: &Mark, history: &[Entry]) -> Vec<u8> {
         let at = |entry: &Entry| history.iter().position(|other| other.id == entry.id);

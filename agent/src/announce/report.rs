@@ -301,8 +301,8 @@ fn few_words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::tests::{entry, well};
     use crate::config::Report;
+    use crate::wording::fixture::{entry, well};
     use std::sync::Arc;
 
     #[tokio::test]

@@ -20,8 +20,8 @@ use crate::core::status::{NextAction, RemoteView, Status};
 use crate::core::types::Wall;
 use crate::flock;
 
-use super::text::{Clock, Look, ago, clean};
 use super::{Exit, Said, explain, history, status};
+use crate::wording::text::{Clock, Look, ago, clean};
 
 /// The last status, as the agent records it in `state_dir`.
 const RECORDED: &str = "status.json";
@@ -308,9 +308,9 @@ pub(super) fn block_on<T>(ask: impl Future<Output = Result<T, Trouble>>) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::tests::{NOW, before, well};
     use super::*;
     use crate::core::status::Next;
+    use crate::wording::fixture::{NOW, before, well};
 
     #[test]
     fn another_versions_status_still_says_what_matters() {

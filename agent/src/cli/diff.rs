@@ -14,8 +14,9 @@ use crate::nix::Nix;
 use crate::store::Store;
 use crate::systemd::Systemd;
 
-use super::text::{Look, Tone, clean, columns, pad, wrap};
-use super::{Exit, Said, client, status};
+use super::{Exit, Said, client};
+use crate::wording::status::short;
+use crate::wording::text::{Look, Tone, clean, columns, pad, wrap};
 
 /// Lines that one package, or the units of one kind, may take.
 const LINES: usize = 12;
@@ -172,18 +173,11 @@ fn told(pair: &Pair, changes: &Changes, units: &Result<Units, String>) -> String
 
 fn render(pair: &Pair, changes: &Changes, units: &Result<Units, String>, look: Look) -> String {
     let mut out = String::new();
-    let head = format!(
-        "{} = {}, instead of {}",
-        pair.commit.short(),
-        status::short(&pair.new),
-        status::short(&pair.old)
-    );
+    let head =
+        format!("{} = {}, instead of {}", pair.commit.short(), short(&pair.new), short(&pair.old));
     if pair.old == pair.new {
-        let head = format!(
-            "{} = {} runs: nothing would change",
-            pair.commit.short(),
-            status::short(&pair.new)
-        );
+        let head =
+            format!("{} = {} runs: nothing would change", pair.commit.short(), short(&pair.new));
         return lines(&wrap(&head, look.width, PACKAGE_LINES));
     }
     out.push_str(&lines(&wrap(&head, look.width, PACKAGE_LINES)));
@@ -249,7 +243,7 @@ fn section(tone: Tone, heading: &str, rows: &[(String, String)], look: Look) -> 
 fn row(label: &str, width: usize, fact: &str, tone: Tone, most: usize, look: Look) -> String {
     let room = look.width.saturating_sub(width + 4);
     let mut out = String::new();
-    let mut label = pad(&super::text::fit(label, width.max(8)), width);
+    let mut label = pad(&crate::wording::text::fit(label, width.max(8)), width);
     for line in wrap(fact, room, most) {
         let line = format!("  {}  {line}", look.paint(tone, &label));
         out.push_str(&format!("{}\n", line.trim_end()));
@@ -283,9 +277,9 @@ fn paths(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::tests::{commit, system};
     use super::*;
     use crate::changes::Change;
+    use crate::wording::fixture::{commit, system};
 
     fn changes() -> Changes {
         let list = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();

@@ -4,7 +4,7 @@
 use crate::core::explain::{About, Explanation, Rule};
 use crate::core::status::State;
 
-use super::text::{Clock, Look, Tone, clean, pad, shorten_paths, wrap};
+use crate::wording::text::{Clock, Look, Tone, clean, pad, shorten_paths, wrap};
 
 /// Lines that the conclusion, a rule's evidence and what lifts it may take.
 const LINES: usize = 4;
@@ -88,9 +88,9 @@ fn tone(said: &Explanation) -> Tone {
 mod tests {
     use serde_json::json;
 
-    use super::super::status::tests::{at, commit, system};
-    use super::super::text::columns;
     use super::*;
+    use crate::wording::fixture::{at, commit, system};
+    use crate::wording::text::columns;
 
     fn held() -> Explanation {
         serde_json::from_value(json!({

@@ -2,7 +2,8 @@
 
 use crate::core::memory::Entry;
 
-use super::text::{Clock, Look, Tone, ago, clean, columns, fit, pad, shorten_paths, took, wrap};
+use crate::wording::history::lasted;
+use crate::wording::text::{Clock, Look, Tone, ago, clean, columns, fit, pad, shorten_paths, wrap};
 
 const HEADS: [&str; 6] = ["ended", "commit", "operation", "verdict", "took", "cause"];
 /// Lines that a cause may take: why it failed is what the table is read for.
@@ -46,12 +47,6 @@ pub(super) fn render(entries: &[Entry], clock: &Clock, look: Look) -> String {
     out
 }
 
-/// How long it took, which is known to the second.
-pub(crate) fn lasted(entry: &Entry) -> String {
-    let millis = u64::try_from(entry.started.until(entry.ended).as_millis()).unwrap_or(u64::MAX);
-    if millis < 1000 { "<1 s".into() } else { took(millis / 1000 * 1000) }
-}
-
 fn row(entry: &Entry, clock: &Clock) -> [String; 6] {
     [
         ago(entry.ended, clock),
@@ -65,9 +60,9 @@ fn row(entry: &Entry, clock: &Clock) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::tests::{at, entry};
     use super::*;
     use crate::core::job::Ending;
+    use crate::wording::fixture::{at, entry};
 
     #[test]
     fn history_is_a_table() {

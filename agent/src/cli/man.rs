@@ -121,7 +121,7 @@ const VARIABLES: &[(&str, &str)] = &[
 fn shown() -> clap::Command {
     let whole = Line::command();
     let mut shown = clap::Command::new(PROGRAM)
-        .version(crate::host::VERSION)
+        .version(crate::VERSION)
         .disable_help_subcommand(true)
         .subcommand_required(true)
         .args(whole.get_arguments().cloned());

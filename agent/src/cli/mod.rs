@@ -21,12 +21,11 @@ mod check_config;
 mod client;
 mod diff;
 mod explain;
-pub(crate) mod history;
+mod history;
 mod man;
 mod push;
-pub(crate) mod status;
+mod status;
 mod summary;
-pub(crate) mod text;
 mod watch;
 
 /// Where the configuration is when nobody says.

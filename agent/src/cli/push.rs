@@ -12,8 +12,8 @@ use crate::core::types::StorePath;
 use crate::nix::{Nix, StoreRoot};
 use crate::publish::{self, Limits, publish};
 
-use super::text::{Look, clean, fit, shorten_paths, took};
 use super::{Exit, Said};
+use crate::wording::text::{Look, clean, fit, shorten_paths, took};
 
 /// Where nobody watches, a line says how far it is this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use crate::core::policy::{Confirm, Drift};
 use crate::core::status::Unconfined;
 use crate::windows::Windows;
 
-use super::text::{clean, took};
+use crate::wording::text::{clean, took};
 
 /// What somebody who mistook one thing for another would notice.
 pub(super) fn text(path: &Path, config: &Config) -> String {

@@ -18,8 +18,8 @@ use crate::bus::{Client, Trouble};
 use crate::config::Places;
 use crate::core::status::Status;
 
-use super::text::{Clock, Look, Tone, clean, wrap};
 use super::{Said, client, status};
+use crate::wording::text::{Clock, Look, Tone, clean, wrap};
 
 /// Between two looks for an agent that does not answer.
 const AGAIN: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
 //! What a configuration without mistakes means that its owner may not expect of it.
 
 use super::Config;
-use crate::health::OWN_CHECKS;
+use crate::core::job::{REMOTE_CHECK, UNITS_CHECK};
 use fort_http::in_clear;
 
 impl Config {
@@ -39,7 +39,7 @@ impl Config {
             )
         });
         let named = self.health.checks.iter().map(|check| &check.name);
-        let named = named.filter(|name| OWN_CHECKS.contains(&name.as_str())).map(|name| {
+        let named = named.filter(|name| [REMOTE_CHECK, UNITS_CHECK].contains(&name.as_str())).map(|name| {
             format!(
                 "`health.check` {name}: the agent has a check of its own that is called so: in the                  history and in metrics the two cannot be told apart"
             )

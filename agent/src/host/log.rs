@@ -255,9 +255,9 @@ pub(super) fn ended(entry: &Entry) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::tests::{NOW, commit, well};
     use crate::core::job::RealiseProgress;
     use crate::core::status::{DeploymentView, Stage};
+    use crate::wording::fixture::{NOW, commit, well};
 
     fn realising(phase: &str, reason: &str) -> Status {
         let deployment = DeploymentView {

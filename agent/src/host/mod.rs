@@ -52,7 +52,7 @@ use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::nix::Nix;
 use crate::own_directory::{self, NotOurs};
-use crate::{announce, bus, clock, web};
+use crate::{VERSION, announce, bus, clock, web};
 
 /// What came of a turn of the loop.
 enum Turn {
@@ -256,9 +256,6 @@ fn claim_directories(config: &Config) -> Result<(), NotOurs> {
     }
     Ok(())
 }
-
-/// This program's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn find_nix(config: &Config) -> anyhow::Result<Nix> {
     let settings = config.nix_settings();

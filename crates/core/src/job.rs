@@ -328,6 +328,11 @@ pub struct SwitchOrder {
     pub old_specialisation: Option<String>,
 }
 
+/// Name of the agent's own check that a remote answers.
+pub const REMOTE_CHECK: &str = "remote";
+/// Name of the agent's own check that the host's units run.
+pub const UNITS_CHECK: &str = "units";
+
 /// Whose check it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckKind {

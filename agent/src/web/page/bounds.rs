@@ -4,7 +4,7 @@
 //! output, the name of a branch. Each has a budget of bytes as they are sent,
 //! so that none can push the rest off the page.
 
-use crate::cli::text::{clean, shorten_paths};
+use crate::wording::text::{clean, shorten_paths};
 
 /// For a cause in the timeline, of which there are many.
 pub(super) const CAUSE: usize = 400;

@@ -5,14 +5,14 @@ use maud::{Markup, html};
 use super::bounds::{CHECKS, DETAIL, FACT, ITEMS, NAME, bounded, first};
 use super::under_way::bar;
 use super::{commit, since, time};
-use crate::cli::status::{NOT_KNOWN, short};
-use crate::cli::text::{Clock, ahead, lasting};
 use crate::core::bytes::bytes;
 use crate::core::job::Check;
 use crate::core::policy::Operation;
 use crate::core::status::{BootView, Desired, RemoteView, Status};
 use crate::core::types::{Commit, StorePath};
 use crate::core::unseen::Part;
+use crate::wording::status::{NOT_KNOWN, short};
+use crate::wording::text::{Clock, ahead, lasting};
 
 /// What should run, does, and boots.
 pub(super) fn host(status: &Status, clock: &Clock) -> Markup {

@@ -12,13 +12,13 @@ use base64::prelude::BASE64_STANDARD;
 use hyper::header::HeaderValue;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::cli::status;
-use crate::cli::text::{Clock, Tone, ago, ahead};
 use crate::control::Shown;
 use crate::core::gates::GateKind;
 use crate::core::status::{GateView, Lift, Piece, State, Status, SuspendedView};
 use crate::core::types::{Commit, Wall};
 use crate::windows::TimeZone;
+use crate::wording::status;
+use crate::wording::text::{Clock, Tone, ago, ahead};
 
 mod bounds;
 mod facts;

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::cli::status::tests::{NOW, before, commit, entry, system, well};
 use crate::core::guardian::Phase;
 use crate::core::job::{Check, Ending, RealisePhase, RealiseProgress};
 use crate::core::memory::Entry;
@@ -12,6 +11,7 @@ use crate::core::status::{
     Stage, StageProgress,
 };
 use crate::core::types::Mono;
+use crate::wording::fixture::{NOW, before, commit, entry, system, well};
 
 /// What the interface's bound is.
 const MOST: usize = 50_000;

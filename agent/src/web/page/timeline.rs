@@ -4,11 +4,11 @@ use maud::{Markup, html};
 
 use super::bounds::{CAUSE, DEPLOYMENTS, bounded};
 use super::{commit, since};
-use crate::cli::history::lasted;
-use crate::cli::text::{Clock, took};
 use crate::core::job::{Ending, Stages};
 use crate::core::memory::Entry;
 use crate::core::policy::Operation;
+use crate::wording::history::lasted;
+use crate::wording::text::{Clock, took};
 
 /// `history`: oldest first.
 pub(super) fn section(history: &[Entry], clock: &Clock) -> Markup {

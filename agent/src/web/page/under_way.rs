@@ -4,10 +4,10 @@ use maud::{Markup, html};
 
 use super::bounds::{FACT, NAME, bounded};
 use super::{commit, facts, since};
-use crate::cli::text::Clock;
 use crate::core::bytes::bytes;
 use crate::core::job::RealiseProgress;
 use crate::core::status::{DeploymentView, Stage, StageProgress, Status};
+use crate::wording::text::Clock;
 
 /// In the order in which they come, and in people's words.
 const STAGES: [(Stage, &str); 5] = [

@@ -23,7 +23,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Of this process.
-    pub(super) fn here() -> Self {
+    pub(crate) fn here() -> Self {
         Self { now: crate::clock::now().wall, zone: TimeZone::system() }
     }
 
@@ -43,13 +43,13 @@ impl Clock {
     }
 
     /// Now, as `14:02:31`.
-    pub(super) fn second(&self) -> String {
+    pub(crate) fn second(&self) -> String {
         let moment = jiff::Timestamp::from_millisecond(self.now.as_millis()).unwrap_or_default();
         moment.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
     }
 
     /// Of texts by the agent, which are in UTC: as [`Clock::at`].
-    pub(super) fn localise(&self, text: &str) -> String {
+    pub(crate) fn localise(&self, text: &str) -> String {
         let word = |word: &str| {
             let bare = word.trim_end_matches([',', ';', ':', '.', ')']);
             match bare.parse::<Wall>() {
@@ -62,13 +62,13 @@ impl Clock {
 }
 
 /// The columns that a text takes on a terminal.
-pub(super) fn columns(text: &str) -> usize {
+pub(crate) fn columns(text: &str) -> usize {
     text.width()
 }
 
 /// How wide lines may be, and whether they may have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(crate) struct Look {
     /// In characters.
     pub width: usize,
     /// Whether colours are understood, and wanted.
@@ -78,7 +78,7 @@ pub(super) struct Look {
 impl Look {
     /// Of this process's stdout; 80 columns and no colours when that is not a
     /// terminal.
-    pub(super) fn of_stdout() -> Self {
+    pub(crate) fn of_stdout() -> Self {
         let stdout = std::io::stdout();
         let terminal = stdout.is_terminal();
         let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
@@ -94,7 +94,7 @@ impl Look {
     }
 
     /// A text in a tone.
-    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
+    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
         match (self.colour, tone) {
             (false, _) => text.to_owned(),
             (true, Tone::Plain) => text.to_owned(),
@@ -155,7 +155,7 @@ const HASH_DIGITS: usize = 32;
 const SHOWN_DIGITS: usize = 7;
 
 /// At most this wide; what is cut off is marked.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub(crate) fn fit(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
     }
@@ -173,13 +173,13 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 }
 
 /// Padded to this width.
-pub(super) fn pad(text: &str, width: usize) -> String {
+pub(crate) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 /// Broken at blanks into at most `lines` lines; the first may be `width` wide,
 /// the others are indented by two.
-pub(super) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
     let mut done: Vec<String> = Vec::new();
     let mut line = String::new();
     let mut words = text.split(' ').peekable();
