@@ -319,7 +319,7 @@ impl Inner {
         self.last(entry);
         self.deployments.get_or_create(&deployment(entry.operation, entry.verdict)).inc();
         if entry.verdict == Ending::RolledBack {
-            let cause = class(entry.why.as_ref());
+            let cause = class(entry.why.as_deref());
             self.rollbacks.get_or_create(&vec![("cause", cause.into())]).inc();
         }
         let Stages { realise, activate, verify, commit, rollback } = entry.stages;

@@ -250,7 +250,7 @@ pub struct Cause {
     pub words: String,
     /// What it is; none in what an earlier version wrote, or a later one.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
-    pub why: Option<SwitchCause>,
+    pub why: Option<Box<SwitchCause>>,
 }
 
 impl Cause {
@@ -263,7 +263,7 @@ impl Cause {
 
 impl From<SwitchCause> for Cause {
     fn from(why: SwitchCause) -> Self {
-        Self { words: why.to_string(), why: Some(why) }
+        Self { words: why.to_string(), why: Some(Box::new(why)) }
     }
 }
 
@@ -276,7 +276,7 @@ impl fmt::Display for Cause {
 /// A cause that only a newer version knows is none: its words are still there.
 pub(crate) fn if_known<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<SwitchCause>, D::Error> {
+) -> Result<Option<Box<SwitchCause>>, D::Error> {
     let value = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(value.and_then(|value| serde_json::from_value(value).ok()))
 }

@@ -381,7 +381,7 @@ pub struct Verdict {
     pub cause: Option<String>,
     /// The same, if it does not work, as what it is.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
-    pub why: Option<SwitchCause>,
+    pub why: Option<Box<SwitchCause>>,
     /// What that rests on.
     #[serde(default)]
     pub checks: Vec<Check>,
@@ -395,13 +395,20 @@ impl Verdict {
 
     /// A verdict that the system does not work; the checks are still to come.
     pub fn bad(why: SwitchCause) -> Self {
-        Self { good: false, cause: Some(why.to_string()), why: Some(why), checks: Vec::new() }
+        Self {
+            good: false,
+            cause: Some(why.to_string()),
+            why: Some(Box::new(why)),
+            checks: Vec::new(),
+        }
     }
 
     /// Why the system is put back, where this says that it does not work.
     pub fn why_bad(&self) -> Cause {
-        let words = || SwitchCause::JudgedBad { words: self.cause.clone() };
-        self.why.clone().unwrap_or_else(words).into()
+        match &self.why {
+            Some(why) => (**why).clone().into(),
+            None => SwitchCause::JudgedBad { words: self.cause.clone() }.into(),
+        }
     }
 }
 
@@ -522,7 +529,7 @@ pub struct SwitchOutcome {
     pub cause: Option<String>,
     /// The same, if it did not end well, as what it is.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
-    pub why: Option<SwitchCause>,
+    pub why: Option<Box<SwitchCause>>,
     /// Whether it counts against the system.
     pub counts: bool,
     /// Whether it came to be left to the next boot: the boot loader may boot it
@@ -594,8 +601,10 @@ pub enum Realised {
 
 open_words! {
     /// What a realise job is doing.
+    #[derive(Default)]
     pub enum RealisePhase {
         /// Nothing yet.
+        #[default]
         Begun = "",
         /// Writing the commit's tree out.
         Exporting = "exporting",
@@ -605,12 +614,6 @@ open_words! {
         Fetching = "fetching",
         /// Building, perhaps downloading as well.
         Building = "building",
-    }
-}
-
-impl Default for RealisePhase {
-    fn default() -> Self {
-        Self::Begun
     }
 }
 
@@ -666,8 +669,10 @@ impl PublishOrder {
 
 open_words! {
     /// What a publish job is doing.
+    #[derive(Default)]
     pub enum PublishPhase {
         /// Nothing yet.
+        #[default]
         Begun = "",
         /// Asking the cache what it lacks.
         Asking = "asking",
@@ -675,12 +680,6 @@ open_words! {
         Sending = "sending",
         /// Waiting for another host that gives the same.
         Waiting = "waiting",
-    }
-}
-
-impl Default for PublishPhase {
-    fn default() -> Self {
-        Self::Begun
     }
 }
 

@@ -358,7 +358,7 @@ pub struct Entry {
     pub cause: Option<String>,
     /// The same, if a switch ended it and this process learnt of that, as what it is.
     #[serde(skip)]
-    pub why: Option<SwitchCause>,
+    pub why: Option<Box<SwitchCause>>,
     /// The same, if its system could not be got, by who has to do what about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,

@@ -13,7 +13,7 @@ use crate::types::Now;
 
 /// Whether nothing else was wrong with the system.
 pub(super) fn lost_the_remotes(outcome: &SwitchOutcome) -> bool {
-    matches!(outcome.why, Some(SwitchCause::RemotesLost { .. }))
+    matches!(outcome.why.as_deref(), Some(SwitchCause::RemotesLost { .. }))
 }
 
 /// The third look is over: whether the system is to blame for having lost the

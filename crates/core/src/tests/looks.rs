@@ -51,7 +51,10 @@ fn lost(scene: &mut Scene) {
     let outcome = SwitchOutcome {
         ending: Some(Ending::RolledBack),
         cause: Some("check remote: no answer".into()),
-        why: Some(SwitchCause::RemotesLost { name: "remote".into(), detail: "no answer".into() }),
+        why: Some(Box::new(SwitchCause::RemotesLost {
+            name: "remote".into(),
+            detail: "no answer".into(),
+        })),
         counts: true,
         stages: Default::default(),
         checks: vec![check("web", true), check("remote", false)],

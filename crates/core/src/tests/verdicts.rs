@@ -57,9 +57,10 @@ fn what_is_kept_all_the_same_is_checked_for_as_long_as_there_is_time() {
 fn only_the_agents_own_check_is_a_look_for_a_remote_whatever_others_are_called() {
     let named = check("remote", false, true);
     let own = Check { kind: CheckKind::Remote, ..named.clone() };
-    let why = |checks: &[Check]| verdict(&after(checks, Some(0))).unwrap().why.unwrap();
+    let why =
+        |checks: &[Check]| verdict(&after(checks, Some(0))).unwrap().why.map(|why| *why).unwrap();
     assert!(matches!(why(&[named]), SwitchCause::Check { .. }));
-    assert!(matches!(why(&[own.clone()]), SwitchCause::RemotesLost { .. }));
+    assert!(matches!(why(std::slice::from_ref(&own)), SwitchCause::RemotesLost { .. }));
     let optional = check("nicety", false, false);
     assert!(matches!(why(&[own.clone(), optional]), SwitchCause::RemotesLost { .. }));
     // Something else is wrong as well.
