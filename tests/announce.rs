@@ -1,4 +1,4 @@
-//! What outsiders are told when a deployment ends.
+//! Announcements to outsiders when a deployment ends: hooks and commit statuses.
 
 mod hooks;
 mod statuses;

@@ -1,4 +1,4 @@
-//! What the documents say of the code's structure, beside the manifests.
+//! Structure of the code as the documents describe it, compared with the manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -29,7 +29,7 @@ mod asking;
 mod watching;
 
 const COMMIT: &str = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d";
-/// What the loop that the test plays explains.
+/// Explanation that the test's loop returns.
 const EXPLAINED: &str = r#"{"version":1,"commit":null,"about":"unknown","system":null,"runs":false,"state":"up-to-date","conclusion":"no remote has named 7777777","cause":null,"lift":null,"rules":[{"rule":"remote","holds":true,"evidence":"origin has 1a2b3c4 on release","lift":null}]}"#;
 const SYSTEM: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nixos-system-joker";
 /// Nothing here takes long; a wait that is over means that it never comes.
@@ -441,7 +441,7 @@ async fn two_hundred_who_say_nothing_do_not_keep_anybody_from_asking() {
     within(silent[0].read_to_end(&mut rest)).await.unwrap();
 }
 
-/// This user's number, as the handshake wants it: its digits in hexadecimal.
+/// User id of this process as the handshake wants it: its digits in hexadecimal.
 fn own_uid() -> String {
     use std::os::unix::fs::MetadataExt as _;
     let uid = fs::metadata("/proc/self").unwrap().uid().to_string();

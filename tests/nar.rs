@@ -1,4 +1,4 @@
-//! What is sent of a path, byte for byte what Nix itself makes of it.
+//! Archives of paths as they are sent, byte for byte those that Nix itself makes.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,7 +15,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::nix::ScratchStore;
 
-/// What there can be in a store path.
+/// File of a store path, of any kind that there can be.
 #[derive(Clone, Debug)]
 enum Node {
     File { contents: Vec<u8>, executable: bool },

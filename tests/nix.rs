@@ -90,7 +90,7 @@ impl Bench {
         block(realise(spec, None, |_| (), pending()))
     }
 
-    /// What Nix itself makes of the repository at a commit.
+    /// Builds a commit of the repository with Nix alone. Returns the system and its derivation.
     fn built_by_nix(&self, commit: Commit) -> (StorePath, StorePath) {
         let url = format!(
             "git+file://{}?rev={commit}#nixosConfigurations.joker.config.system.build.toplevel",

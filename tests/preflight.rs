@@ -1,5 +1,4 @@
-//! What is refused before anything is touched, with a real Nix and real file
-//! systems.
+//! Refusals before anything is touched, with a real Nix and real file systems.
 
 use std::future::{Future, pending};
 use std::os::unix::fs::symlink;

@@ -139,7 +139,7 @@ fn cause(outcome: &PublishOutcome) -> &str {
     outcome.cause.as_deref().unwrap_or("(none)")
 }
 
-/// What was said, in order, without what came twice.
+/// Progress reports in the order in which they came.
 #[derive(Default)]
 struct Heard(RefCell<Vec<PublishProgress>>);
 

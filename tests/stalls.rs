@@ -1,5 +1,5 @@
-//! Whatever keeps a host from what it should run is named, by every channel
-//! alike, with what lifts it; and doing just that lifts it.
+//! Stalls: every cause that keeps a host from what it should run is named, by every
+//! channel alike, with what lifts it; and doing just that lifts it.
 //!
 //! Each stall is brought about for real; those that need a whole host in
 //! vm-tests/stalls.rs. `docs/operations.md` has a row for
@@ -53,7 +53,7 @@ stalls! {
     blind: jobs_unreadable descriptors profile_odd inotify;
 }
 
-/// Those that leave channels without an answer, and so have a test of their own.
+/// Stalls that leave channels without an answer, and so have a test of their own.
 const OTHERS: &[&str] = &["port_busy", "agent_absent"];
 
 #[test]

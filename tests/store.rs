@@ -20,7 +20,7 @@ pub(crate) struct Shelf {
     repository: Repository,
 }
 
-/// What a host is built from and to.
+/// Derivation and system of a host that was built.
 pub(crate) struct Built {
     pub(crate) drv: StorePath,
     pub(crate) system: StorePath,
@@ -310,7 +310,7 @@ fn keeps_for_as_long_as_it_is_connected(store: &ScratchStore, nix: &Nix) {
     }
 }
 
-/// What a link of ours leads to is kept, and goes with the link.
+/// Checks that a root's target is kept, and collected once its link is changed or removed.
 fn keeps_what_a_link_leads_to(store: &ScratchStore, nix: &Nix) {
     let add = |name: &str| -> StorePath {
         let file = store.dir().join(name);

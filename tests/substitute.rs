@@ -106,7 +106,7 @@ impl Pair {
         assert_eq!((outcome.cause, outcome.left), (None, 0));
     }
 
-    /// What the agent's store knows of a path.
+    /// Returns the metadata of a path in the agent's store.
     fn info(&self, path: &StorePath) -> PathInfo {
         info(&self.rig.store, path)
     }

@@ -1,5 +1,5 @@
-//! What people see and press: the program on a pseudo terminal (by `script`),
-//! its completions in a real bash, its pages in a real man.
+//! The program as people see it: on a pseudo terminal (by `script`), with its
+//! completions in a real bash and its pages in a real man.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// What a bash completes of a line, the last word being under the cursor.
+/// Returns the completions of a line in bash, the last word being under the cursor.
 fn completed(script: &Path, line: &[&str]) -> Vec<String> {
     let words = line.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
     let ask = format!(
@@ -117,7 +117,7 @@ impl Terminal {
         stdin.write_all(keys.as_bytes()).and_then(|()| stdin.flush()).unwrap();
     }
 
-    /// What is on its screen from now on.
+    /// Returns the terminal's output from now on.
     pub(crate) fn screen(&mut self) -> std::process::ChildStdout {
         self.0.as_mut().unwrap().stdout.take().unwrap()
     }

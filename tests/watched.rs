@@ -1,5 +1,5 @@
-//! What is scraped from a running agent and looked at, by the programs that do
-//! it: Prometheus and a browser; and what strangers send to its port.
+//! A running agent as scraped and looked at by real programs, Prometheus and a browser;
+//! and the nonsense that strangers send to its port.
 
 mod browser;
 mod flat;

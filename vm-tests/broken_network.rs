@@ -13,7 +13,7 @@ use crate::support::{Host, Image, Pace, dns, on};
 
 const WITHIN: Duration = Duration::from_secs(45);
 
-/// What every system's network is made from, before a bad one changes it.
+/// Script that sets up every system's network, with more lines for a bad one.
 fn network(more: &str) -> String {
     format!(
         "address=\"$(sed -n 's/^Address=//p' /etc/systemd/network/10-host0.network)\"\n\

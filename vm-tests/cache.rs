@@ -24,7 +24,7 @@ fn like_joker(cluster: &Cluster, attic: &Attic, name: &str) -> Host {
     Host::new(name, "one").agent(&config)
 }
 
-/// What lets a host in, and whom it trusts: the host's own authorities.
+/// Gives a host the cache's token, and the cache's authority beside the host's own.
 fn let_in(machine: &Machine, attic: &Attic) {
     machine.write("/etc/cache-token", attic.token_rw().as_bytes());
     machine.set_mode("/etc/cache-token", 0o600);

@@ -1,4 +1,4 @@
-//! Who evaluates commits on a whole host: a user that can open nothing, before any
+//! Evaluation of commits on a whole host: by a user that can open nothing, before any
 //! gate and whatever the commit says.
 
 use std::io::{BufRead as _, BufReader};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::{Cluster, EVALUATOR, Host, on_each};
 
-/// What only root can read, as a host key is.
+/// Secret that only root can read, as a host key is.
 const SECRET: &str = "THE-HOST-KEY-OF-JOKER-41c9";
 
 /// Listens beside the forge: where, and the first lines of what was asked.

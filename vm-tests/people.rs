@@ -205,7 +205,7 @@ const HOOK: &str = "file=/var/cache/fort-agent/told-$FORT_AGENT_DEPLOYMENT-$FORT
     } > $file.new\n\
     mv $file.new $file\n";
 
-/// What the hook of a commit's only deployment was told, once.
+/// Returns the variables that the hook of a commit's only deployment was given, once.
 fn hooked(machine: &Machine, commit: Commit) -> BTreeMap<String, String> {
     let endings = machine.endings(commit);
     assert_eq!(endings.len(), 1, "{endings:#?}");

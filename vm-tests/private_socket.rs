@@ -1,5 +1,5 @@
-//! What the agent asks of systemd and logind, of the real ones: with no bus
-//! between where that is broken, and of a reboot before it is done.
+//! Requests of the agent to systemd and logind, the real ones: with no bus between
+//! where that is broken, and of a reboot before it is done.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -177,7 +177,7 @@ async fn logind(machine: &Machine) -> Logind {
     Logind::on(&bus).await.unwrap()
 }
 
-/// Its file system as its processes see it.
+/// Path of a machine's file system as its processes see it.
 fn root_of(machine: &Machine) -> PathBuf {
     format!("/proc/{}/root", machine.leader().unwrap()).into()
 }

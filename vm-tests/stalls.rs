@@ -33,7 +33,7 @@ fn in_sync(cluster: &Cluster, one: Host, more: &str) -> (Host, Machine) {
     (one, joker)
 }
 
-/// What is to be told of a stall: of the cause, and what lifts it.
+/// Expected report of a stall: its cause, and what lifts it.
 struct Stall {
     /// As in the manual, with underscores.
     name: &'static str,

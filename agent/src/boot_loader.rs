@@ -1,5 +1,4 @@
-//! What systemd-boot makes of our systems: which it has given up, and which it
-//! is to boot once.
+//! systemd-boot's view of our systems: which it has given up, and which it is to boot once.
 //!
 //! Boot counting is in the names of its entries, `NAME+LEFT-DONE.conf`: none
 //! left is given up, no counter is good or not counted (the Boot Loader
@@ -23,31 +22,31 @@ use crate::core::job::Generation;
 use crate::core::types::StorePath;
 use crate::sight::{Unreadable, at};
 
-/// Where the file systems that boot loaders read are mounted.
+/// Mount points of the file systems that boot loaders read.
 const BOOT_DIRECTORIES: [&str; 3] = ["boot", "efi", "boot/efi"];
 /// More entries than this are not read.
 const MOST_ENTRIES: usize = 4096;
-/// Who booted us, as the boot loader wrote it.
+/// EFI variable in which the boot loader that booted this host names itself.
 const LOADER_INFO: &str =
     "sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
-/// The entry that it boots once, as bootctl writes it.
+/// EFI variable with the entry that is booted once, as bootctl writes it.
 const ONESHOT: &str =
     "sys/firmware/efi/efivars/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
-/// A program of systemd's, and a file system that may have to be mounted.
+/// Limit of bootctl, a program of systemd's, and of a file system that may have to be mounted.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Where it is on NixOS, should the unit's PATH lack it.
+/// Directory of bootctl on NixOS, should the unit's PATH lack it.
 const SYSTEM_PROGRAMS: &str = "/run/current-system/sw/bin";
 
-/// Why a system cannot be made the one that boots once.
+/// Reason why a system cannot be made the one that boots once.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotOneshot {
-    /// This host's boot loader is another one, or not to be reached.
+    /// The boot loader of this host is another one, or not to be reached.
     #[error("the boot loader is not systemd-boot, or has no bootctl")]
     NotSystemdBoot,
     /// The boot loader has no entry of that system.
     #[error("the boot loader has no entry for generation {0}")]
     NoEntry(u64),
-    /// There is an entry, which would not be booted.
+    /// The system has an entry, which would not be booted.
     #[error("the boot loader has given up generation {0}")]
     GivenUp(u64),
     /// The boot loader would have nothing to boot after that.
@@ -61,12 +60,12 @@ pub enum CannotOneshot {
     Refused(String),
 }
 
-/// One of the boot loader's entries.
+/// An entry of the boot loader.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
-    /// As boot loader and bootctl call it: without counters.
+    /// Name of the entry as boot loader and bootctl call it: without counters.
     id: String,
-    /// Tries that are left; none where boots are not, or no longer, counted.
+    /// Number of tries that are left; `None` where boots are not, or no longer, counted.
     left: Option<u64>,
     generation: Option<u64>,
     system: Option<StorePath>,
@@ -81,7 +80,7 @@ pub fn given_up(root: &Path, generation: &Generation) -> Result<bool, Unreadable
     Ok(of_it.peek().is_some() && of_it.all(|entry| entry.given_up()))
 }
 
-/// The generation that an entry is of, by what is in it: a specialisation's is
+/// Returns the generation that an entry is of, by what is in it: a specialisation's is
 /// its system's.
 pub(crate) fn generation_of(path: &Path) -> Option<u64> {
     entry(path)?.generation
@@ -142,7 +141,7 @@ async fn set_oneshot_by(
     tell(bootctl, &entry.id).await
 }
 
-/// Which entry is to be booted once; with none named: none.
+/// Tells bootctl which entry is to be booted once; an empty name: none.
 async fn tell(bootctl: &Path, id: &str) -> Result<(), CannotOneshot> {
     let command = Command::new(bootctl).args(["set-oneshot", id]).time_limit(LIMIT);
     let Finished { end, stderr, .. } = command.run(pending()).await?;
@@ -155,7 +154,8 @@ async fn tell(bootctl: &Path, id: &str) -> Result<(), CannotOneshot> {
 }
 
 impl Entry {
-    /// What can be told of it must fit; something must.
+    /// Whether the entry boots a generation: the number or the system must be told, and
+    /// each that is told must fit.
     fn boots(&self, generation: &Generation) -> bool {
         let number = self.generation.map(|number| number == generation.number);
         let system = self.system.as_ref().map(|system| *system == generation.system);
@@ -170,13 +170,13 @@ impl Entry {
     }
 }
 
-/// Those that can be read: nothing is booted once by one that cannot.
+/// Returns the entries that can be read: nothing is booted once by one that cannot.
 fn entries(root: &Path) -> Vec<Entry> {
     let files = directories(root).filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
     files.take(MOST_ENTRIES).filter_map(|file| entry(&file.path())).collect()
 }
 
-/// All of them.
+/// Returns all entries. Fails where one cannot be read: what they say is not known then.
 fn read_entries(root: &Path) -> Result<Vec<Entry>, Unreadable> {
     let absent = |error: &io::Error| {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
@@ -217,7 +217,7 @@ fn entry(path: &Path) -> Option<Entry> {
     Some(parsed(&entry_name(path)?, &bytes))
 }
 
-/// From its name, without `.conf`, and its text.
+/// Parses an entry from its file's name, without `.conf`, and its text.
 fn parsed(stem: &str, bytes: &[u8]) -> Entry {
     let (name, left) = match stem.rsplit_once('+') {
         Some((name, counters)) => match tries_left(counters) {
@@ -249,7 +249,7 @@ fn parsed(stem: &str, bytes: &[u8]) -> Entry {
     }
 }
 
-/// Of `LEFT` or `LEFT-DONE`.
+/// Returns the tries left, from counters like `LEFT` or `LEFT-DONE`.
 fn tries_left(counters: &str) -> Option<u64> {
     let (left, done) = counters.split_once('-').unwrap_or((counters, "0"));
     number(done)?;
@@ -261,7 +261,7 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Other boot loaders leave their names there too.
+/// Whether systemd-boot booted this host. Other boot loaders leave their names there too.
 fn booted_by_systemd_boot(root: &Path) -> bool {
     variable(root, LOADER_INFO).is_some_and(|info| info.starts_with("systemd-boot"))
 }
@@ -270,7 +270,7 @@ fn oneshot(root: &Path) -> Option<String> {
     variable(root, ONESHOT)
 }
 
-/// A text among the firmware's variables: four bytes of attributes, then UTF-16.
+/// Reads a text among the firmware's variables: four bytes of attributes, then UTF-16.
 fn variable(root: &Path, name: &str) -> Option<String> {
     let bytes = crate::files::read_bounded(&root.join(name)).ok().flatten()?;
     let letters =
@@ -310,7 +310,7 @@ mod tests {
         Generation { number, system: OTHER.parse().unwrap() }
     }
 
-    /// As the firmware shows one.
+    /// Writes a variable as the firmware shows one.
     fn set_variable(root: &Path, name: &str, value: &str) {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -318,7 +318,7 @@ mod tests {
         fs::write(path, [6, 0, 0, 0].into_iter().chain(letters).collect::<Vec<u8>>()).unwrap();
     }
 
-    /// As NixOS writes one.
+    /// Returns an entry as NixOS writes one.
     fn text(number: u64, system: &str) -> String {
         format!(
             "title NixOS\nversion Generation {number} NixOS 26.05 (Linux 6.18), built on \

@@ -11,16 +11,16 @@ use crate::core::memory::Entry;
 use crate::core::request::{Prefix, Request};
 use crate::core::status::Status;
 
-/// What the loop shows, as of its last turn.
+/// State that the loop published on its last turn: the status and the history.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// How things stand.
+    /// Status of the host and of the agent.
     pub status: Status,
     /// How deployments ended, oldest first.
     pub history: Arc<Vec<Entry>>,
 }
 
-/// What the loop can be told.
+/// Commands that the loop accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Look at the remotes now.
@@ -35,17 +35,17 @@ pub enum Command {
 /// A command, and where to answer: with what was done, or why not.
 #[derive(Debug)]
 pub struct Told {
-    /// What to do.
+    /// Command to carry out.
     pub command: Command,
-    /// Hears what came of it.
+    /// Channel for the answer: what was done, or why not.
     pub reply: oneshot::Sender<Result<String, String>>,
 }
 
 /// A handle to the running loop.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// What it shows; none before its first turn.
+    /// State that the loop published last; `None` before its first turn.
     pub shown: watch::Receiver<Option<Arc<Shown>>>,
-    /// Tells it something. Bounded: a full one means the loop is stuck.
+    /// Queue of commands to the loop. Bounded: a full queue means that the loop is stuck.
     pub commands: mpsc::Sender<Told>,
 }

@@ -36,24 +36,24 @@ names!(ACTS, act_name: Act {
 
 names!(PHASES, phase_name: Phase { Evaluating Fetching Building });
 
-/// Places that are none of the others.
+/// Places in the code that are neither steps, acts, phases nor files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A job's directory has its name.
     JobMade,
-    /// It has lost it, and is about to be removed.
+    /// The directory has lost its name, and is about to be removed.
     JobUnnamed,
     /// The guardian can be found by the next agent.
     HandedOver,
     /// The commit's tree is there.
     Exported,
-    /// Nix has ended.
+    /// Nix has ended, and the outcome is still to be written.
     Realised,
 }
 
 names!(PLACES, place_name: Place { JobMade JobUnnamed HandedOver Exported Realised });
 
-/// Who passes a place.
+/// Process that passes each place.
 const OF_PLACES: [(&str, Place); 5] = [
     ("agent", Place::JobMade),
     ("agent", Place::JobUnnamed),
@@ -62,7 +62,7 @@ const OF_PLACES: [(&str, Place); 5] = [
     ("realise", Place::Realised),
 ];
 
-/// Who writes which file.
+/// Files that each process writes.
 const FILES: [(&str, &[&str]); 4] = [
     (
         "agent",
@@ -82,7 +82,7 @@ const FILES: [(&str, &[&str]); 4] = [
     ("publish", &["progress.json", "outcome.json"]),
 ];
 
-/// All points, each as `PROCESS POINT`.
+/// Lists all points, each as `PROCESS POINT`.
 pub fn all() -> Vec<String> {
     let around = |process: &'static str, kind: &'static str, names: &'static [&'static str]| {
         let moments = ["before", "after"].into_iter();
@@ -102,22 +102,22 @@ pub fn all() -> Vec<String> {
         .collect()
 }
 
-/// A step of the loop begins.
+/// Marks the beginning and end of a step of the loop.
 pub fn step(step: &Step) -> Passing {
     Passing::begin("step", step_name(step))
 }
 
-/// An act of the guardian begins.
+/// Marks the beginning and end of an act of the guardian.
 pub fn act(act: &Act) -> Passing {
     Passing::begin("act", act_name(act))
 }
 
-/// Nix is in this phase.
+/// Marks that Nix is in this phase.
 pub fn phase(phase: &Phase) {
     pass(|| format!("phase {}", phase_name(phase)));
 }
 
-/// The process is at this place.
+/// Marks that the process is at this place.
 pub fn place(place: Place) {
     pass(|| format!("place {}", place_name(&place)));
 }

@@ -23,37 +23,37 @@ use crate::systemd::baseline::{Baseline, Blame, blame, definition_changed};
 use crate::threads::Lane;
 use crate::{clock, git};
 
-/// How much of a failed command's words is shown.
+/// Longest part of a failed command's output that is shown, in characters.
 const WORDS: usize = 300;
 
-/// What is checked on this host.
+/// Checks of an activated system that are made on this host.
 #[derive(Clone, Debug)]
 pub struct Health {
     /// The checks that are configured.
     pub checks: Vec<config::Check>,
-    /// Of these, one must answer; none: that is not checked.
+    /// Remotes of which one must answer; empty: that is not checked.
     pub remotes: Vec<Lookout>,
-    /// What each remote is asked for.
+    /// Branch that each remote is asked for.
     pub branch: String,
-    /// How the host's units are judged; none: they are not.
+    /// Settings for judging the host's units; `None`: they are not judged.
     pub units: Option<UnitsHealth>,
     /// Limit of a round.
     pub limit: Duration,
 }
 
-/// How the host's units are judged.
+/// Settings for judging the host's units.
 #[derive(Clone, Debug)]
 pub struct UnitsHealth {
-    /// What was so before the activation.
+    /// State of the units before the activation.
     pub baseline: Baseline,
-    /// Where the systems' definitions are.
+    /// Store in which the systems' definitions are.
     pub store: StoreRoot,
 }
 
-/// What a round of checks found.
+/// Result of a round of checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What each check found.
+    /// Result of each check.
     pub checks: Vec<Check>,
     /// Place of a required check that cannot pass any more by itself, if there is one.
     pub hopeless: Option<usize>,
@@ -79,7 +79,7 @@ impl Failure {
     }
 }
 
-/// A check's result, and whether it failed for good.
+/// Result of a check, and whether it failed for good.
 type Told = (Check, bool);
 
 impl Health {
@@ -181,11 +181,11 @@ impl Health {
     }
 }
 
-/// Looks for a remote that hang at a time: they cannot be cut off, and one that
-/// began while the network was down must not stand for the next.
+/// Largest number of looks for a remote that hang at a time: they cannot be cut off, and
+/// one that began while the network was down must not stand for the next.
 const LOOKS: usize = 3;
 
-/// A remote as it is looked for.
+/// Remote, with the threads that look for it.
 #[derive(Clone, Debug)]
 pub struct Lookout {
     remote: git::Remote,
@@ -193,7 +193,7 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    /// For a remote.
+    /// Makes a lookout for a remote.
     pub fn new(remote: git::Remote) -> Self {
         Self { remote, lane: Lane::new(LOOKS) }
     }
@@ -213,9 +213,9 @@ impl Lookout {
     }
 }
 
-/// Looks whether one of the remotes answers: on a new connection with a new
-/// name lookup, for an established one outlives broken DNS, routes and firewall
-/// rules. All at once: one that says nothing must not hide the others.
+/// Looks whether one of the remotes answers: on a new connection with a new name lookup,
+/// for an established one outlives broken DNS, routes and firewall rules. All at once:
+/// one that says nothing must not hide the others.
 pub async fn any_remote(
     remotes: &[Lookout],
     branch: &str,
@@ -233,14 +233,14 @@ pub async fn any_remote(
     Err(errors.join("; "))
 }
 
-/// A round that did not end.
+/// Makes the findings of a round that did not end.
 pub fn cut_off(error: String) -> Findings {
     let (check, _) = told(CheckKind::Configured, "checks", true, Err(error.into()));
     Findings { checks: vec![check], hopeless: None }
 }
 
 impl UnitsHealth {
-    /// Fails with why systemd could not be asked.
+    /// Judges the host's units. Fails with why systemd could not be asked.
     async fn judge(&self, order: &SwitchOrder) -> Result<Told, Failure> {
         let systemd = Systemd::connect().await.map_err(|error| words(&error))?;
         let units = systemd.units().await.map_err(|error| words(&error))?;
@@ -267,7 +267,7 @@ impl UnitsHealth {
     }
 }
 
-/// What health commands learn of the system that they check.
+/// Returns the environment of health commands, which names the system that they check.
 fn environment(order: &SwitchOrder, hostname: &str) -> Vec<(OsString, OsString)> {
     let target = &order.order.target;
     let previous = order.old.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -319,8 +319,8 @@ async fn tcp(address: &str) -> Result<String, String> {
     }
 }
 
-/// Where a program is. One that is named by its path is taken for found: it may be put there
-/// any time.
+/// Returns where a program is. One that is named by its path is taken for found: it may
+/// be put there any time.
 fn find(program: &str) -> Option<PathBuf> {
     if program.starts_with('/') {
         return Some(program.into());
@@ -339,7 +339,7 @@ fn told(kind: CheckKind, name: &str, required: bool, found: Result<String, Failu
     (Check { name: name.into(), kind, ok, detail, required, ..Check::default() }, lasting)
 }
 
-/// An error and its sources, in one line.
+/// Returns an error and its sources, in one line.
 fn words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
@@ -357,8 +357,7 @@ mod tests {
 
     use super::*;
 
-    /// What is found of a server that answers `/` with this head, and everything
-    /// else well.
+    /// Checks a server that answers `/` with this head, and everything else well.
     async fn found(head: &str) -> (String, Result<String, String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

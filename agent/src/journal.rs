@@ -17,7 +17,7 @@ use crate::core::types::Wall;
 use crate::files::{self, Durability};
 use crate::jobs::dir::{self, JobFile};
 
-/// What the name of a journal that was moved aside begins with; then the time.
+/// Prefix of the name of a journal that was moved aside; the time follows.
 const ASIDE: &str = "journal.unusable-";
 
 /// The journal of one state directory, which no other agent can open.
@@ -27,7 +27,7 @@ pub struct Journal {
     high_water: PathBuf,
     jobs: PathBuf,
     saved: Option<Memory>,
-    /// What was moved aside, as long as the memory speaks of it.
+    /// Path of the journal that was moved aside, as long as the memory speaks of it.
     aside: Option<PathBuf>,
     _lock: File,
 }
@@ -35,15 +35,15 @@ pub struct Journal {
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// Another agent does.
+    /// Another agent uses the directory.
     #[error("another agent uses {}", .0.display())]
     Taken(PathBuf),
-    /// The system refuses.
+    /// The operating system refuses the use of the directory.
     #[error("the state directory {} cannot be used", path.display())]
     Refused {
-        /// Which.
+        /// Path that was refused.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
 }
@@ -77,8 +77,7 @@ impl Journal {
         })
     }
 
-    /// What was remembered. A journal that cannot be used is moved aside, and
-    /// the memory says so.
+    /// Loads the memory. A journal that cannot be used is moved aside, and the memory says so.
     pub fn load(&mut self, now: Wall) -> anyhow::Result<Memory> {
         let (mut memory, problem) = match read(&self.path) {
             Ok(Some(mut memory)) => {
@@ -118,13 +117,13 @@ impl Journal {
         Ok(memory)
     }
 
-    /// Its file.
+    /// Returns the path of the journal's file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether what was moved aside has been taken away: whoever had to know of
-    /// it does.
+    /// Whether the journal that was moved aside has been taken away: whoever had to know
+    /// of it does.
     pub fn aside_is_gone(&self) -> bool {
         self.aside.as_ref().is_some_and(|aside| matches!(aside.try_exists(), Ok(false)))
     }
@@ -137,7 +136,7 @@ impl Journal {
         entries.flatten().map(|entry| entry.path()).filter(is_one).max()
     }
 
-    /// What was remembered when the last switch was ordered, if that is not over.
+    /// Returns the memory as it was when the last switch was ordered, if that is not over.
     fn copy(&self) -> Option<Memory> {
         let jobs = std::fs::read_dir(&self.jobs).ok()?;
         let mut copies: Vec<PathBuf> = jobs

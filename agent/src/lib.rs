@@ -38,5 +38,5 @@ pub use fort_sys::{
     sight, threads, watch,
 };
 
-/// This program's version.
+/// Version of the agent, from Cargo.toml.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

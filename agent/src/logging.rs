@@ -1,8 +1,8 @@
-//! What the program says of itself: to the journal with fields when under
-//! systemd, else line by line on stderr.
+//! Log of the program: to the journal with fields when under systemd, else
+//! line by line on stderr.
 //!
-//! `FORT_AGENT_LOG` says how much, in tracing's words (`debug`,
-//! `info,zbus=warn`); the default is `info`.
+//! `FORT_AGENT_LOG` sets the level, in tracing's words (`debug`, `info,zbus=warn`); the
+//! default is `info`.
 //!
 //! A surprise: one event is one line, whatever is in it. What a remote or a
 //! build prints ends up in events, and must not be able to forge a line of ours
@@ -17,10 +17,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::core::plain::is_obeyed;
 
-/// The variable that says how much is said.
+/// Environment variable that sets the log level, as a filter of tracing.
 pub const VARIABLE: &str = "FORT_AGENT_LOG";
 
-/// Begins to say things. Of several calls only the first does anything.
+/// Starts logging. Of several calls only the first has an effect.
 pub fn init() {
     let wanted = std::env::var(VARIABLE).unwrap_or_default();
     let (filter, problem) = filter(&wanted);
@@ -74,8 +74,7 @@ impl<'a> MakeWriter<'a> for OneLine {
     }
 }
 
-/// Takes one whole event per write: that is how `tracing_subscriber::fmt`
-/// writes.
+/// Writer that takes one whole event per write, which is how `tracing_subscriber::fmt` writes.
 struct LineWriter<W> {
     inner: W,
     colour: bool,

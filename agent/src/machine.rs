@@ -20,26 +20,26 @@ use crate::nix::profile::{self, Generation as Profiled, Profile};
 use crate::sight::{Unreadable, at};
 use crate::specialisation;
 
-/// Where a host's own paths are.
+/// Prefix below which a host's own paths are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The prefix of the host's paths.
+    /// Prefix of the host's paths.
     pub root: PathBuf,
 }
 
 impl Machine {
-    /// The system that runs, as its own activation says.
+    /// Returns the system that runs, as its own activation says.
     pub fn running(&self) -> Result<Option<StorePath>, Unreadable> {
         self.system_link("run/current-system")
     }
 
-    /// The system that was booted, as its init says.
+    /// Returns the system that was booted, as its init says.
     pub fn booted(&self) -> Result<Option<StorePath>, Unreadable> {
         self.system_link("run/booted-system")
     }
 
-    /// The system that a running or booted one is: of a specialisation, the one of
-    /// `systems` that it is part of, and its name.
+    /// Returns the system that a running or booted one is: of a specialisation, the one
+    /// of `systems` that it is part of, and its name.
     pub fn whole<'a>(
         &self,
         store: &StoreRoot,
@@ -50,12 +50,12 @@ impl Machine {
         of.map_or((found, None), |(system, name)| (Some(system), Some(name)))
     }
 
-    /// The system profile's link.
+    /// Returns the path of the system profile's link.
     pub fn profile_path(&self) -> PathBuf {
         self.root.join("nix/var/nix/profiles/system")
     }
 
-    /// The generation that the profile names; and what the profile is, if
+    /// Returns the generation that the profile names; and what the profile is, if
     /// `nix-env` did not make it, which counts as none.
     pub fn profile(&self) -> Result<(Option<Generation>, Option<OddProfile>), Unreadable> {
         let path = self.profile_path();
@@ -66,13 +66,13 @@ impl Machine {
         })
     }
 
-    /// The newest generation of a system, and all of another one.
+    /// Returns the newest generation of a system, and all of another one.
     pub fn generations(&self) -> Result<Vec<Generation>, Unreadable> {
         let generations = profile::generations(&self.profile_path())?;
         Ok(generations.into_iter().map(known).collect())
     }
 
-    /// The machine's id.
+    /// Reads the machine's id from `/etc/machine-id`; `None` if it is absent or empty.
     pub fn id(&self) -> Result<Option<String>, Unreadable> {
         let path = self.root.join("etc/machine-id");
         let bytes = crate::files::read_bounded(&path).map_err(at(&path))?;
@@ -80,19 +80,19 @@ impl Machine {
         Ok(id.filter(|id| !id.is_empty()))
     }
 
-    /// Which boot this is.
+    /// Returns the id of this boot.
     pub fn boot_id(&self) -> Result<BootId, Unreadable> {
         clock::boot_id(&self.root)
     }
 
-    /// Where the jobs of running switches are found, whatever a new
-    /// configuration says of the state directory.
+    /// Returns where the jobs of running switches are found, whatever a new configuration
+    /// says of the state directory.
     pub fn handover(&self) -> PathBuf {
         self.root.join("run/fort-agent-handover")
     }
 
-    /// A link that names no system counts as none: another system's activation makes
-    /// it anew.
+    /// Reads a link to a system. A link that names no system counts as none: another
+    /// system's activation makes it anew.
     fn system_link(&self, link: &str) -> Result<Option<StorePath>, Unreadable> {
         let link = self.root.join(link);
         match std::fs::read_link(&link) {
@@ -112,15 +112,15 @@ fn known(Profiled { number, system }: Profiled) -> Generation {
 #[derive(Debug, Default)]
 pub struct RebootCheck {
     known: HashMap<(StorePath, StorePath), Option<String>>,
-    /// What could not be compared, why, and when that was tried.
+    /// Last pair that could not be compared, with the reason, and when that was tried.
     failed: Option<((StorePath, StorePath), Unseen, Mono)>,
 }
 
-/// The pause before what could not be compared is compared again: it may be much.
+/// Pause before systems that could not be compared are compared again: it may be much.
 const COMPARE_AGAIN: Duration = Duration::from_secs(60);
 
 impl RebootCheck {
-    /// Why, if the booted system's kernel or the like differ from the default's.
+    /// Returns why, if the booted system's kernel or the like differ from the default's.
     /// Fails where they could not be compared.
     pub fn why(
         &mut self,
@@ -175,11 +175,11 @@ fn changed_parts(
     Ok(parts)
 }
 
-/// Directories with more in them than this are not compared.
+/// Largest directory tree that is compared, in entries.
 const MOST_ENTRIES: usize = 10_000;
 
-/// Equal when the resolved paths or the bytes are, of whole directories too.
-/// Both lacking it is equal.
+/// Whether two systems have the same part: the resolved paths or the bytes are equal, of
+/// whole directories too. Both lacking it is equal.
 fn same_part(
     store: &StoreRoot,
     a: &StorePath,
@@ -204,7 +204,8 @@ fn same_part(
     }
 }
 
-/// Links in them are compared by what they say: it is in the store, or not ours.
+/// Whether two directories are the same. Links in them are compared by what they say: it
+/// is in the store, or not ours.
 fn same_tree(a: &Path, b: &Path, entries: &mut usize) -> io::Result<bool> {
     *entries += 1;
     let (kind_a, kind_b) = (a.symlink_metadata()?.file_type(), b.symlink_metadata()?.file_type());
@@ -262,7 +263,7 @@ mod tests {
     const BOOTED: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-booted";
     const DEFAULT: &str = "/nix/store/1123456789abcdfghijklmnpqrsvwxyz-default";
 
-    /// Two systems that are alike, and what is said after a change to one.
+    /// Makes two systems that are alike, and returns what is said after a change to one.
     fn why(change: impl Fn(&Path)) -> Option<String> {
         let dir = tempfile::tempdir().unwrap();
         let store = StoreRoot::of(&format!("local?root={}", dir.path().display()));

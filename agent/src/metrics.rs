@@ -1,4 +1,4 @@
-//! What Prometheus scrapes: numbers of the same status that everyone sees.
+//! Metrics that Prometheus scrapes: numbers of the same status that everyone sees.
 //!
 //! Gauges say what the last status said, and are absent for what is not known:
 //! a zero would be a lie. Counters begin anew with the process. Label values
@@ -29,10 +29,11 @@ use crate::core::unseen::Part;
 mod optional_gauge;
 use optional_gauge::Known;
 
-/// What [`Metrics::encode`] writes.
+/// Content type of the text that [`Metrics::encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// From a switch that only restarts a unit to a build of an hour, in seconds.
+/// Buckets of durations in seconds: from a switch that only restarts a unit
+/// to a build of an hour.
 const BUCKETS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
 /// Causes of `held` that later versions say: each has a series before it first happens.
@@ -42,7 +43,7 @@ type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
 type Counters = Family<Labels, Counter>;
 
-/// All of them.
+/// All metrics that the agent exports, behind one lock.
 #[derive(Debug)]
 pub struct Metrics(Mutex<Inner>);
 
@@ -82,7 +83,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Before anything was seen.
+    /// Registers all metrics. No gauge but `build_info` has a value yet.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("fort_agent");
         let r = &mut registry;
@@ -150,7 +151,7 @@ impl Metrics {
         Self(Mutex::new(inner))
     }
 
-    /// What is so as of now.
+    /// Updates the gauges from the current status.
     pub fn observe(&self, status: &Status) {
         self.inner().observe(status);
     }
@@ -160,32 +161,32 @@ impl Metrics {
         self.inner().observe_times(status);
     }
 
-    /// A remote was asked: by its name in the configuration, and what came of it
-    /// in a word of a closed list (`ok`, `error`).
+    /// Counts a poll of a remote: by its name in the configuration, and the result in a
+    /// word of a closed list (`ok`, `error`).
     pub fn polled(&self, remote: &str, result: &str) {
         let labels = vec![("remote", remote.into()), ("result", result.into())];
         self.inner().polls.get_or_create(&labels).inc();
     }
 
-    /// A deployment ended, and this had not been said before.
+    /// Counts a deployment that ended and was not counted before.
     pub fn ended(&self, entry: &Entry) {
         self.inner().ended(entry);
     }
 
-    /// Of deployments that ended before this process began, oldest first. They
-    /// are not counted again.
+    /// Sets the times of the last deployments from those that ended before this process
+    /// began, oldest first. They are not counted again.
     pub fn recall(&self, history: &[Entry]) {
         let inner = self.inner();
         history.iter().for_each(|entry| inner.last(entry));
     }
 
-    /// A system was refused before its activation.
+    /// Counts a system that was refused before its activation.
     pub fn refused(&self, cause: RefusalCause) {
         let labels = vec![("check", cause.as_str().into())];
         self.inner().preflight_failures.get_or_create(&labels).inc();
     }
 
-    /// A publish job ended; with an outcome, if it was not killed.
+    /// Counts what a publish job sent; `outcome` is `None` if the job was killed.
     pub fn published(&self, outcome: Option<&PublishOutcome>) {
         if let Some(outcome) = outcome {
             let inner = self.inner();
@@ -194,7 +195,7 @@ impl Metrics {
         }
     }
 
-    /// In the format of [`CONTENT_TYPE`].
+    /// Renders all metrics in the format of [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.inner().registry).is_err() {
@@ -206,16 +207,16 @@ impl Metrics {
         text
     }
 
-    /// No scrape sees half of an observation. Numbers cannot be left half
-    /// changed by a panic.
+    /// Locks the metrics, so that no scrape sees half of an observation. A panic cannot
+    /// leave numbers half changed.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    /// A counter that begins with its first event hides that event from
-    /// `increase()`.
+    /// Creates the counters at zero: one that begins with its first event hides that
+    /// event from `increase()`.
     fn begin(&self) {
         for operation in [Operation::Switch, Operation::Boot, Operation::Test] {
             for verdict in ENDINGS {
@@ -295,7 +296,7 @@ impl Inner {
         self.next_action.set(status.next.as_ref().map(|next| seconds(next.at)));
     }
 
-    /// Those of the deployment under way, or else of the last one.
+    /// Sets the health checks: those of the deployment under way, or else of the last one.
     fn observe_checks(&self, status: &Status) {
         let under_way = status.deployment.as_ref().and_then(|it| it.progress.checks());
         let last = status.last_deployment.as_ref().map(|entry| entry.checks.as_slice());
@@ -305,8 +306,9 @@ impl Inner {
         }
     }
 
-    /// Gauges, since the agent is often restarted by the very deployment whose
-    /// end a counter would tell: that counter begins with it, at one.
+    /// Sets when a deployment last ended. A gauge, since the agent is often restarted
+    /// by the very deployment whose end a counter would tell: that counter begins with
+    /// it, at one.
     fn last(&self, entry: &Entry) {
         set(
             &self.last_deployment,
@@ -339,17 +341,17 @@ impl Inner {
     }
 }
 
-/// What a poll can come to.
+/// Results of a poll, as values of a label.
 const POLLED: [&str; 2] = ["ok", "error"];
 
 const ENDINGS: [Ending; 5] =
     [Ending::Good, Ending::RolledBack, Ending::Failed, Ending::Interrupted, Ending::Superseded];
 
-/// What [`class`] can say.
+/// Causes of a rollback that [`class`] can return.
 const CAUSES: [&str; 7] =
     ["check", "exit-code", "timeout", "no-verdict", "profile", "boot-loader", "other"];
 
-/// Why a system was put back, in a word.
+/// Returns the cause of a rollback as a word of [`CAUSES`].
 fn class(cause: Option<&SwitchCause>) -> &'static str {
     let Some(cause) = cause else { return "other" };
     match cause {
@@ -443,7 +445,7 @@ mod tests {
         line.map(str::to_owned)
     }
 
-    /// The order of series is by chance.
+    /// Sorts the series of each metric: their order is random.
     fn sorted(text: &str) -> String {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
         for series in lines.split_mut(|line| line.starts_with('#')) {

@@ -14,26 +14,27 @@ use futures_util::future::join_all;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// For one gateway: the kernel gives up looking for a neighbour after some 3 s.
+/// Limit for one gateway: the kernel gives up looking for a neighbour after some 3 s.
 const GATEWAY: Duration = Duration::from_secs(4);
-/// The discard service: hardly anybody listens there.
+/// Port of the discard service: hardly anybody listens there.
 const PORT: u16 = 9;
-/// A kernel's tables are longer than this only where nobody looks at them so.
+/// Largest part of a table that is read, in bytes: a kernel's is longer only where nobody
+/// looks at it so.
 const TABLE: u64 = 1 << 20;
 
-/// A default route.
+/// Default route, with its gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Route {
     interface: String,
     gateway: IpAddr,
 }
 
-/// What was found of the network.
+/// State of this host's own network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// Whether it works; none: that cannot be told.
+    /// Whether the network works; `None`: that cannot be told.
     pub works: Option<bool>,
-    /// In words.
+    /// Description of the state, for people.
     pub detail: String,
 }
 
@@ -120,8 +121,9 @@ fn default_routes() -> Vec<Route> {
     routes
 }
 
-/// `eth0 00000000 0101A8C0 0003 0 0 100 00000000 ...`: interface, destination,
-/// gateway, flags; addresses in the machine's byte order.
+/// Parses a line of `/proc/net/route`, as in
+/// `eth0 00000000 0101A8C0 0003 0 0 100 00000000 ...`: interface, destination, gateway,
+/// flags; addresses in the machine's byte order.
 fn route_four(line: &str) -> Option<Route> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let [interface, destination, gateway, flags, _, _, _, mask, ..] = fields[..] else {
@@ -134,8 +136,8 @@ fn route_four(line: &str) -> Option<Route> {
     (default && via_gateway).then(|| Route { interface: interface.into(), gateway: gateway.into() })
 }
 
-/// Destination, its length, source, its length, next hop, metric, two counters,
-/// flags and interface, all in hexadecimal.
+/// Parses a line of `/proc/net/ipv6_route`: destination, its length, source, its length,
+/// next hop, metric, two counters, flags and interface, all in hexadecimal.
 fn route_six(line: &str) -> Option<Route> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let [_, length, _, _, hop, _, _, _, flags, interface] = fields[..] else { return None };

@@ -26,32 +26,32 @@ const AGENT: &str = "etc/systemd/system/fort-agent.service";
 /// The units without which there would be no other system any more.
 const NIX: [&str; 2] =
     ["etc/systemd/system/nix-daemon.socket", "etc/systemd/system/nix-daemon.service"];
-/// So many paths that are not there are named.
+/// Largest number of missing paths that are named.
 const MOST_NAMED: usize = 10;
 
-/// What is to be activated, and where.
+/// System that is to be activated, with the host to activate it on.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     /// Prefix of the host's own paths.
     pub root: &'a Path,
-    /// Where the store's paths really are.
+    /// Root below which the store's paths really are.
     pub store: &'a StoreRoot,
     /// How Nix is run.
     pub nix: &'a Nix,
-    /// The system.
+    /// System that is to be activated.
     pub system: &'a StorePath,
     /// The system that runs now.
     pub running: Option<&'a StorePath>,
     /// The system that boots now.
     pub default: Option<&'a StorePath>,
-    /// Whether it must have an agent, and the Nix that this one has.
+    /// Whether the system must have an agent, and the Nix that this one has.
     pub needs_agent: bool,
-    /// Whether it is to become the boot default: what is only tried takes no
-    /// room on /boot.
+    /// Whether the system is to become the boot default: what is only tried takes no room
+    /// on /boot.
     pub writes_boot: bool,
 }
 
-/// Why it may not be activated, if so.
+/// Checks whether a system may be activated, and returns why not.
 pub async fn before_switch(candidate: &Candidate<'_>) -> anyhow::Result<Result<(), Refusal>> {
     let looks = [
         // First: what is not there at all has neither unit nor kernel.

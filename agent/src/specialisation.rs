@@ -10,12 +10,12 @@ use std::path::Path;
 use crate::core::types::StorePath;
 use crate::nix::StoreRoot;
 
-/// Where a system links its own, by their names.
+/// Directory in which a system links its specialisations, by their names.
 const DIRECTORY: &str = "specialisation";
-/// More than these are not looked at.
+/// Largest number of specialisations that are looked at.
 const MOST: usize = 256;
 
-/// The one of these systems that this is a specialisation of, and its name there.
+/// Returns which of these systems this is a specialisation of, and its name there.
 ///
 /// Nothing where none has it, or it could not be looked at.
 pub fn of<'a>(
@@ -36,7 +36,7 @@ pub fn of<'a>(
     })
 }
 
-/// The specialisation of that name within a system, if it has one.
+/// Returns the specialisation of that name within a system, if it has one.
 pub fn within(store: &StoreRoot, system: &StorePath, name: &str) -> Option<StorePath> {
     if !is_name(name) {
         return None;
@@ -46,7 +46,7 @@ pub fn within(store: &StoreRoot, system: &StorePath, name: &str) -> Option<Store
     StorePath::containing(leads.to_str()?).ok()
 }
 
-/// Whether a specialisation can be called so: it is one component of a path.
+/// Whether a specialisation can have this name: it is one component of a path.
 pub fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains('/') && name.len() <= 255
 }

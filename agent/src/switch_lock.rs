@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
-/// Where the lock is, below a host's root.
+/// Returns the path of the lock, below a host's root.
 pub fn path(root: &Path) -> PathBuf {
     root.join("run/nixos/switch-to-configuration.lock")
 }
@@ -39,12 +39,13 @@ pub fn renew(root: &Path) -> io::Result<Option<File>> {
     Ok(before)
 }
 
-/// The same, whoever holds its lock: these hold one that nobody asks any more.
+/// Replaces the file in any case: a process that holds its lock holds one that nobody
+/// asks any more.
 pub fn pass_by(root: &Path) -> io::Result<()> {
     replace(root)
 }
 
-/// Takes the lock, until the file is dropped; none if somebody else holds it.
+/// Takes the lock, until the file is dropped; `None` if another process holds it.
 pub fn take(root: &Path) -> io::Result<Option<File>> {
     let lock = OpenOptions::new().append(true).create(true).mode(0o600).open(path(root))?;
     match flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {

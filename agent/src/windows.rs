@@ -18,13 +18,14 @@ pub use jiff::tz::TimeZone;
 
 use crate::core::types::Wall;
 
-/// What a window looks like, for messages.
+/// Example of a window, for messages.
 pub const EXAMPLE: &str = "\"Mon..Fri 02:00-05:00\"";
 
-/// The longest that windows can stay as they are is two weeks: one of an hour
-/// a week, in the hour that the clock leaps over. And a week to spare.
+/// Days that are looked ahead. The longest that windows can stay as they are is two
+/// weeks: one of an hour a week, in the hour that the clock leaps over. And a week to
+/// spare.
 const HORIZON: i64 = 21;
-/// More windows than this are not what a person wrote.
+/// Largest number of windows; more are not what a person wrote.
 const MOST: usize = 64;
 const DAY: u16 = 24 * 60;
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
@@ -33,19 +34,19 @@ const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Windows(Vec<Window>);
 
-/// One of them.
+/// One window, as it was written and as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Window {
     written: String,
-    /// From Monday.
+    /// Days on which the window begins, from Monday.
     days: [bool; 7],
-    /// Minutes since midnight.
+    /// Start of the window, in minutes since midnight.
     start: u16,
-    /// Not in it any more. Over midnight it is more than a day.
+    /// First minute after the window. Over midnight it is more than a day.
     end: u16,
 }
 
-/// How windows stand.
+/// State of the windows at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowState {
     /// Whether one is open.
@@ -54,13 +55,13 @@ pub struct WindowState {
     pub changes: Option<Wall>,
 }
 
-/// What is wrong with a window.
+/// Description of what is wrong with a window.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} {why}")]
 pub struct Malformed {
-    /// What was written.
+    /// Text of the window, as it was written.
     text: String,
-    /// Why it is no window.
+    /// Reason why it is no window.
     why: String,
 }
 
@@ -80,17 +81,17 @@ impl Windows {
         written.iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether there are none, so that it is always open.
+    /// Whether there are no windows, so that it is always open.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each as it was written.
+    /// Returns each window as it was written.
     pub fn written(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|window| window.written.as_str())
     }
 
-    /// How they stand, and when that changes.
+    /// Returns how the windows stand, and when that changes.
     pub fn at(&self, now: Wall, zone: &TimeZone) -> WindowState {
         if self.0.is_empty() {
             return WindowState { open: true, changes: None };
@@ -118,7 +119,7 @@ impl Windows {
         })
     }
 
-    /// Every moment at which something may change, and some others: where a
+    /// Returns every moment at which the state may change, and some others: where a
     /// window begins or ends, and where the clock leaps.
     fn moments(&self, now: Timestamp, zone: &TimeZone) -> Vec<Timestamp> {
         let horizon = Timestamp::from_millisecond(now.as_millisecond() + HORIZON * 86_400_000)
@@ -142,7 +143,7 @@ impl Windows {
     }
 }
 
-/// As they were written.
+/// Shows the windows as they were written.
 impl fmt::Display for Windows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().enumerate().try_for_each(|(n, window)| {
@@ -159,7 +160,7 @@ impl Window {
     }
 }
 
-/// When the clock shows that: once, twice, or never, where it leaps over it.
+/// Returns when the clock shows that: once, twice, or never, where it leaps over it.
 fn shown(clock: DateTime, zone: &TimeZone) -> [Option<Timestamp>; 2] {
     match zone.to_ambiguous_timestamp(clock).offset() {
         AmbiguousOffset::Unambiguous { offset } => [offset.to_timestamp(clock).ok(), None],
@@ -222,7 +223,7 @@ fn day(text: &str) -> Result<usize, String> {
     })
 }
 
-/// Minutes since midnight.
+/// Parses a time of day, in minutes since midnight.
 fn time(text: &str) -> Result<u16, String> {
     let number = |text: &str| {
         let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -239,8 +240,8 @@ fn time(text: &str) -> Result<u16, String> {
     }
 }
 
-/// A time zone by its name in the tz database, as in `Europe/Berlin`: the
-/// host's copy of it, or else the one that this program brings.
+/// Returns a time zone by its name in the tz database, as in `Europe/Berlin`: the host's
+/// copy of it, or else the one that this program brings.
 pub fn zone(name: &str) -> Option<TimeZone> {
     let known = |database: &TimeZoneDatabase| database.get(name).ok();
     // `Etc/Unknown` has a name, and no time.
@@ -249,12 +250,12 @@ pub fn zone(name: &str) -> Option<TimeZone> {
         .filter(|zone| !zone.is_unknown())
 }
 
-/// The names there are, for who mistyped one.
+/// Returns the names there are, for a person who mistyped one.
 pub fn zone_names() -> Vec<String> {
     jiff::tz::db().available().map(|name| name.to_string()).collect()
 }
 
-/// The time zone of a host, as `/etc/localtime` has it below its `root`; UTC
+/// Returns the time zone of a host, as `/etc/localtime` has it below its `root`; UTC
 /// where that is not there, as everywhere.
 pub fn host_zone(root: &Path) -> TimeZone {
     let mut path = root.join("etc/localtime");

@@ -31,11 +31,11 @@ pub(super) struct Ask {
     address: SocketAddr,
     head: String,
     body: Vec<u8>,
-    /// What it says of its body's length, where it is not the body's.
+    /// Length of the body as the request states it, where it differs from the real one.
     length: Option<usize>,
 }
 
-/// What came back.
+/// Answer of the server: status, head and body.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -176,7 +176,7 @@ impl Ask {
         Self { body: body.to_vec(), ..self }
     }
 
-    /// It will say that its body is so long, whatever it is.
+    /// Makes the request state this length of its body, whatever it is.
     pub(super) fn announcing(self, length: usize) -> Self {
         Self { length: Some(length), ..self }
     }
@@ -322,7 +322,7 @@ pub(super) fn unique() -> String {
     nix_base32::to_nix_base32(&bytes)
 }
 
-/// What is said of a path with these contents, which no other test sends.
+/// Metadata of a path with these contents, which no other test sends.
 pub(super) fn info(cache: &str, nar: &[u8]) -> serde_json::Value {
     let hash = unique();
     let digest = ring::digest::digest(&ring::digest::SHA256, nar);

@@ -1,4 +1,4 @@
-//! What the API answers, and what it says of requests that are wrong in form.
+//! Answers of the API, and its errors for requests that are wrong in form.
 
 use super::ask::{Subject, contents, info, unique};
 

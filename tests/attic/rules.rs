@@ -1,4 +1,4 @@
-//! Who may do what, and what everybody else is told.
+//! Permissions: which token allows what, and the answers where it does not.
 
 use base64::Engine as _;
 use serde_json::{Value, json};

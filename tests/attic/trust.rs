@@ -1,4 +1,4 @@
-//! What Nix reads, and by which signature it trusts it.
+//! Metadata that Nix reads of a path, and the signature by which Nix trusts it.
 
 use base64::Engine as _;
 use ring::signature::{ED25519, UnparsedPublicKey};

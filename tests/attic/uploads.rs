@@ -1,5 +1,4 @@
-//! What an upload has to be, what is said of it if it is not, and what is
-//! never looked at.
+//! Uploads: which are accepted, how others are refused, and which parts are never looked at.
 
 use serde_json::{Value, json};
 

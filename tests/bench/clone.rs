@@ -1,4 +1,4 @@
-//! What a first clone costs, and what a fetch of nothing new.
+//! Cost of a first clone, and of a fetch of nothing new.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an agent costs that has nothing to do: its polls, and its memory.
+//! Cost of an agent that has nothing to do: its polls, and its memory.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -22,9 +22,9 @@ use support::forge::Forge;
 use support::rig::agent;
 use table::{Row, print};
 
-/// What can be measured alone, in the order of the table: deployments and
-/// starts; a first clone; polls; many polls, about ten minutes of them; what
-/// publishing costs; how long it takes to say how things stand.
+/// Parts that can be measured alone, in the order of the table: deployments and starts;
+/// a first clone; polls; many polls, about ten minutes of them; publishing; showing the
+/// status.
 const PARTS: [&str; 6] = ["deploy", "clone", "idle", "flat", "push", "face"];
 
 fn main() {

@@ -1,4 +1,4 @@
-//! What it costs to publish, beside `nix copy` to the same server.
+//! Cost of publishing, beside `nix copy` to the same server.
 
 use std::fs;
 use std::path::PathBuf;

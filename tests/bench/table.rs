@@ -1,6 +1,6 @@
 //! The table: what was measured, what was to be reached, what a peer needs.
 
-/// One figure.
+/// One measured figure, as a row of the table.
 pub(crate) struct Row {
     figure: String,
     unit: &'static str,
@@ -20,7 +20,7 @@ impl Row {
         self
     }
 
-    /// What comin was recorded to need, in the same unit.
+    /// Adds the figure that was recorded for comin, in the same unit.
     pub(crate) fn comin(mut self, comin: f64) -> Self {
         self.comin = Some(comin);
         self

@@ -1,5 +1,5 @@
-//! What anybody can put into a message: a socket whose closing takes an hour, and
-//! as many bytes as the bus lets through.
+//! Messages that anybody can send over the bus: with a socket whose closing takes an
+//! hour, and with as many bytes as the bus lets through.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -44,7 +44,7 @@ fn lingering() -> (TcpStream, TcpStream) {
     (full, never_reads)
 }
 
-/// What this process has of it, in whatever descriptors.
+/// Number of descriptors of this process that are open on the socket.
 fn open(socket: &Path) -> usize {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
     entries
@@ -61,8 +61,8 @@ async fn connect(bus: &SystemBus) -> Connection {
     timeout(DEADLINE, connect.build()).await.unwrap().unwrap()
 }
 
-/// Who has the agent's name, as the bus calls it. Also: the bus has dealt with
-/// all that this connection has sent.
+/// Returns the bus's unique name of the agent. Also, the bus has then dealt with all
+/// that this connection has sent.
 async fn owner(connection: &Connection) -> String {
     let bus = DBusProxy::new(connection).await.unwrap();
     let owner = bus.get_name_owner(BusName::try_from(NAME).unwrap());

@@ -1,4 +1,4 @@
-//! What the demo needs on the machine, by the names of Debian's packages.
+//! Needs of the demo on the machine, by the names of Debian's packages.
 
 use std::path::{Path, PathBuf};
 

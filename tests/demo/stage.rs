@@ -1,5 +1,5 @@
-//! What the story is told with: a host and a forge, commands that are run as
-//! they are shown, and a look for oneself after each.
+//! Stage of the story: a host and a forge, commands that are run as they are shown, and
+//! a look for oneself after each.
 
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::net::TcpListener;
@@ -34,7 +34,7 @@ pub(crate) struct Stage {
     step: u32,
 }
 
-/// What went otherwise than claimed.
+/// Result of a part of the story; the error is what went otherwise than claimed.
 pub(crate) type Told = Result<(), String>;
 
 impl Stage {
@@ -91,7 +91,7 @@ impl Stage {
         self.say(text);
     }
 
-    /// A few sentences.
+    /// Prints a few sentences, wrapped.
     pub(crate) fn say(&self, text: &str) {
         println!();
         let mut line = String::new();
@@ -217,7 +217,7 @@ impl Stage {
         self.see(&format!("{what} {wanted}"), true)
     }
 
-    /// Which switches the host has seen since there were so many.
+    /// Actions of the switches that the host has seen, without the first `count`.
     pub(crate) fn switches_since(&self, count: usize) -> Vec<String> {
         self.rig.switches().into_iter().skip(count).map(|(action, _)| action).collect()
     }
@@ -227,7 +227,7 @@ impl Stage {
     }
 }
 
-/// What a person would wait for, checked by the host's web page.
+/// Configures the host: with a person's patience, and its web page as the health check.
 pub(crate) fn configure(rig: &mut Rig, interval: &str) {
     let page = serve_page(rig.root().join("run/fixture/version"));
     rig.settings.poll = format!("interval = \"{interval}\"\njitter = \"0s\"\n");
@@ -314,7 +314,7 @@ fn write_private(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// What a shell would make of a line with no more than double quotes.
+/// Splits a line as a shell would, if it has no quotes but double ones.
 fn words(line: &str) -> Vec<String> {
     let parts = line.split('"').enumerate();
     parts
@@ -325,7 +325,7 @@ fn words(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// What a program says of its version.
+/// Returns the first line of a program's `--version`; empty if it cannot be run.
 pub(crate) fn version(program: &str) -> String {
     let mut command = Command::new(program);
     let output = command.arg("--version").stderr(Stdio::null()).output();

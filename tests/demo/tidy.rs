@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const MARK: &str = ".fort-agent-demo";
 /// Longer than anything takes to die.
 const LONG: Duration = Duration::from_secs(10);
-/// Those that the demo starts and that name its directory.
+/// Programs that the demo starts and that name its directory.
 const PROGRAMS: [&str; 4] = ["fort-agent", "demo", "nix", "nix-env"];
 
 /// A new one, readable by nobody else.
@@ -92,7 +92,7 @@ fn stop(dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Those that name the directory, and all that they started.
+/// Processes that name the directory, and all that they started.
 fn processes(dir: &Path) -> BTreeSet<i32> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let all: Vec<(i32, i32)> = listed(Path::new("/proc"))

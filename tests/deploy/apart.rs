@@ -10,7 +10,7 @@ use super::*;
 use crate::nix::apart::{Ears, SECRET, files_with};
 use crate::support::rig::HOST;
 
-/// What somebody who is nobody here can read of these paths.
+/// Returns those of the paths that an unprivileged user can read.
 fn readable(paths: &[PathBuf], user: &str, group: &str) -> Vec<PathBuf> {
     let script = "for path; do [ -r \"$path\" ] && echo \"$path\"; done; true";
     let mut command = Command::new("setpriv");

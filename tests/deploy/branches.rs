@@ -1,4 +1,4 @@
-//! What a new head of the release or testing branch leads to.
+//! Reactions of the agent to a new head of the release or testing branch.
 
 use crate::support::rig::{Rig, TESTING};
 use crate::support::system::Host;

@@ -19,7 +19,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// What an agent says that does not start.
+/// Returns the error message of an agent that refuses to start.
 fn refused(rig: &Rig) -> String {
     let mut agent = rig.agent_command(&["run"]);
     let mut agent = agent.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

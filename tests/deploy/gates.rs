@@ -1,4 +1,4 @@
-//! What people have a say in: confirming, suspending, windows, going back.
+//! Gates that people control: confirming, suspending, windows, going back.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ fn with(activation: &str) -> (Rig, fort_agent::core::types::Commit) {
     Rig::deployed_with(|rig| rig.settings.activation = activation.into())
 }
 
-/// Says it, and what came of it.
+/// Runs a command of the agent. Returns its exit code and its output.
 fn say(rig: &Rig, words: &[&str]) -> (i32, String) {
     rig.tell(words)
 }

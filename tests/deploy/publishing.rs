@@ -1,5 +1,4 @@
-//! What was deployed is given to the cache, and no deployment is the worse for
-//! it.
+//! Publishing: the cache is given every deployed system, and no deployment is the worse for it.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

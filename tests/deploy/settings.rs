@@ -1,4 +1,4 @@
-//! What the configuration says, and what is said of it.
+//! Settings of the configuration, and the messages about mistakes in them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

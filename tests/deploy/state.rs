@@ -1,5 +1,4 @@
-//! What the agent keeps on disk: damaged, from another version, or in use by
-//! another agent.
+//! State that the agent keeps on disk: damaged, from another version, or in use by another agent.
 
 use std::path::{Path, PathBuf};
 

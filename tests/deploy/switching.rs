@@ -1,4 +1,4 @@
-//! What switch-to-configuration's ends lead to.
+//! Ways in which switch-to-configuration ends, and what each leads to.
 
 use std::os::fd::AsFd as _;
 
@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::support::rig::{Rig, TESTING};
 use crate::support::system::Host;
 
-/// What was there before is there again: it runs, boots, and is the profile's
-/// only generation.
+/// Asserts that the previous system is back: it runs, boots, and is the profile's only
+/// generation.
 pub(super) fn one_is_back(rig: &Rig, status: &Value) {
     assert_eq!(rig.version(), "one");
     assert_eq!(status["running"]["drift"], false, "{status:#}");

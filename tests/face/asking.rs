@@ -1,4 +1,4 @@
-//! What is asked of the loop, and told it, by their names on the bus.
+//! Questions and orders to the agent's loop, by their names on the bus.
 
 use std::sync::Mutex;
 

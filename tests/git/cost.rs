@@ -1,6 +1,6 @@
-//! What git costs a host: bounds that hold in any build, and the figures.
-//! `FORT_AGENT_BENCH` names another `fort-agent` to measure, such as one that
-//! was built for release.
+//! Cost of git to a host: bounds that hold in any build, and the figures.
+//! `FORT_AGENT_BENCH` names another `fort-agent` to measure, such as one that was built
+//! for release.
 
 use std::time::{Duration, Instant};
 

@@ -167,7 +167,7 @@ pub(super) fn noise(size: usize, mut seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// What git printed that was given something to read.
+/// Runs git with an input. Returns its output.
 fn fed(dir: &Path, arguments: &[&str], input: &[u8]) -> String {
     let mut child = hermetic(dir, EPOCH)
         .args(arguments)
@@ -184,7 +184,7 @@ fn fed(dir: &Path, arguments: &[&str], input: &[u8]) -> String {
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
-/// What a directory takes on its disk.
+/// Disk space that a directory takes, in bytes.
 pub(super) fn on_disk(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let mut inodes = std::collections::BTreeSet::new();

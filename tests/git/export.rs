@@ -123,7 +123,7 @@ fn tree(dir: &Path) -> BTreeMap<PathBuf, Found> {
     found
 }
 
-/// What `git archive` makes of the same commit.
+/// Exports the same commit by `git archive`. Returns the tree.
 fn archived(source: &Source, commit: Commit) -> BTreeMap<PathBuf, Found> {
     let dir = tempfile::tempdir().unwrap();
     let tar = dir.path().join("archive.tar");

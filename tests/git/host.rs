@@ -76,7 +76,7 @@ impl Host {
         }
     }
 
-    /// What git itself thinks of the clone.
+    /// Checks the clone with `git fsck`.
     pub(super) fn fsck(&self) {
         git(&self.clone(), 0, &["fsck", "--strict"]);
     }

@@ -1,4 +1,4 @@
-//! What is too large is refused by name, within the memory and the room that
+//! Limits: too large a commit is refused by name, within the memory and the room that
 //! there is, and what comes after it arrives.
 
 use std::io::Write as _;

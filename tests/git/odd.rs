@@ -8,7 +8,7 @@ use super::evil;
 use super::host::{Host, run};
 use crate::support::work::{git, hermetic};
 
-/// What is odd about a commit, and its text but for its tree and parent.
+/// Odd commits: each with the oddity, and the commit's text but for its tree and parent.
 const ODD: [(&str, &str); 6] = [
     ("two authors", "author A <a@b> 5 +0000\nauthor B <b@c> 6 +0000\ncommitter C <c@d> 7 +0000\n"),
     ("a line break in an address", "author A <a\n@b> 5 +0000\ncommitter C <c@d> 7 +0000\n"),

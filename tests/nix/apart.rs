@@ -14,7 +14,7 @@ use fort_agent::nix::realise::Fetching;
 use super::*;
 use crate::support::nix::Daemon;
 
-/// What only root can read.
+/// Secret that only root can read.
 pub(crate) const SECRET: &str = "ROOTS-OWN-HOST-KEY-7f3a";
 
 /// A store with a daemon that everybody can reach, and a user that evaluates.
@@ -117,9 +117,9 @@ pub(crate) struct Ears {
     heard: Arc<Mutex<Vec<String>>>,
 }
 
-/// What the server has.
+/// Contents of the file that the server has.
 const FILE: &str = "hello";
-/// The SHA-256 of that.
+/// SHA-256 of [`FILE`], in hexadecimal.
 const FILE_SHA256: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
 impl Ears {

@@ -1,5 +1,5 @@
-//! What a host can be to blame for, and not a commit: told apart on the real
-//! Nix, and with what would mend it.
+//! Faults of the host rather than of a commit: told apart on the real Nix, and with
+//! what would mend each.
 
 use fort_agent::core::fault::Fault;
 use fort_agent::nix::realise::{RealiseOutcome, RealiseSpec};

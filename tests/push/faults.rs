@@ -93,8 +93,8 @@ fn an_end_that_would_be_held_back_for_long_is_sent_again_later() {
     assert_eq!(*last, Outcome::Uploaded);
 }
 
-/// It is one that wants no proof of possession. What it took at once may be
-/// there without what it refers to, until that has come as well.
+/// A server that does not wait wants no proof of possession. A path that it took at
+/// once may be there before the paths that it refers to, until those have come as well.
 #[test]
 fn a_server_that_does_not_wait_for_the_end_is_soon_sent_nothing_ahead() {
     let bench = Bench::new();

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use super::*;
 use crate::support::attic::{Fault, Outcome};
 
-/// What each of two hosts sent that begin together.
+/// Pushes the same paths from two hosts that begin together. Returns both outcomes.
 fn pushed_by_two(attic: &Attic, plants: &[Plant]) -> [PublishOutcome; 2] {
     let limits = Limits {
         fresh: Duration::from_millis(100),

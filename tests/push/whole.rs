@@ -1,4 +1,4 @@
-//! What arrives, when all goes well.
+//! Pushes that arrive whole, when all goes well.
 
 use super::*;
 use crate::store::Shelf;
@@ -125,7 +125,7 @@ fn what_an_upstream_key_signed_is_left_out() {
     assert_eq!(bench.push(&paths[2..]).sent, 2);
 }
 
-/// What the server is told no longer fits a header then.
+/// Metadata of a path with so many references no longer fits a header.
 #[test]
 fn a_path_with_eight_thousand_references_arrives() {
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! What keeps no commit back, and has to be known all the same.
+//! Problems that keep no commit back, and have to be known all the same.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;

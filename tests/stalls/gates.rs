@@ -1,4 +1,4 @@
-//! What people and the clock hold back.
+//! Stalls in which people or the clock hold a deployment back.
 
 use super::play::{SELDOM, Stage, Stall, realised};
 use crate::support::system::Host;

@@ -20,13 +20,13 @@ use crate::support::site::Site;
 use crate::support::sshd::free_port;
 use crate::support::told::{Channels, Told, unbroken, wrong};
 
-/// What keeps a host from what it should run, and how that is to be told.
+/// Cause that keeps a host from what it should run, and the way it is to be told.
 pub(super) struct Stall {
-    /// Whether it mounts file systems.
+    /// Whether the stall mounts file systems.
     pub(super) mounts: bool,
-    /// Before the agent is first started.
+    /// Change of the settings before the agent is first started.
     pub(super) settings: fn(&mut Stage),
-    /// Brings it about.
+    /// Brings the stall about.
     pub(super) cause: fn(&mut Stage),
     /// Whether the agent can know by now; always, unless something else has to
     /// end first. It must stay so once it is.
@@ -39,13 +39,13 @@ pub(super) struct Stall {
     /// All channels have these words of the cause and its evidence; `{head}` is
     /// the short name of the stage's commit.
     pub(super) words: &'static [&'static str],
-    /// And these of what lifts it.
+    /// Words of what lifts the stall, which all channels have as well.
     pub(super) lift: &'static [&'static str],
-    /// Besides those of the state.
+    /// Lines of the metrics besides those of the state.
     pub(super) metrics: &'static [&'static str],
-    /// It is told when so many polls have begun and ended since.
+    /// Number of polls that have to begin and end until the stall is told.
     pub(super) polls: u64,
-    /// Does what is said to lift it; the commit that runs then.
+    /// Does what is said to lift the stall. Returns the commit that runs then.
     pub(super) undo: fn(&mut Stage) -> Commit,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Stage {
     /// The commit that it is about.
     pub(super) head: Commit,
     pub(super) site: Site,
-    /// What must not go before the end.
+    /// Values that must live until the end of the stage.
     pub(super) kept: Vec<Box<dyn Any>>,
 }
 
@@ -124,7 +124,7 @@ impl Stage {
         (code == 200).then(|| by_remote.into_values().max().unwrap_or(0))
     }
 
-    /// What a job of the commit that it is about has written.
+    /// Reads a file that a job of the commit in question has written, as JSON.
     pub(super) fn written(&self, kind: &str, file: &str) -> Option<Value> {
         let of_commit = format!("-{}-", &self.head.to_string()[..8]);
         let jobs = std::fs::read_dir(self.rig.state().join("jobs")).ok()?.flatten();
@@ -136,7 +136,7 @@ impl Stage {
         serde_json::from_slice(&text).ok()
     }
 
-    /// What the agent remembers.
+    /// Returns the agent's journal, as JSON.
     pub(super) fn journal(&self) -> Value {
         let text = std::fs::read(self.rig.state().join("journal.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
@@ -195,7 +195,7 @@ impl Stage {
     }
 }
 
-/// For [`Stall::every`].
+/// Poll interval for [`Stall::every`] where finding out takes programs of its own.
 pub(super) const SELDOM: &str = "1s";
 
 /// The system of the commit is had, or cannot be.

@@ -5,8 +5,8 @@ use crate::support::forge::{Fault, Forge, Repo, TOKEN};
 use crate::support::rig::settings::remote;
 use crate::support::system::Host;
 
-/// It is said to be so when no remote has answered three times running; what
-/// each said is told with the first.
+/// Stall in which no remote answers. The status says so after three failed polls
+/// running; each remote's error is told with the first.
 const SILENCE: Stall = Stall {
     state: "unreachable",
     lift: &["bring network or forge back"],

@@ -18,7 +18,7 @@ pub(super) fn push(stage: &mut Stage, host: &Host) {
     stage.head = stage.rig.push("release", host);
 }
 
-/// What mends a commit that is at fault itself.
+/// Pushes another commit, which mends one that is at fault itself.
 fn another(stage: &mut Stage) -> Commit {
     stage.rig.push("release", &Host::new("another"))
 }

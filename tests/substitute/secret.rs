@@ -1,4 +1,4 @@
-//! Who can see the token: the cache, Nix, and root.
+//! Secrecy of the token: only the cache, Nix, and root can see it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

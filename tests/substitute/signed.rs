@@ -1,4 +1,4 @@
-//! What is not signed by a key that the host was told is built, not believed.
+//! Paths that are not signed by a key that the host was told are built, not believed.
 
 use serde_json::json;
 

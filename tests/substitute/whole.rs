@@ -1,4 +1,4 @@
-//! What is fetched, when all goes well.
+//! Paths that are fetched when all goes well.
 
 use super::*;
 use crate::support::attic::{Fault, Kind};

@@ -45,7 +45,7 @@ pub(crate) const CACHE: &str = "fort";
 
 type Tls = Arc<tokio_rustls::rustls::ServerConfig>;
 
-/// A running server.
+/// Attic server that runs in this process.
 pub(crate) struct Attic {
     address: SocketAddr,
     name: String,
@@ -160,7 +160,7 @@ impl Attic {
         self.dir.join("ca.pem")
     }
 
-    /// What Nix trusts [`CACHE`] by: `name:base64`.
+    /// Public key by which Nix trusts [`CACHE`]: `name:base64`.
     pub(crate) fn public_key(&self) -> String {
         key::public(CACHE, &self.shared.storage.cache(CACHE).unwrap())
     }

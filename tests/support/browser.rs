@@ -24,13 +24,13 @@ pub(crate) struct Browser {
     process: Child,
     told: ChildStdin,
     says: Receiver<Value>,
-    /// What happened and nobody asked for yet.
+    /// Events that came and were not asked for yet.
     events: VecDeque<Value>,
     session: Option<String>,
     calls: u64,
 }
 
-/// What the page is looked at on.
+/// Screen on which a page is looked at.
 #[derive(Clone, Copy)]
 pub(crate) struct Screen {
     pub(crate) width: u32,
@@ -105,7 +105,8 @@ impl Browser {
         self.wait("Page.loadEventFired");
     }
 
-    /// What our own script finds in the page; the page's do not run.
+    /// Runs a script of ours in the page and returns its result; the page's own scripts
+    /// do not run.
     pub(crate) fn find(&mut self, script: &str) -> Value {
         let asked = json!({"expression": script, "returnByValue": true});
         let found = self.call("Runtime.evaluate", &asked);
@@ -125,7 +126,7 @@ impl Browser {
         std::fs::write(file, picture).unwrap();
     }
 
-    /// What was requested since the page was opened.
+    /// URLs that were requested since the page was opened.
     pub(crate) fn requested(&mut self) -> Vec<String> {
         let requests = self.events.iter().filter(|e| e["method"] == "Network.requestWillBeSent");
         requests.map(|e| e["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()

@@ -15,20 +15,20 @@ use super::rig::signal;
 
 const NAME: &str = "network.gisi.fort.Agent1";
 const OBJECT: &str = "/network/gisi/fort/Agent1";
-/// Debian's `polkitd`.
+/// Program of polkit, as Debian's `polkitd` installs it.
 const POLKITD: &str = "/usr/lib/polkit-1/polkitd";
 /// How other programs find polkit's policy for the bus.
 const POLKIT_BUS_POLICY: &str = "/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf";
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A message bus.
+/// Message bus with the agent's policy, for tests alone.
 pub(crate) struct SystemBus {
     dir: tempfile::TempDir,
     daemon: Child,
     polkit: Option<Child>,
 }
 
-/// What came of a call.
+/// Result of a call over the bus.
 #[derive(Debug)]
 pub(crate) struct Called {
     pub(crate) ok: bool,
@@ -40,7 +40,7 @@ fn shipped(file: &str) -> PathBuf {
 }
 
 impl SystemBus {
-    /// One without polkit.
+    /// Starts a bus without polkit.
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -74,7 +74,7 @@ impl SystemBus {
         bus
     }
 
-    /// What `DBUS_SYSTEM_BUS_ADDRESS` says.
+    /// Address of the bus, for `DBUS_SYSTEM_BUS_ADDRESS`.
     pub(crate) fn address(&self) -> String {
         format!("unix:path={}", self.dir.path().join("socket").display())
     }
@@ -153,7 +153,7 @@ impl SystemBus {
         Calling(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// What anybody can read of the object: its properties, or its description.
+    /// Reads what anybody can read of the agent's object: its properties, or its description.
     pub(crate) fn look(&self, uid: u32, how: &[&str]) -> Called {
         let (interface, arguments) = how.split_first().unwrap();
         let mut command = self.busctl(uid);

@@ -37,7 +37,7 @@ pub fn oneshot(variables: &Path, entries: &Path) -> Option<String> {
     Some(init.strip_suffix("/init").unwrap().to_owned())
 }
 
-/// It boots: what was to be booted once is that no more.
+/// Plays a boot: an entry that was to be booted once is forgotten.
 pub fn forget_oneshot(variables: &Path) {
     let _ = fs::remove_file(variables.join(format!("LoaderEntryOneShot-{VENDOR}")));
 }

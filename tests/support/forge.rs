@@ -26,9 +26,9 @@ pub(crate) const TOKEN: &str = "s3cr3t-t0ken";
 /// How the forge misbehaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It does not.
+    /// The forge does not misbehave.
     None,
-    /// This status, and a page that says so.
+    /// Answers have this status, and a page that says so.
     Status(u16),
     /// A web page, with 200.
     Html,
@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     Hang,
     /// Answers come at one byte in 100 ms.
     Drip,
-    /// Nobody listens.
+    /// Nobody listens at the forge's address.
     Refused,
     /// Every request is redirected below this address.
     Redirect(String),
@@ -56,7 +56,7 @@ pub(crate) enum Fault {
     EndlessRefs,
 }
 
-/// What a forge saw.
+/// Counts of what a forge saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) connections: u64,
@@ -102,7 +102,7 @@ struct Shared {
     generation: watch::Sender<u64>,
 }
 
-/// A running forge.
+/// Git forge that runs over HTTPS in this process.
 pub(crate) struct Forge {
     address: SocketAddr,
     name: String,
@@ -189,7 +189,7 @@ impl Forge {
         self.dir.join("ca.pem")
     }
 
-    /// Holds [`TOKEN`].
+    /// Path of the file that holds [`TOKEN`].
     pub(crate) fn token_file(&self) -> PathBuf {
         self.dir.join("token")
     }
@@ -243,7 +243,7 @@ impl Forge {
         }
     }
 
-    /// Drops every connection.
+    /// Drops every connection to the forge.
     pub(crate) fn disconnect(&self) {
         self.shared.generation.send_modify(|g| *g += 1);
     }

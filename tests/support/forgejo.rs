@@ -34,9 +34,9 @@ const STATES: [&str; 5] = ["pending", "success", "error", "failure", "warning"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// This status, as it words a failure of its own.
+    /// Answers have this status, worded as Forgejo's own failures.
     Status(u16),
-    /// No answer.
+    /// Requests are never answered.
     Hang,
     /// Another address, method kept.
     Redirect(String),
@@ -46,7 +46,7 @@ pub(crate) enum Fault {
     Page(u16),
 }
 
-/// A running server.
+/// Forgejo server that runs in this process.
 pub(crate) struct Forgejo {
     address: SocketAddr,
     dir: tempfile::TempDir,
@@ -101,7 +101,7 @@ impl Forgejo {
         Self { address, dir, tls, shared, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// What `[report] forgejo` says.
+    /// URL of the server, for `[report] forgejo`.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
     }
@@ -115,13 +115,13 @@ impl Forgejo {
         *self.shared.fault.lock().unwrap() = fault;
     }
 
-    /// Which statuses a commit was given, oldest first.
+    /// Statuses that a commit was given, oldest first.
     pub(crate) fn statuses(&self, commit: &str) -> Vec<Value> {
         let all = self.shared.statuses.lock().unwrap();
         all.iter().filter(|(of, _)| of == commit).map(|(_, status)| status.clone()).collect()
     }
 
-    /// Only their states.
+    /// States of a commit's statuses, oldest first.
     pub(crate) fn states(&self, commit: &str) -> Vec<String> {
         let state = |status: Value| status["state"].as_str().unwrap().to_owned();
         self.statuses(commit).into_iter().map(state).collect()

@@ -1,4 +1,4 @@
-//! What a process costs, as the kernel counts it.
+//! Cost of processes, as the kernel counts it.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use fort_agent::git::{Reply, Request};
 
 use super::rig::agent;
 
-/// What a process has at the moment.
+/// Memory, threads and files of a process at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Footprint {
     /// KiB of its own: heap and stacks.
@@ -20,7 +20,7 @@ pub(crate) struct Footprint {
     pub(crate) files: u64,
 }
 
-/// What a running process has.
+/// Reads the footprint of a running process.
 pub(crate) fn footprint(pid: u32) -> Footprint {
     let status = PathBuf::from(format!("/proc/{pid}/status"));
     let of = |name| field(&status, name).expect("the process runs");
@@ -78,7 +78,7 @@ pub(crate) fn tried(request: &Request) -> (String, u64) {
     (reply, peak)
 }
 
-/// What a program cost that has ended.
+/// Cost of a program that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     pub(crate) took: Duration,

@@ -1,4 +1,4 @@
-//! What an agent has after many polls, beside what it had after few.
+//! Footprint of an agent after many polls, beside that after few.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::rig::Rig;
 /// Polls before the first look: what is kept for good is there by then.
 const FIRST: u64 = 2_000;
 
-/// What was seen.
+/// Footprints before and after many polls.
 #[derive(Debug)]
 pub(crate) struct Flat {
     pub(crate) polls: u64,

@@ -15,7 +15,7 @@ pub struct ScratchStore {
 }
 
 impl ScratchStore {
-    /// An empty one.
+    /// Makes an empty store in a temporary directory.
     pub fn new() -> Self {
         let temporary = tempfile::tempdir().unwrap();
         Self { dir: temporary.path().to_owned(), temporary: Some(temporary) }
@@ -32,7 +32,7 @@ impl ScratchStore {
         &self.dir
     }
 
-    /// What `[nix] store` says for it.
+    /// URL of the store, for `[nix] store`.
     pub fn store(&self) -> String {
         format!("local?root={}", self.dir().join("store").display())
     }
@@ -156,12 +156,12 @@ impl Daemon {
         self.nix.clone()
     }
 
-    /// What `[nix] store` says for its clients.
+    /// URL of the daemon's store, for `[nix] store` of its clients.
     pub fn store(&self) -> &str {
         &self.store
     }
 
-    /// Its process; each connection is served by a child of its.
+    /// Id of the daemon's process; each connection is served by a child of that.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }

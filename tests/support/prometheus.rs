@@ -51,7 +51,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// Its answer's data, or its error.
+    /// Asks the API of Prometheus. Returns the answer's data, or its error.
     pub(crate) fn ask(&self, what: &str, arguments: &[(&str, &str)]) -> Result<Value, String> {
         let mut path = format!("/api/v1/{what}?");
         for (name, value) in arguments {
@@ -66,7 +66,7 @@ impl Prometheus {
         if answer["status"] == "success" { Ok(answer["data"].take()) } else { Err(body) }
     }
 
-    /// What it said.
+    /// Output of the Prometheus server so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }

@@ -37,7 +37,7 @@ pub(crate) fn agent() -> PathBuf {
     named.or(built).unwrap_or_else(beside)
 }
 
-/// The host's name.
+/// Name of the host.
 pub(crate) const HOST: &str = "joker";
 /// The branch that it tries, where it tries one.
 pub(crate) const TESTING: &str = "release-joker-test";
@@ -166,7 +166,7 @@ impl Rig {
         self.tree.git(&["reset", "--quiet", "--hard", &commit.to_string()]);
     }
 
-    /// Starts the agent.
+    /// Starts the agent with the settings as they are now.
     pub(crate) fn start(&mut self) {
         self.write_config();
         self.started += 1;
@@ -218,14 +218,14 @@ impl Rig {
         self.store.dir().join("programs")
     }
 
-    /// What a command of the agent's printed, and how it ended.
+    /// Runs a command of the agent. Returns its exit code and its output.
     pub(crate) fn tell(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.agent_command(arguments).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// What a command of the agent's printed for programs: on stdout alone.
+    /// Runs a command of the agent. Returns its JSON on stdout; `None` if the command failed.
     pub(crate) fn hear(&self, arguments: &[&str]) -> Option<serde_json::Value> {
         let output = self.agent_command(arguments).output().unwrap();
         let said = || String::from_utf8_lossy(&output.stdout).into_owned();

@@ -64,7 +64,7 @@ impl Sshd {
         self.dir.path().join(name)
     }
 
-    /// What its clients take for its host key from now on.
+    /// Sets the host key that the server's clients accept from now on.
     pub(crate) fn know(&self, public_key: &str) {
         let line = match public_key {
             "" => String::new(),

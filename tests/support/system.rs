@@ -30,31 +30,30 @@ const BUSYBOX: &str = "/bin/busybox";
 /// A host's system, as `hosts/NAME.json` describes it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Host {
-    /// What its service shows.
+    /// Version that the system's service shows.
     pub version: String,
     /// The contents of its kernel and initrd.
     pub kernel: String,
-    /// What it does not want to be switched across: nothing, or a JSON object with
-    /// a line for each.
+    /// Inhibitors of a switch to or from the system: none, or a JSON object with a line for each.
     pub inhibitors: String,
-    /// As in `x86_64-linux`.
+    /// Platform of the builders, as in `x86_64-linux`.
     pub platform: String,
     /// In the environment of its builders (`FIXTURE_MARK`).
     pub mark: String,
-    /// It cannot be evaluated, with this message.
+    /// Error message of the evaluation, if it is to fail.
     pub evaluation_error: Option<String>,
-    /// It cannot be built; its builder says this last.
+    /// Last line of the builder, if the build is to fail; empty if not.
     pub build_fails: String,
-    /// Its build takes this long.
+    /// Time that the build takes, in seconds.
     pub build_seconds: u32,
-    /// Its builder writes this many lines first.
+    /// Number of lines that the builder writes first.
     pub build_noise: u32,
-    /// It depends on so many other derivations.
+    /// Number of other derivations that the system depends on.
     pub parts: u32,
-    /// It depends on a download: one that can fail now and work later.
+    /// Download that the system depends on: one that can fail now and work later.
     pub fetch: Option<Fetch>,
-    /// Its system changes with every commit: `etc/commit` has the revision,
-    /// its time and number.
+    /// Whether the system changes with every commit: `etc/commit` has the revision, its
+    /// time and number.
     pub knows_commit: bool,
     /// The names of its specialisations, whose services show `VERSION NAME`.
     pub specialisations: Vec<&'static str>,
@@ -92,9 +91,9 @@ pub struct Switch {
     /// The same after it has, and after units were stopped that it does not start: so the real
     /// one ends with whatever errno was the last.
     pub die_after: BTreeMap<&'static str, u8>,
-    /// Its `activate` fails; it goes on, as NixOS's does.
+    /// Whether `activate` fails; the switch goes on, as NixOS's does.
     pub activate_fails: bool,
-    /// It refuses everything with 1, unless NIXOS_NO_CHECK=1.
+    /// Whether the switch refuses everything with 1, unless NIXOS_NO_CHECK=1.
     pub refuse_check: bool,
 }
 
@@ -119,7 +118,7 @@ impl Host {
         }
     }
 
-    /// Whose switch ends with this code.
+    /// Describes a host whose switch ends with this code.
     pub fn exits(version: &str, action: &'static str, code: u8) -> Self {
         let mut host = Self::new(version);
         host.switch.exit.insert(action, code);
@@ -189,12 +188,12 @@ impl Repository {
         repository
     }
 
-    /// Its work tree.
+    /// Directory of the work tree.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Describes a host.
+    /// Describes a host in `hosts/NAME.json`.
     pub fn host(&self, name: &str, host: &Host) -> &Self {
         let json = serde_json::to_string_pretty(host).unwrap();
         self.write(&format!("hosts/{name}.json"), &json)

@@ -1,42 +1,42 @@
-//! What is wrong is told alike by every channel: reads each of them as whoever
-//! asks it does, and compares.
+//! Channels of the agent that all tell alike what is wrong: each is read as its readers
+//! read it, and compared.
 
 use serde_json::Value;
 
-/// What only a whole host can be stuck at: played in vm-tests/stalls.rs.
+/// Stalls that only a whole host can have: played in vm-tests/stalls.rs.
 pub(crate) const ON_WHOLE_HOSTS: &[&str] =
     &["no_agent", "unit_fails", "reboot_inhibited", "pre_switch_check"];
 
-/// What each channel is to say.
+/// Expected content of every channel.
 pub(crate) struct Told<'a> {
-    /// Of what.
+    /// Name of the stall, as in the manual.
     pub(crate) name: &'a str,
     pub(crate) state: &'a str,
     pub(crate) held: Option<&'a str>,
-    /// Of the cause, its evidence, and what lifts it.
+    /// Words about the cause, its evidence, and what lifts it.
     pub(crate) words: &'a [String],
     /// Lines of the metrics besides those of the state.
     pub(crate) metrics: &'a [&'a str],
 }
 
-/// What they said.
+/// Content of all channels.
 pub(crate) struct Channels {
-    /// `status --json`
+    /// Output of `status --json`.
     pub(crate) status: Value,
-    /// `status`, for people.
+    /// Output of `status` for people.
     pub(crate) shown: String,
-    /// `explain --json`
+    /// Output of `explain --json`.
     pub(crate) explanation: Value,
-    /// `explain`, for people.
+    /// Output of `explain` for people.
     pub(crate) explained: String,
-    /// As HTML.
+    /// Status page as HTML.
     pub(crate) page: String,
     pub(crate) metrics: String,
     pub(crate) log: String,
 }
 
 impl Told<'_> {
-    /// What a text does not have of it.
+    /// Returns the first of the expected words that a text lacks.
     pub(crate) fn lacks(&self, text: &str) -> Option<String> {
         let text = unbroken(text);
         self.words.iter().find(|word| !text.contains(word.as_str())).cloned()
@@ -82,7 +82,7 @@ impl Told<'_> {
         }
     }
 
-    /// What lifts it is what the manual says to do.
+    /// Asserts that the manual advises what the status says to lift the stall.
     fn assert_advised(&self, status: &Value) {
         let Some(lift) = status["lift"].as_str() else {
             // What runs is what should: what is wrong is a note, and the manual has the rest.
@@ -129,7 +129,7 @@ fn quotable(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What a status says is wrong, and what lifts it; nothing of the past.
+/// Returns what a status says is wrong, and what lifts it; nothing of the past.
 pub(crate) fn wrong(status: &Value) -> String {
     let mut told = Vec::new();
     for part in ["reason", "lift", "held", "gate", "suspended", "notes"] {
@@ -153,7 +153,7 @@ pub(crate) fn unbroken(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a browser shows of a page.
+/// Returns the text that a browser shows of a page.
 fn readable(page: &str) -> String {
     let page = page.rsplit("</style>").next().unwrap();
     let mut text = String::new();

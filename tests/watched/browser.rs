@@ -24,8 +24,8 @@ use crate::support::system::Host;
 const PHONE: Screen = Screen { width: 390, height: 844, phone: true, dark: false };
 const DESK: Screen = Screen { width: 1280, height: 900, phone: false, dark: false };
 
-/// What sticks out to the right, and the least contrast of any text with what is
-/// behind it, with the element that has it.
+/// Script that returns the elements that stick out to the right, and the least contrast
+/// of any text with its background, with the element that has it.
 const LOOK: &str = r"(() => {
   const wide = document.documentElement.clientWidth;
   const out = [...document.querySelectorAll('body *')]

@@ -1,4 +1,4 @@
-//! What strangers send to an agent's port: nonsense, in quantity.
+//! Nonsense that strangers send to an agent's port, in quantity.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::support::rig::Rig;
 use crate::support::sshd::free_port;
 
 const REQUESTS: u64 = 3_000;
-/// One of them takes no longer, whatever it is: heads end after two seconds.
+/// Longest time that any request takes: heads end after two seconds.
 const SLOWEST: Duration = Duration::from_secs(30);
 
 const SEEDS: [&str; 10] = [

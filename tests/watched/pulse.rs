@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::rig::{LONG, Rig};
 use crate::support::system::Host;
 
-/// What the service manager of this host hears.
+/// Plays the host's service manager: returns the notifications that it receives.
 fn listen(rig: &mut Rig) -> Receiver<String> {
     let socket = rig.store.dir().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();

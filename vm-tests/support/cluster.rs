@@ -19,7 +19,7 @@ pub(crate) const GATEWAY: &str = "10.83.0.1";
 pub(crate) const FORGE: &str = "192.0.2.1";
 const BRIDGE: &str = "hosts";
 
-/// Who may talk to the agent over the system bus.
+/// Policy of the system bus about access to the agent.
 const BUS_POLICY: &[u8] =
     include_bytes!("../../agent/share/dbus-1/system.d/network.gisi.fort.Agent1.conf");
 
@@ -34,18 +34,18 @@ pub(crate) struct Cluster {
     hosts: Cell<u8>,
 }
 
-/// What an agent waits for, and how often it tries.
+/// Pace of an agent: its waiting times, and how often it tries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// `retry.activations`
+    /// Setting `retry.activations` of the agent.
     pub(crate) activations: u32,
-    /// `retry.first`
+    /// Setting `retry.first` of the agent.
     pub(crate) first: &'static str,
-    /// `health.grace`
+    /// Setting `health.grace` of the agent.
     pub(crate) grace: &'static str,
-    /// `health.timeout`
+    /// Setting `health.timeout` of the agent.
     pub(crate) health: &'static str,
-    /// `activation.timeout`
+    /// Setting `activation.timeout` of the agent.
     pub(crate) activation: &'static str,
 }
 
@@ -97,7 +97,7 @@ impl Cluster {
         machine
     }
 
-    /// The same, booted.
+    /// Installs a host and boots it.
     pub(crate) fn booted(&self, host: &Host) -> Machine {
         let machine = self.installed(host);
         machine.boot();

@@ -38,7 +38,7 @@ impl Image {
         }
     }
 
-    /// Its root file system, or why there is none.
+    /// Returns the image's root file system, or why there is none.
     pub(crate) fn root(self) -> Result<Root, String> {
         let setup = concat!(env!("CARGO_MANIFEST_DIR"), "/../vm-tests/setup");
         let output = Command::new("sh").args([setup, "where", self.name()]).output().unwrap();

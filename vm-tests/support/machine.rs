@@ -24,7 +24,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// The environment of commands on a host.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Who evaluates commits, as module.nix makes it.
+/// User that evaluates commits, as module.nix makes it.
 pub(crate) const EVALUATOR: &str = "fort-agent-eval";
 
 /// Boots for as long as it ends by a reboot, which is 133.
@@ -99,7 +99,7 @@ impl Machine {
         machine
     }
 
-    /// What makes it this host and no other.
+    /// Writes the identity of the host: its machine id, names and network.
     fn prepare(&self) {
         let id = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().replace('-', "");
         self.write("/etc/machine-id", id.as_bytes());
@@ -135,8 +135,8 @@ impl Machine {
         &self.address
     }
 
-    /// Its disk: where a path of its really is. Links are not followed, and
-    /// what it has mounted (/run) is not there.
+    /// Path of a host's file on its disk. Links are not followed, and what the host has
+    /// mounted (/run) is not there.
     pub(crate) fn disk(&self, path: &str) -> PathBuf {
         self.dir.join("root").join(path.trim_start_matches('/'))
     }
@@ -198,7 +198,7 @@ impl Machine {
         Some(self.read("/boot/default")).filter(|system| !system.is_empty())
     }
 
-    /// What the running system's fixture shows.
+    /// Version that the running system's fixture shows.
     pub(crate) fn version(&self) -> String {
         self.read("/run/fixture/version")
     }
@@ -231,7 +231,7 @@ impl Machine {
         self.wait_booted();
     }
 
-    /// Switches it on.
+    /// Switches the machine on.
     pub(crate) fn switch_on(&self) {
         assert!(self.power.borrow().is_none(), "{} is on", self.name);
         self.wait_unplugged();
@@ -367,7 +367,7 @@ impl Machine {
         enter
     }
 
-    /// What a command printed, whether it succeeded or not.
+    /// Runs a command, whether it succeeds or not. Returns its output.
     pub(crate) fn tell(&self, command: &[&str]) -> String {
         let output = self.run(command);
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -422,12 +422,12 @@ impl Machine {
         self.unit(unit, "ActiveState") == "active"
     }
 
-    /// Its journal, all boots; `matches` as for journalctl.
+    /// Journal of the host, all boots; `matches` as for journalctl.
     pub(crate) fn journal(&self, matches: &[&str]) -> String {
         self.tell(&[&["journalctl", "--no-pager", "-o", "short-monotonic"], matches].concat())
     }
 
-    /// What the agent says of itself, if it answers.
+    /// Status of the agent; `None` if it does not answer.
     pub(crate) fn status(&self) -> Option<Value> {
         let output = self.run(&["/run/current-system/sw/bin/fort-agent", "status", "--json"]);
         output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
@@ -540,7 +540,7 @@ impl Machine {
         )
     }
 
-    /// Its first process, as seen from here.
+    /// First process of the host, by its number on this machine.
     pub(crate) fn leader(&self) -> Option<u32> {
         fn search(group: &Path) -> Option<u32> {
             let members = fs::read_to_string(group.join("cgroup.procs")).ok()?;
@@ -576,12 +576,12 @@ impl Machine {
         self.dir.join("console")
     }
 
-    /// What it wrote to its console, all boots.
+    /// Output on the host's console, all boots.
     pub(crate) fn console_text(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.console()).unwrap_or_default()).into_owned()
     }
 
-    /// What there is to know when a test fails, on stderr.
+    /// Prints all that helps to understand a failed test, on stderr.
     fn tell_all(&self) {
         let mut out = std::io::stderr().lock();
         let _ = writeln!(out, "--- console of {}\n{}", self.name, self.console_text());

@@ -21,23 +21,23 @@ pub(crate) enum Moment {
     Nothing,
     /// The order to realise it is written.
     RealiseOrdered,
-    /// That job has begun.
+    /// The realise job has begun.
     RealiseBegun,
     /// The system is built.
     Built,
     /// The order to switch to it is written.
     Ordered,
-    /// Its activation is about to begin.
+    /// The system's activation is about to begin.
     Activating,
-    /// Its activation is so far ([`MARKS`]).
+    /// The system's activation has come to this mark ([`MARKS`]).
     Mark(u8),
-    /// It is the running system, and its units are not started yet.
+    /// The system is the running one, and its units are not started yet.
     Moved,
-    /// It runs, and is to be judged.
+    /// The system runs, and is to be judged.
     Activated,
     /// The verdict is written.
     Judged,
-    /// It is about to become the default.
+    /// The system is about to become the default.
     Committing,
     /// The profile names it.
     ProfileSet,
@@ -47,9 +47,9 @@ pub(crate) enum Moment {
     BootWritten,
     /// The old system is about to be put back.
     PuttingBack,
-    /// Its activation is so far.
+    /// The old system's activation has come to this mark ([`MARKS`]).
     BackMark(u8),
-    /// It is the running system again.
+    /// The old system is the running one again.
     Back,
     /// The outcome is written.
     Ended,

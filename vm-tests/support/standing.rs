@@ -1,4 +1,4 @@
-//! What must hold for a host at any moment, and after everything has settled.
+//! Conditions that must hold for a host at any moment, and after everything has settled.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Machine {
         history
     }
 
-    /// Their verdicts.
+    /// Verdicts on a commit's attempts, oldest first.
     pub(crate) fn verdicts(&self, commit: Commit) -> Vec<String> {
         let verdict = |entry: &Value| entry["verdict"].as_str().unwrap().to_owned();
         self.endings(commit).iter().map(verdict).collect()
@@ -128,7 +128,7 @@ impl Machine {
         }
     }
 
-    /// That version runs whole, is what boots, and nothing else is going on.
+    /// Asserts that a version runs whole and is what boots, and that nothing else is going on.
     #[track_caller]
     pub(crate) fn assert_stands(&self, version: &str) {
         let stands = (self.version(), self.default_version());

@@ -25,7 +25,7 @@ const REVIVE: &str = include_str!("../units/fort-agent-revive.timer");
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     name: String,
-    /// As in tests/support/system.rs.
+    /// Knobs of the system, as tests/support/system.rs describes them.
     pub(crate) knobs: system::Host,
     etc: BTreeMap<String, String>,
 }
@@ -130,9 +130,9 @@ pub(crate) fn repository(dir: &Path) -> Repository {
 /// An agent's program, as systems refer to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Agent {
-    /// On this machine.
+    /// Path of the program on this machine.
     pub(crate) file: PathBuf,
-    /// Of it as an archive, in hexadecimal.
+    /// SHA-256 of the program as an archive, in hexadecimal.
     pub(crate) sha256: String,
 }
 

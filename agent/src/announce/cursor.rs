@@ -1,8 +1,8 @@
-//! Up to where the history was told, in a small file that outlives the agent.
+//! Mark up to where the history was told, in a small file that outlives the agent.
 //!
-//! It is written after something was told: an end is told at least once, and
-//! again if the agent dies in between. A hook that itself ends the agent would
-//! be run for ever like that, so tries are counted, before each.
+//! The file is written after something was told: an end is told at least once, and
+//! again if the agent dies in between. A hook that itself ends the agent would be run
+//! for ever like that, so tries are counted, before each.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::core::memory::Entry;
 use crate::core::types::Wall;
 use crate::files::{self, Durability};
 
-/// Of the file's format.
+/// Version of the file's format.
 const VERSION: u32 = 1;
 
-/// Up to where the history was told.
+/// Mark up to where the history was told, and its file.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     file: PathBuf,
@@ -27,18 +27,18 @@ pub(super) struct Mark {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Kept {
     version: u32,
-    /// None: nothing had ended when this began.
+    /// Entry that was told last; `None`: nothing had ended when this began.
     last: Option<Told>,
-    /// What is being told, and how often that was begun.
+    /// Entry that is being told, and how often that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trying: Option<(DeploymentId, u32)>,
 }
 
-/// What was told last.
+/// Entry that was told last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
     id: DeploymentId,
-    /// Should the history have lost it: later ones are news.
+    /// End of that entry, should the history have lost it: later ones are news.
     ended: Wall,
 }
 
@@ -49,7 +49,7 @@ impl Told {
 }
 
 impl Mark {
-    /// As it was left. Without one, all of the history is old.
+    /// Reads the mark as it was left. Without one, all of the history is old.
     pub(super) fn open(file: PathBuf, history: &[Entry]) -> io::Result<Self> {
         match files::read_json::<Kept>(&file) {
             Ok(Some(kept)) if kept.version == VERSION => return Ok(Self { file, kept }),
@@ -66,7 +66,7 @@ impl Mark {
         Ok(mark)
     }
 
-    /// What was not told yet, oldest first.
+    /// Returns the entries that were not told yet, oldest first.
     pub(super) fn news<'a>(&self, history: &'a [Entry]) -> &'a [Entry] {
         let Some(last) = &self.kept.last else { return history };
         let told = history.iter().rposition(|entry| entry.id == last.id).map(|at| at + 1);
@@ -75,8 +75,7 @@ impl Mark {
         history.get(from..).unwrap_or_default()
     }
 
-    /// Notes that an entry is about to be told: how often that was begun by
-    /// now.
+    /// Notes that an entry is about to be told; returns how often that was begun by now.
     pub(super) fn begin(&mut self, entry: &Entry) -> u32 {
         let before = self.kept.trying.take().filter(|(id, _)| *id == entry.id);
         let times = before.map_or(0, |(_, times)| times).saturating_add(1);
@@ -91,14 +90,14 @@ impl Mark {
         self.keep();
     }
 
-    /// The same, for this life of the agent only.
+    /// Notes the same as [`Mark::told`], for this life of the agent only.
     pub(super) fn step_over(&mut self, entry: &Entry) {
         self.kept.last = Some(Told::of(entry));
         self.kept.trying = None;
     }
 
-    /// Going on matters more than remembering it: at worst something is told
-    /// again.
+    /// Saves the mark, if that is possible. Going on matters more than remembering it:
+    /// at worst something is told again.
     fn keep(&self) {
         if let Err(error) = self.save() {
             tracing::warn!("cannot write {}: {error}", self.file.display());

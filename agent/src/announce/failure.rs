@@ -10,32 +10,32 @@ use fort_http::token::NoToken;
 /// has the token in it.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportFailed {
-    /// There is no token to send.
+    /// No token is there to be sent.
     #[error(transparent)]
     NoToken(#[from] NoToken),
     /// Something is wrong on this side.
     #[error("{0}")]
     Setup(String),
-    /// 401: the token is no one's.
+    /// 401: the token is not known to the server.
     #[error("Forgejo does not accept the token in {} (401)", file.display())]
     Unauthorized {
-        /// Where it came from.
+        /// File that the token came from.
         file: PathBuf,
     },
-    /// 403: whose token it is may not do this.
+    /// 403: the owner of the token may not do this.
     #[error("the token in {} may not do this (403): it needs write:repository, and its user write access to {repository}", file.display())]
     Forbidden {
-        /// Where it came from.
+        /// File that the token came from.
         file: PathBuf,
-        /// The repository.
+        /// Repository that the status is for.
         repository: String,
     },
-    /// 404.
+    /// 404: the repository is not there for this token.
     #[error(
         "there is no repository {repository} for this token (404): check report.forgejo and report.repository"
     )]
     NotFound {
-        /// The repository.
+        /// Repository that the status is for.
         repository: String,
     },
     /// A redirect. None is followed: the token goes to the configured address
@@ -44,7 +44,7 @@ pub enum ReportFailed {
         "Forgejo redirects to {to}: if that is right, make it report.forgejo, or the repository has a new name"
     )]
     Redirected {
-        /// Where to, without user, password, path and query.
+        /// Target of the redirect, without user, password, path and query.
         to: String,
     },
     /// Something else answers at that address, a portal or a proxy before it. A page
@@ -53,41 +53,41 @@ pub enum ReportFailed {
         "the answer ({status}) is {content}, not Forgejo's: check report.forgejo, and what stands before it"
     )]
     NotForgejo {
-        /// The status.
+        /// Status code of the answer.
         status: u16,
         /// The content type that came instead.
         content: String,
     },
-    /// It refuses what was sent.
+    /// The server refuses what was sent, and would again.
     #[error("Forgejo refuses it ({status}): {said}")]
     Rejected {
-        /// The status.
+        /// Status code of the answer.
         status: u16,
-        /// What it said of it.
+        /// Error message of the server.
         said: String,
     },
     /// The server cannot, at the moment. For a commit that it does not know
     /// Forgejo answers so too.
     #[error("Forgejo has a trouble of its own, or does not know the commit ({status}): {said}")]
     Server {
-        /// The status.
+        /// Status code of the answer.
         status: u16,
-        /// What it said of it.
+        /// Error message of the server.
         said: String,
     },
     /// The connection could not be made private.
     #[error("TLS: {what}")]
     Tls {
-        /// Why.
+        /// Reason why TLS failed.
         what: String,
     },
     /// No name, no route, nobody listening, or the connection broke.
     #[error("Forgejo cannot be reached: {what}")]
     Unreachable {
-        /// Why.
+        /// Reason why the connection failed.
         what: String,
     },
-    /// It was silent for this long.
+    /// The server did not answer in time.
     #[error("Forgejo does not answer within {} s", limit.as_secs())]
     Late {
         /// The limit that was exceeded.

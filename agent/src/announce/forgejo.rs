@@ -18,35 +18,35 @@ use crate::core::plain::one_line;
 use crate::core::types::Commit;
 use fort_http::{Broken, Secret, token};
 
-/// For the name lookup, TCP and TLS together.
+/// Time limit for the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Of what is said of an error.
+/// Largest error body that is read, in bytes.
 const LARGEST_ERROR: usize = 16 << 10;
 
 /// The states that Forgejo and Gitea know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// It is under way.
+    /// The deployment is under way.
     Pending,
-    /// It runs.
+    /// The commit runs, and was verified.
     Success,
-    /// It does not work.
+    /// The commit does not work.
     Failure,
     /// Something came between; it is not the commit's fault.
     Error,
-    /// It was never tried to the end.
+    /// The commit was never tried to the end.
     Warning,
 }
 
-/// What is shown beside a commit.
+/// Commit status, which is shown beside a commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CommitStatus {
-    /// In one word.
+    /// State of the deployment, in one word.
     pub state: State,
-    /// In a few.
+    /// Description of the state, in a few words.
     pub description: String,
-    /// Whose it is: each has one status per commit.
+    /// Context that the status belongs to: each has one status per commit.
     pub context: String,
 }
 
@@ -62,7 +62,7 @@ struct Said {
 }
 
 impl Forgejo {
-    /// The one that is configured. Nothing is sent yet.
+    /// Takes the repository that is configured. Nothing is sent yet.
     pub fn new(report: &Report) -> Self {
         Self { report: report.clone() }
     }
@@ -127,8 +127,8 @@ impl Forgejo {
     }
 }
 
-/// What an answer is, if it is none of the API's: that says all it has to say in
-/// JSON. A server's own troubles and redirects are told by their status.
+/// Returns the kind of an answer that is none of the API's: the API says all it has to
+/// say in JSON. A server's own troubles and redirects are told by their status.
 fn foreign(answer: &Response) -> Option<String> {
     let status = answer.status();
     if status.is_redirection() || status.is_server_error() {
@@ -144,14 +144,14 @@ fn foreign(answer: &Response) -> Option<String> {
     }
 }
 
-/// Whose address a redirect leads to.
+/// Returns the server that a redirect leads to.
 fn target(answer: &Response) -> String {
     let location = answer.headers().get(LOCATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let Ok(url) = answer.url().join(location) else { return "nowhere".into() };
     url.origin().ascii_serialization()
 }
 
-/// What is said of an error, in one line.
+/// Reads the error message of an answer, in one line.
 async fn words(mut answer: Response) -> String {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {

@@ -13,14 +13,14 @@ use crate::command::{Command, Tail, plain};
 use crate::config::Config;
 use crate::core::memory::Entry;
 
-/// A hook that ends the agent is not begun more often than this.
+/// Most tries of the hooks for one deployment, should they end the agent.
 const MOST_TRIES: u32 = 3;
-/// How much is kept of what a hook says.
+/// Bytes that are kept of a hook's output.
 const OUTPUT: usize = 4 << 10;
-/// How much of a cause a hook is told; an environment has its limits.
+/// Bytes of a cause that a hook is told; an environment has its limits.
 const CAUSE: usize = 4 << 10;
 
-/// Runs them for what is news, for as long as the agent runs.
+/// Runs the hooks for each deployment that ends, for as long as the agent runs.
 pub(super) async fn run(config: Config, mut mark: Mark, mut shows: Shows, notes: Notes) {
     loop {
         let shown = shows.borrow_and_update().clone();
@@ -51,7 +51,7 @@ pub(super) async fn run(config: Config, mut mark: Mark, mut shows: Shows, notes:
     }
 }
 
-/// Runs all of them: what is wrong with the last that failed.
+/// Runs all hooks; returns what is wrong with the last that failed.
 async fn tell(config: &Config, entry: &Entry, tries: u32) -> Option<String> {
     let mut environment = environment(entry, &config.hostname);
     environment.push(("FORT_AGENT_TRY", tries.to_string().into()));
@@ -94,7 +94,7 @@ async fn tell(config: &Config, entry: &Entry, tries: u32) -> Option<String> {
     failed
 }
 
-/// What hooks learn of the deployment that ended.
+/// Returns the environment of hooks, which describes the deployment that ended.
 fn environment(entry: &Entry, hostname: &str) -> Vec<(&'static str, OsString)> {
     let text = |value: Option<String>| OsString::from(value.unwrap_or_default());
     let commit = entry.commit.to_string();

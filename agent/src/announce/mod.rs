@@ -1,11 +1,11 @@
 //! Tells outsiders how deployments end: the operator's own programs (`[hooks]`)
 //! and a Forgejo (`[report]`).
 //!
-//! Beside the loop and never in its way: both read what the loop shows, as
-//! everybody does, and the queue is the history itself, which is bounded. How
-//! far each has come is remembered in a file of its own (`mark.rs`), so that an
-//! end is told at least once, whatever restarts in between: the agent itself is
-//! restarted by many a deployment, just before its verdict.
+//! Beside the loop and never in its way: both read what the loop shows, as everybody
+//! does, and the queue is the history itself, which is bounded. How far each has come
+//! is remembered in a file of its own (`cursor.rs`), so that an end is told at least
+//! once, whatever restarts in between: the agent itself is restarted by many a
+//! deployment, just before its verdict.
 
 mod cursor;
 mod failure;
@@ -29,10 +29,10 @@ use crate::config::Config;
 use crate::control::Shown;
 use crate::core::memory::Entry;
 
-/// What the loop shows; none before its first turn.
+/// State that the loop published last; `None` before its first turn.
 pub type Shows = watch::Receiver<Option<Arc<Shown>>>;
 
-/// What could not be told lately, for the status.
+/// Notes for the status about what could not be told lately.
 #[derive(Clone)]
 pub struct Notes {
     notes: Arc<Mutex<BTreeMap<&'static str, String>>>,
@@ -40,18 +40,18 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Without any. `changed` is called whenever there are others.
+    /// Creates an empty set of notes. `changed` is called whenever there are others.
     pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
         Self { notes: Arc::default(), changed: Arc::new(changed) }
     }
 
-    /// In words: nothing, if all went well the last time.
+    /// Returns the notes in words: none, if all went well the last time.
     pub fn all(&self) -> Vec<String> {
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         notes.values().cloned().collect()
     }
 
-    /// Of one who tells: the last trouble, if there is one now.
+    /// Sets the note of one of those who tell: the last trouble, if there is one now.
     pub(crate) fn set(&self, who: &'static str, note: Option<String>) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         let same = notes.get(who) == note.as_ref();
@@ -93,7 +93,7 @@ pub fn begin(config: &Config, history: &[Entry], shows: &Shows, notes: &Notes) -
     Ok(())
 }
 
-/// Should it be switched on again, what ended in between is no news.
+/// Removes a mark: should telling be switched on again, what ended in between is no news.
 fn forget(file: &Path) -> io::Result<()> {
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,4 +1,4 @@
-//! Which commit gets which status, and when it is tried again.
+//! Queue of commit statuses: which commit gets which, and when it is tried again.
 //!
 //! Only the newest status of a commit matters: one that is overtaken while it
 //! waits is not sent. Commits wait for each other no longer than a request
@@ -24,19 +24,19 @@ use crate::core::status::{self, Stage};
 use crate::core::types::Commit;
 use crate::jitter::luck;
 
-/// Longer descriptions are cut in lists of commits anyway.
+/// Longest description, in characters: lists of commits cut longer ones anyway.
 const LONGEST: usize = 140;
 
-/// How patiently it is told.
+/// Time limits for sending commit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For one request.
+    /// Time limit of one request.
     pub request: Duration,
-    /// After the first failure; doubles from there.
+    /// Pause after the first failure; doubles from there.
     pub first: Duration,
-    /// The longest pause.
+    /// Longest pause between two tries.
     pub max: Duration,
-    /// After this long a status is given up.
+    /// Time after which a status is given up.
     pub give_up: Duration,
 }
 
@@ -54,24 +54,23 @@ impl Default for Limits {
 /// A status that is still to be sent.
 struct Waiting {
     status: CommitStatus,
-    /// The end that it tells; none: it is pending.
+    /// Deployment whose end the status tells; `None`: the deployment is pending.
     tells: Option<DeploymentId>,
     failures: u32,
     since: Instant,
     not_before: Instant,
 }
 
-/// What is still to be sent. At most as many commits as the history has, and
-/// one more.
+/// Statuses that are still to be sent. At most as many commits as the history has, and one more.
 struct Queue {
     context: String,
     mark: Mark,
-    /// Up to where the history was looked at.
+    /// Mark up to where the history was looked at.
     seen: Mark,
     waiting: BTreeMap<Commit, Waiting>,
-    /// Looked at, and perhaps not told yet.
+    /// Entries that were looked at, and perhaps not told yet.
     open: VecDeque<Entry>,
-    /// What was last said of the deployment under way.
+    /// Point of the deployment under way that was last told.
     reached: Option<Reached>,
 }
 
@@ -83,7 +82,7 @@ struct Reached {
     point: Point,
 }
 
-/// What of a deployment is told before it ends.
+/// Point of a deployment that is told before it ends.
 #[derive(Clone, PartialEq, Eq)]
 enum Point {
     Stage(Stage),
@@ -174,8 +173,8 @@ impl Queue {
         self.reached = Some(reached);
     }
 
-    /// It takes the place of an older one, and its pause: the server is the
-    /// same.
+    /// Queues a status. It takes the place of an older one, and its pause:
+    /// the server is the same.
     fn put(&mut self, commit: Commit, status: CommitStatus, tells: Option<DeploymentId>) {
         let now = Instant::now();
         let older = self.waiting.remove(&commit);
@@ -248,7 +247,7 @@ fn state(entry: &Entry) -> State {
     }
 }
 
-/// What a deployment does, in words.
+/// Describes in a few words what a deployment does.
 fn under_way<'a>(point: &Point, reason: &'a str) -> &'a str {
     match point {
         Point::Stage(Stage::Realise) => "building or fetching the system",
@@ -278,7 +277,7 @@ fn ended(entry: &Entry) -> String {
     })
 }
 
-/// On one line, without what may be secret in a URL, and not too long.
+/// Puts a text on one line, without what may be secret in a URL, and not too long.
 fn few_words(text: &str) -> String {
     let line = clean(text);
     let mut words: Vec<String> = Vec::new();

@@ -14,42 +14,42 @@ use zbus::names::OwnedUniqueName;
 use super::{NAME, PATH, SOCKET};
 use crate::dbus::{self, Takes};
 
-/// For connecting, and for each answer. Longer than the loop itself is given,
-/// so that the agent can say what is wrong with it.
+/// Time limits for connecting, and for each answer. Longer than the loop itself is
+/// given, so that the agent can say what is wrong with it.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// It has no such method.
+/// Name of the error of an agent that has no such method.
 const UNKNOWN: &str = "org.freedesktop.DBus.Error.UnknownMethod";
-/// Changes that wait to be shown.
+/// Most changes that wait to be shown.
 const CHANGES: NonZero<usize> = NonZero::new(16).expect("16 is not 0");
 
 /// Why there is no answer, or not the wanted one.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// Nobody answers there.
+    /// No agent answers on its socket.
     #[error("the agent does not answer on {}: {why}", socket.display())]
     Silent {
-        /// Where it was looked for.
+        /// Socket where the agent was looked for.
         socket: PathBuf,
-        /// What happened instead.
+        /// Reason why there is no answer.
         why: String,
     },
-    /// It runs, and the socket that it is asked on is gone from below it.
+    /// The agent runs, and the socket that it is asked on is gone from below it.
     #[error("the agent runs ({agent}), but its socket {} is gone: systemctl restart fort-agent makes it anew", socket.display())]
     Gone {
-        /// Where it was looked for.
+        /// Socket where the agent was looked for.
         socket: PathBuf,
-        /// The agent's process.
+        /// Process of the agent, as the message names it.
         agent: String,
     },
     /// The agent, or the kernel for it, says no.
     #[error("{0}")]
     Refused(String),
-    /// What was asked makes no sense to it.
+    /// The question makes no sense to the agent.
     #[error("{0}")]
     Invalid(String),
-    /// It tried, and failed.
+    /// The agent, or this program, tried and failed.
     #[error("{0}")]
     Failed(String),
 }
@@ -59,7 +59,7 @@ pub enum Trouble {
 pub struct Client {
     connection: zbus::Connection,
     socket: PathBuf,
-    /// None where there is nobody else on the connection.
+    /// Name of the agent on the bus; `None` where there is nobody else on the connection.
     destination: Option<&'static str>,
 }
 
@@ -72,14 +72,14 @@ enum OnTheBus {
 
 /// Why nobody was heard on the agent's own socket.
 enum Unheard {
-    /// It is behind a door that only root opens, if it is there at all.
+    /// The agent is behind a door that only root opens, if it is there at all.
     Hidden(PathBuf),
     Because(Trouble),
 }
 
 impl Client {
-    /// Connects to the agent whose `run_dir` this is; where its socket cannot
-    /// be reached, to the one on the system bus.
+    /// Connects to the agent whose `run_dir` this is; where its socket cannot be
+    /// reached, to the agent on the system bus.
     pub async fn connect(run_dir: &Path) -> Result<Self, Trouble> {
         match Self::on_socket(run_dir).await {
             Ok(client) => Ok(client),
@@ -142,17 +142,17 @@ impl Client {
         Ok(Self { connection, socket, destination: None })
     }
 
-    /// The status, as JSON.
+    /// Returns the status, as JSON.
     pub async fn status(&self) -> Result<String, Trouble> {
         self.call("Status", &()).await
     }
 
-    /// At most so many deployments that ended, newest first, as JSON.
+    /// Returns at most so many deployments that ended, newest first, as JSON.
     pub async fn history(&self, most: u32) -> Result<String, Trouble> {
         self.call("History", &(most,)).await
     }
 
-    /// Why a commit (by default the desired one) is, or is not, the one that
+    /// Explains why a commit (by default the desired one) is, or is not, the one that
     /// runs, as JSON.
     pub async fn explain(&self, commit: Option<&str>) -> Result<String, Trouble> {
         self.call("Explain", &(commit.unwrap_or_default(),)).await
@@ -173,7 +173,7 @@ impl Client {
         self.call("Suspend", &(reason, seconds.unwrap_or(0))).await
     }
 
-    /// Ends a suspension.
+    /// Ends a suspension of deployments.
     pub async fn resume(&self) -> Result<String, Trouble> {
         self.call("Resume", &()).await
     }
@@ -196,7 +196,7 @@ impl Client {
         self.call("Retry", &(commit.unwrap_or_default(),)).await
     }
 
-    /// Each status from now on, as JSON, until the connection ends.
+    /// Returns each status from now on, as JSON, until the connection ends.
     pub async fn changes(&self) -> Result<impl Stream<Item = String> + Unpin, Trouble> {
         let silent = |error: zbus::Error| Trouble::Silent {
             socket: self.socket.clone(),
@@ -227,17 +227,17 @@ impl Client {
         Ok(messages.filter_map(status).take_until(gone))
     }
 
-    /// The agent as the bus calls it; none where there is nobody else on the
-    /// connection. A rule with a name that anybody could have does not do: the
-    /// bus also passes on what somebody sends to this connection alone.
+    /// Returns the agent as the bus calls it; `None` where there is nobody else on the
+    /// connection. A rule with a name that anybody could have does not do: the bus also
+    /// passes on what somebody sends to this connection alone.
     async fn agent(&self) -> zbus::Result<Option<OwnedUniqueName>> {
         let Some(name) = self.destination else { return Ok(None) };
         let bus = zbus::fdo::DBusProxy::new(&self.connection).await?;
         Ok(Some(bus.get_name_owner(name.try_into()?).await?))
     }
 
-    /// Done when the agent leaves the message bus. Without one the connection
-    /// itself ends.
+    /// Returns a future that is done when the agent leaves the message bus. Without a
+    /// bus the connection itself ends.
     async fn gone(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let watched = async {
             let name = self.destination?;

@@ -1,9 +1,8 @@
 //! The server's side of the D-Bus handshake (SASL, mechanism EXTERNAL).
 //!
-//! Our own and not zbus's: that one panics on an empty line and holds whatever
-//! is sent before a line ends. Who is on the other side is known from the
-//! kernel before this begins; here he only has to name the same user. File
-//! descriptors are never agreed on.
+//! Our own and not zbus's: that one panics on an empty line and holds whatever is sent
+//! before a line ends. The user on the other side is known from the kernel before this
+//! begins; the peer only has to name that user. File descriptors are never agreed on.
 //!
 //! Source: D-Bus specification, "Authentication Protocol".
 
@@ -11,11 +10,11 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// All of it, in bytes: a few short lines.
+/// Largest handshake, in bytes: a few short lines.
 const MOST_BYTES: usize = 4096;
 
-/// Ends when the peer has begun to speak D-Bus; gives what he has already said
-/// of it. `guid` names this server, in 32 hexadecimal digits.
+/// Runs the handshake until the peer has begun to speak D-Bus; returns what it has
+/// already said of it. `guid` names this server, in 32 hexadecimal digits.
 pub(super) async fn handshake(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     uid: u32,
@@ -46,7 +45,7 @@ pub(super) async fn handshake(
     }
 }
 
-/// What is waited for.
+/// Command that the server waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Auth,
@@ -73,14 +72,14 @@ impl Reply {
     }
 }
 
-/// A line without its end; the very first byte of all is a zero.
+/// Returns a line without its end; the very first byte of all is a zero.
 fn text(line: &[u8], first: bool) -> Option<&str> {
     let line = line.strip_suffix(b"\r\n")?;
     let line = if first { line.strip_prefix(b"\0")? } else { line };
     std::str::from_utf8(line).ok().filter(|line| line.is_ascii())
 }
 
-/// Nothing when the handshake is over.
+/// Answers a line of the peer; `None` when the handshake is over.
 fn answer(state: &mut State, line: &str, uid: u32) -> Option<Reply> {
     let mut words = line.split(' ');
     let command = words.next().unwrap_or_default();
@@ -99,8 +98,8 @@ fn answer(state: &mut State, line: &str, uid: u32) -> Option<Reply> {
     Some(reply)
 }
 
-/// An empty name leaves it to the kernel. Otherwise it is the user's number in
-/// decimal digits, each as the hexadecimal of its ASCII code.
+/// Judges the name of a user. An empty name leaves it to the kernel. Otherwise it is
+/// the user's number in decimal digits, each as the hexadecimal of its ASCII code.
 fn judged(name: &str, uid: u32) -> (Reply, State) {
     let expected: String = uid.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
     if name.is_empty() || name == expected {
@@ -120,7 +119,7 @@ mod tests {
 
     const GUID: &str = "00112233445566778899aabbccddeeff";
 
-    /// What is answered, and how it ended; the peer then says no more.
+    /// Returns the server's answers, and how it ended; the peer says no more than `sent`.
     async fn after(sent: &[u8]) -> (String, io::Result<Vec<u8>>) {
         let (mut peer, mut stream) = tokio::io::duplex(64 << 10);
         peer.write_all(sent).await.unwrap();

@@ -24,9 +24,9 @@ pub use object::{Agent, Callers, Failure};
 pub use server::{Limits, serve, serve_with};
 pub use system::serve_on_system_bus;
 
-/// The interface, and the name on a message bus.
+/// Name of the interface, and of the agent on a message bus.
 pub const NAME: &str = "network.gisi.fort.Agent1";
-/// Where the object is.
+/// Path of the agent's object.
 pub const PATH: &str = "/network/gisi/fort/Agent1";
-/// The socket's name in the agent's `run_dir`.
+/// File name of the socket in the agent's `run_dir`.
 pub const SOCKET: &str = "bus";

@@ -1,4 +1,4 @@
-//! What can be asked and told, whatever carries it.
+//! The agent's object on D-Bus: what can be asked and told, whatever carries it.
 //!
 //! Replies are JSON in a string: they are what the command line prints with
 //! `--json`, and may get more fields. A refusal has an error name of its own,
@@ -26,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(8);
 #[derive(Debug, zbus::DBusError)]
 #[zbus(prefix = "network.gisi.fort.Agent1.Error")]
 pub enum Failure {
-    /// The transport failed.
+    /// The transport of the message failed.
     #[zbus(error)]
     ZBus(zbus::Error),
     /// The state does not allow it; the text says why.
@@ -43,13 +43,13 @@ pub enum Failure {
     Busy(String),
 }
 
-/// The same for what changes nothing, and everybody may ask: others wait.
+/// How long the loop may take for what changes nothing, and everybody may ask: others wait.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Who is on the other side, and may do what.
+/// Callers on the other side, and what they may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callers {
-    /// Whoever is connected was found to be root before he could speak.
+    /// Only root, or the agent's own user: every peer was found to be one before it could speak.
     Root,
     /// Anybody: the bus knows who it is.
     OnTheBus,
@@ -69,7 +69,7 @@ impl Callers {
     }
 }
 
-/// Whether polkit lets a user.
+/// Asks polkit whether a user may do this; fails if not.
 async fn by_polkit(uid: u32, header: &Header<'_>, connection: &Connection) -> Result<(), Failure> {
     let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
     let sender = header.sender().map(ToString::to_string).unwrap_or_default();
@@ -102,9 +102,9 @@ async fn by_polkit(uid: u32, header: &Header<'_>, connection: &Connection) -> Re
     Err(Failure::NotAuthorised(why))
 }
 
-/// The user who calls, as the bus knows it. Asked for nothing more: all of a caller's
-/// credentials come with a descriptor of its process, and dbus-broker disconnects whoever
-/// asks for them and takes none.
+/// Returns the user who calls, as the bus knows it. Asks for nothing more: all of a
+/// caller's credentials come with a descriptor of its process, and dbus-broker
+/// disconnects whoever asks for them and takes none.
 pub(super) async fn uid_of(header: &Header<'_>, connection: &Connection) -> Option<u32> {
     let sender = header.sender()?.to_owned();
     let ask = async {
@@ -122,7 +122,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// For one transport, whose callers are known.
+    /// Creates the object for one transport, whose callers are known.
     pub fn new(control: Control, callers: Callers) -> Self {
         Self { control, callers }
     }
@@ -179,20 +179,20 @@ fn prefix(text: &str) -> Result<Prefix, Failure> {
 // at a time stays bounded.
 #[zbus::interface(name = "network.gisi.fort.Agent1", spawn = false, introspection_docs = false)]
 impl Agent {
-    /// The status, as JSON.
+    /// Returns the status, as JSON.
     async fn status(&self) -> Result<String, Failure> {
         self.ready(|shown| json(&shown.status)).await?
     }
 
-    /// At most so many deployments that ended, newest first, as JSON.
+    /// Returns at most so many deployments that ended, newest first, as JSON.
     async fn history(&self, most: u32) -> Result<String, Failure> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         self.ready(|shown| json(&shown.history.iter().rev().take(most).collect::<Vec<_>>())).await?
     }
 
-    /// Why a commit (by default the desired one) is, or is not, the one that
-    /// runs, as JSON. Everybody may ask; since one call comes after the other,
-    /// nobody can fill the loop's queue with it.
+    /// Explains why a commit (by default the desired one) is, or is not, the one that
+    /// runs, as JSON. Everybody may ask; since one call comes after the other, nobody
+    /// can fill the loop's queue with it.
     async fn explain(&self, commit: &str) -> Result<String, Failure> {
         let commit = if commit.is_empty() { None } else { Some(prefix(commit)?) };
         self.ready(|_| ()).await?;
@@ -255,7 +255,7 @@ impl Agent {
         self.tell(&header, connection, Command::Ask(request)).await
     }
 
-    /// Activates again.
+    /// Ends a suspension: systems are activated again.
     async fn resume(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -316,7 +316,7 @@ impl Agent {
     }
 }
 
-/// What the properties say. Before the first turn: `starting`, and nothing.
+/// Values of the properties. Before the first turn: `starting`, and nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Facts {
     state: String,
@@ -351,13 +351,13 @@ pub(super) struct Announcer {
 }
 
 impl Announcer {
-    /// What is so now counts as said: the other side asks first.
+    /// Creates an announcer. The current state counts as said: the other side asks first.
     pub(super) fn new(agent: Agent, emitter: SignalEmitter<'static>) -> Self {
         let said = Self::now(&agent);
         Self { agent, emitter, said }
     }
 
-    /// Says what is not so any more. Fails when the connection does.
+    /// Signals what has changed. Fails when the connection does.
     pub(super) async fn announce(&mut self) -> zbus::Result<()> {
         let Some((facts, status)) = Self::now(&self.agent) else { return Ok(()) };
         let (before, same) = match &self.said {

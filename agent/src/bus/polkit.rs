@@ -1,6 +1,6 @@
 //! Asks polkit whether a caller on the system bus may manage the agent.
 //!
-//! polkit asks the bus who the caller is, so nothing that he says of himself
+//! polkit asks the bus who the caller is, so nothing that a caller says of itself
 //! counts. Whatever goes wrong here means no. The interface is that of
 //! `org.freedesktop.PolicyKit1.Authority`; the action is described in
 //! `agent/share/polkit-1`.
@@ -11,37 +11,37 @@ use std::time::Duration;
 
 use zbus::{Connection, Variant, fdo};
 
-/// What may be granted.
+/// Action of polkit that may be granted: to manage the agent.
 pub(super) const ACTION: &str = "network.gisi.fort.agent1.manage";
 
 const NAME: &str = "org.freedesktop.PolicyKit1";
 const PATH: &str = "/org/freedesktop/PolicyKit1/Authority";
 const INTERFACE: &str = "org.freedesktop.PolicyKit1.Authority";
 
-/// For an answer out of hand.
+/// Time limit for an answer out of hand.
 const ANSWER: Duration = Duration::from_secs(5);
-/// For one that a person is asked for: his password, say.
+/// Time limit for an answer that a person is asked for: a password, say.
 const PERSON: Duration = Duration::from_secs(120);
-/// `AllowUserInteraction`.
+/// Flag `AllowUserInteraction` of `CheckAuthorization`.
 const ASK_A_PERSON: u32 = 1;
 
-/// What polkit says.
+/// Answer of polkit about a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// He may.
+    /// The caller may manage the agent.
     Yes,
-    /// He may not.
+    /// The caller may not manage the agent.
     No,
-    /// He may once he has said who he is, for which nobody could be asked.
+    /// The caller may once it has authenticated, for which nobody could be asked.
     Challenge,
     /// There is no polkit on this bus.
     Absent,
-    /// It could not tell, for this reason.
+    /// Polkit could not tell, for this reason.
     Unknown(String),
 }
 
-/// Whether the caller of that unique name may manage the agent. `interactive`:
-/// whether he is willing to wait until a person was asked.
+/// Asks whether the caller of that unique name may manage the agent. `interactive`:
+/// whether it is willing to wait until a person was asked.
 pub(super) async fn may_manage(connection: &Connection, sender: &str, interactive: bool) -> Answer {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     let cancellation = format!("fort-agent-{}", ASKED.fetch_add(1, Ordering::Relaxed));
@@ -77,7 +77,7 @@ pub(super) async fn may_manage(connection: &Connection, sender: &str, interactiv
     }
 }
 
-/// Takes the question back: whoever would be asked for it is not any more.
+/// Takes the question back: the caller that it was asked for waits no longer.
 async fn cancel(connection: Connection, cancellation: String) {
     let cancel = "CancelCheckAuthorization";
     let question = (cancellation.as_str(),);

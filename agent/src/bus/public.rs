@@ -1,11 +1,10 @@
 //! The object as the system bus has it, where anybody can call it.
 //!
-//! What only looks is answered at once, one call after the other. Of one who wants
-//! to change something the bus is asked who he is, and polkit whether he may;
-//! that waits beside the others, in a place of its own, of which there are few,
-//! and fewer for one caller and for one user. Nothing may be waited for in
-//! between: zbus reads no more while its queue of calls is full, and so not the
-//! bus's answer either.
+//! A call that only looks is answered at once, one after the other. Of a caller that
+//! wants to change something the bus is asked who it is, and polkit whether it may;
+//! that waits beside the others, in a place of its own, of which there are few, and
+//! fewer for one caller and for one user. Nothing may be waited for in between: zbus
+//! reads no more while its queue of calls is full, and so not the bus's answer either.
 //!
 //! A surprise: zbus's macro cannot say this of single methods, so its trait is
 //! implemented by hand here; all of it is passed on.
@@ -31,18 +30,18 @@ const LONGEST: usize = 8 << 10;
 /// The object, for anybody.
 pub(super) struct Public {
     agent: Agent,
-    /// By their names on the bus.
+    /// Places of callers, by their names on the bus.
     callers: Arc<Places<String>>,
-    /// Those whom polkit is asked about.
+    /// Places of the users that polkit is asked about.
     users: Arc<Places<u32>>,
 }
 
-/// How many wait, and whose they are.
+/// Calls that wait: how many, and whose they are.
 struct Places<K> {
     taken: Mutex<HashMap<K, usize>>,
-    /// At the same time.
+    /// Most that wait at the same time.
     all: usize,
-    /// Of these, for one.
+    /// Most of these that wait for one caller or user.
     of_one: usize,
 }
 

@@ -1,9 +1,9 @@
 //! The object on a socket of the agent's own.
 //!
-//! The socket is below a directory that only root enters, has mode 0600, and
-//! whoever connects is checked by what the kernel says of him (SO_PEERCRED), so
-//! that none of the three alone has to be right. A connection has a task of its
-//! own: whatever a peer sends ends at most his own.
+//! The socket is below a directory that only root enters, has mode 0600, and each peer
+//! is checked by what the kernel says of it (SO_PEERCRED), so that none of the three
+//! alone has to be right. A connection has a task of its own: whatever a peer sends
+//! ends at most its own connection.
 //!
 //! A surprise: when all connections are taken, the next one ends the oldest.
 //! Clients that hang must not keep an operator from asking; and one that
@@ -29,17 +29,18 @@ use super::{PATH, SOCKET};
 use crate::control::Control;
 use crate::dbus::{self, Takes};
 
-/// What strangers and forgetful clients are granted.
+/// Limits on what strangers and forgetful clients are granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time.
+    /// Most connections at a time.
     pub connections: usize,
-    /// For the handshake.
+    /// Time limit of the handshake.
     pub handshake: Duration,
-    /// For taking in a signal.
+    /// Time limit for taking in a signal.
     pub signal: Duration,
-    /// Without anything sent in either direction. Every poll of the remotes is
-    /// a signal: who hears nothing for this long is not there any more.
+    /// Longest time without anything sent in either direction. Every poll of the
+    /// remotes is a signal: a client that hears nothing for this long is not there any
+    /// more.
     pub idle: Duration,
 }
 
@@ -67,7 +68,7 @@ pub fn serve(
     serve_with(control, run_dir, Limits::default(), shutdown)
 }
 
-/// As [`serve`], with limits of one's own.
+/// Serves as [`serve`] does, with limits of one's own.
 pub fn serve_with(
     control: Control,
     run_dir: &Path,
@@ -86,8 +87,8 @@ pub fn serve_with(
     }))
 }
 
-/// The socket gets its mode before it gets its name: it can never be met with a
-/// wider one.
+/// Makes the socket. It gets its mode before it gets its name: it can never
+/// be met with a wider one.
 fn bind(run_dir: &Path) -> anyhow::Result<(UnixListener, PathBuf)> {
     let path = run_dir.join(SOCKET);
     let new = run_dir.join("new");
@@ -149,7 +150,7 @@ async fn attend(stream: UnixStream, control: Control, limits: Limits) {
     }
 }
 
-/// Says so in words that every D-Bus client knows, and gives it time to read.
+/// Refuses a peer in words that every D-Bus client knows, and gives it time to read them.
 async fn turn_away(mut stream: UnixStream) {
     let _ = timeout(Duration::from_secs(1), async {
         stream.write_all(b"REJECTED\r\n").await?;

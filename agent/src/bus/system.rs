@@ -18,11 +18,11 @@ use super::{NAME, PATH};
 use crate::control::Control;
 use crate::dbus::{Takes, system_bus};
 
-/// For connecting and for getting the name.
+/// Time limit for connecting and for getting the name.
 const CONNECT: Duration = Duration::from_secs(10);
-/// For taking in a signal.
+/// Time limit for taking in a signal.
 const SIGNAL: Duration = Duration::from_secs(5);
-/// Between the first two tries; doubles up to the longest.
+/// Pause between the first two tries; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -75,7 +75,7 @@ async fn connect(control: &Control) -> zbus::Result<(zbus::Connection, Agent)> {
     }
 }
 
-/// Tells the bus of changes, until it is gone: why.
+/// Tells the bus of changes until it is gone, and returns why.
 async fn announce(
     connection: &zbus::Connection,
     agent: Agent,

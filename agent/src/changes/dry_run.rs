@@ -1,10 +1,10 @@
-//! Which units a system would touch: what its own `switch-to-configuration
-//! dry-activate` says, in its own words.
+//! Dry run of a switch: which units a system would touch, as its own
+//! `switch-to-configuration dry-activate` reports them.
 //!
-//! **It is a program of that system and runs as root.** It is to change nothing, but
-//! that is its promise: only for a system that could be activated all the same. It
-//! takes the lock that every switch takes, for as long as it runs: the agent
-//! waits for it as for any other hand.
+//! **The program is part of that system and runs as root.** It is to change nothing, but
+//! that is its promise: only for a system that could be activated all the same. It takes
+//! the lock that every switch takes, for as long as it runs: the agent waits for it as
+//! for any other hand.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -15,12 +15,12 @@ use crate::command::{Command, End, plain};
 use crate::core::types::StorePath;
 use crate::nix::StoreRoot;
 
-/// It takes a twentieth of a second; with a hundred units not much more.
+/// Limit of a dry run, which takes a twentieth of a second; with a hundred units not much more.
 const LIMIT: Duration = Duration::from_secs(60);
-/// `switch-to-configuration`: another one is at work.
+/// Exit code of `switch-to-configuration`: another one is at work.
 const LOCKED: i32 = 11;
 
-/// Asks the system. Fails with why not, in words.
+/// Asks the system which units it would touch. Fails with why not, in words.
 pub async fn dry_activate(
     system: &StorePath,
     store: &StoreRoot,
@@ -61,7 +61,7 @@ pub async fn dry_activate(
 }
 
 impl Units {
-    /// A line as nixpkgs' switch-to-configuration-ng prints it.
+    /// Takes in a line as nixpkgs' switch-to-configuration-ng prints it.
     fn learn(&mut self, line: &str) {
         self.systemd |= line == "would restart systemd";
         let Some((what, names)) = line.split_once(": ") else { return };
@@ -111,7 +111,7 @@ mod tests {
         );
     }
 
-    /// A store that has a system whose switch-to-configuration is this.
+    /// Makes a store with a system whose switch-to-configuration is this script.
     fn system(script: &str) -> (tempfile::TempDir, StoreRoot, StorePath) {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();

@@ -1,11 +1,11 @@
-//! What another system would change: packages by name and version, its size,
-//! and the units that it would touch.
+//! Changes that another system would bring: packages by name and version, its size, and
+//! the units that it would touch.
 //!
-//! It only looks, and runs nothing of that system but where that is asked for
-//! ([`dry_activate`]): whoever is about to let it in has not done so yet. A system of the history may have lost its root: both are kept
-//! from the garbage collector by the connection that asks the store about them,
-//! so that one has to live until the last question is answered, that for its units
-//! included.
+//! This module only looks, and runs nothing of that system but where that is asked for
+//! ([`dry_activate`]): the system has not been let in yet. A system of the history may
+//! have lost its root: both are kept from the garbage collector by the connection that
+//! asks the store about them, so that one has to live until the last question is
+//! answered, that for its units included.
 
 mod dry_run;
 mod mounts;
@@ -24,64 +24,64 @@ pub use self::units::Units;
 use crate::core::types::StorePath;
 use crate::store::{Closure, Store, StoreFailed};
 
-/// What differs between two closures.
+/// Differences between the closures of two systems.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// The one that is there.
+    /// Size of the closure that is there.
     pub before: Size,
-    /// The one that would be.
+    /// Size of the closure that would be.
     pub after: Size,
-    /// Only in the new one.
+    /// Packages that are only in the new closure.
     pub added: Vec<Package>,
-    /// Only in the old one.
+    /// Packages that are only in the old closure.
     pub removed: Vec<Package>,
-    /// In both, in other versions.
+    /// Packages in both closures, in other versions.
     pub changed: Vec<Change>,
-    /// Of the same name and version, built anew.
+    /// Number of paths of the same name and version that are built anew.
     pub rebuilt: u64,
 }
 
-/// How large a closure is.
+/// Size of a closure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// Its paths.
+    /// Number of store paths.
     pub paths: u64,
-    /// The contents of all, packed.
+    /// Size of the contents of all, packed, in bytes.
     pub bytes: u64,
 }
 
 /// A package, in every version that there is of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
-    /// Its name.
+    /// Name of the package.
     pub name: String,
-    /// Without those that have none.
+    /// Versions, without the packages that have none.
     pub versions: Vec<String>,
 }
 
 /// A package in other versions than before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Change {
-    /// Its name.
+    /// Name of the package.
     pub name: String,
-    /// Before.
+    /// Versions in the old closure.
     pub before: Vec<String>,
-    /// And after.
+    /// Versions in the new closure.
     pub after: Vec<String>,
 }
 
-/// What the store could not be asked.
+/// Reason why two systems could not be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotCompare {
-    /// It failed.
+    /// The store could not be asked.
     #[error(transparent)]
     Store(#[from] StoreFailed),
-    /// Something is not in the store.
+    /// A system is not in the store.
     #[error("{0} is not in the store")]
     Absent(StorePath),
 }
 
-/// What the new system would change of the old one.
+/// Compares the closures of an old and a new system, and keeps both from the garbage collector.
 pub async fn between(
     store: &mut Store,
     old: &StorePath,
@@ -124,7 +124,7 @@ fn compare(before: &Closure, after: &Closure) -> Changes {
     changes
 }
 
-/// All paths of one name.
+/// Paths that have one name.
 #[derive(Default)]
 struct Found {
     versions: BTreeSet<String>,

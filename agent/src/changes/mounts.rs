@@ -1,5 +1,5 @@
-//! What becomes of file systems and swap when `/etc/fstab` is another one, as
-//! nixpkgs' switch-to-configuration-ng has it: new ones are mounted by their target.
+//! Changes to file systems and swap when `/etc/fstab` is another one, as nixpkgs'
+//! switch-to-configuration-ng has it: new ones are mounted by their target.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ struct Mount<'a> {
     options: &'a str,
 }
 
-/// Adds what changes from one text to the other.
+/// Adds the units that change from one text to the other.
 pub(super) fn compare(old: &str, new: &str, units: &mut Units) {
     let ((old_mounts, old_swaps), (new_mounts, new_swaps)) = (parse(old), parse(new));
     for (place, old) in &old_mounts {
@@ -55,7 +55,7 @@ fn parse(text: &str) -> (BTreeMap<&str, Mount<'_>>, Vec<&str>) {
     (mounts, swaps)
 }
 
-/// A path as the name of a unit (systemd-escape(1), `--path`).
+/// Returns a path as the name of a unit (systemd-escape(1), `--path`).
 fn escaped(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let path = parts.join("/");

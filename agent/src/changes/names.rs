@@ -12,7 +12,7 @@ const OUTPUTS: &[&str] = &[
     "data", "py", "dist", "terminfo", "getent", "modules",
 ];
 
-/// Name and version; the latter empty if there is none.
+/// Returns name and version; the latter empty if there is none.
 pub(super) fn parse(path: &StorePath) -> (&str, &str) {
     let whole = path.base_name().get(33..).unwrap_or_default();
     let (name, version) = split(whole);

@@ -1,4 +1,4 @@
-//! What an activation would do to the units that run, told from the files of both
+//! Units that run and that an activation would touch, told from the files of both
 //! systems: nothing of the new one is run.
 //!
 //! The rules are those that NixOS documents for its units and that nixpkgs'
@@ -67,7 +67,7 @@ struct Switch<'a> {
 }
 
 impl Switch<'_> {
-    /// A unit that is active.
+    /// Takes in a unit that is active.
     fn unit(&mut self, unit: &str) -> io::Result<()> {
         let mut base = unit.to_owned();
         let mut removed = false;
@@ -127,7 +127,7 @@ impl Switch<'_> {
         }
     }
 
-    /// A service that is stopped before the activation, and started after it; by its
+    /// Adds a service that is stopped before the activation, and started after it; by its
     /// sockets, if it has any.
     fn stopped_and_started(&mut self, unit: &str, base: &str, is: &Unit) {
         let named = is.values("Service", "Sockets").join(" ");
@@ -153,7 +153,7 @@ impl Switch<'_> {
         }
     }
 
-    /// Units that are in the new system only, and that an active target wants.
+    /// Adds units that are in the new system only, and that an active target wants.
     fn begin_new_ones(&mut self) -> io::Result<()> {
         let targets: Vec<String> =
             self.active.keys().filter(|unit| unit.ends_with(".target")).cloned().collect();
@@ -179,7 +179,7 @@ impl Switch<'_> {
     }
 }
 
-/// `a@.service` for `a@b.service`.
+/// Returns the template of an instance: `a@.service` for `a@b.service`.
 fn template(unit: &str) -> Option<String> {
     let (name, rest) = unit.split_once('@')?;
     let kind = rest.rsplit_once('.')?.1;

@@ -30,10 +30,10 @@ const FOR_THE_NEXT_START: [&str; 13] = [
     "SourcePath",
 ];
 
-/// Where a system keeps its units.
+/// Directory in which a system keeps its units.
 pub(super) struct UnitFiles<'a> {
     store: &'a StoreRoot,
-    /// Logical.
+    /// Logical path of the directory, which may be elsewhere on disk.
     dir: PathBuf,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Presence {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unit(BTreeMap<String, BTreeMap<String, Vec<String>>>);
 
-/// What a difference is worth.
+/// Effect that a difference between two versions of a unit has while the unit runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Difference {
     None,
@@ -71,13 +71,13 @@ impl<'a> UnitFiles<'a> {
         self.presence(name).is_ok_and(|presence| presence == Presence::Present)
     }
 
-    /// All that has a file or a directory there.
+    /// Lists everything that has a file or a directory there.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         self.entries(&self.dir)
     }
 
-    /// A unit as it is with all that is laid over it; `base` is the file that it
-    /// has, which is its template's where it has none of its own.
+    /// Reads a unit with all that is laid over it; `base` is the file that it has, which
+    /// is its template's where it has none of its own.
     pub(super) fn unit(&self, name: &str, base: &str) -> io::Result<Unit> {
         let mut unit = Unit::default();
         unit.read(&self.text(&self.dir.join(base))?);
@@ -100,7 +100,7 @@ impl<'a> UnitFiles<'a> {
         Ok(false)
     }
 
-    /// What a target pulls in by links beside it.
+    /// Returns the units that a target pulls in by links beside it.
     pub(super) fn pulled_in(&self, target: &str) -> io::Result<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for kind in ["wants", "requires", "upholds"] {
@@ -131,7 +131,7 @@ impl<'a> UnitFiles<'a> {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// None where there is no directory.
+    /// Lists a directory; empty where there is none.
     fn entries(&self, logical: &Path) -> io::Result<Vec<String>> {
         let listed = self.store.resolve(logical).and_then(std::fs::read_dir);
         let listed = match listed {
@@ -147,7 +147,7 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
 }
 
 impl Unit {
-    /// Lays a file over what is there.
+    /// Lays a file over the values that are there.
     fn read(&mut self, text: &str) {
         let mut section = String::new();
         // What one file says of a key is one assignment: an empty value in it
@@ -182,7 +182,7 @@ impl Unit {
         }
     }
 
-    /// A boolean, of which the last one counts.
+    /// Returns a boolean, of which the last value counts.
     pub(super) fn is(&self, section: &str, key: &str, default: bool) -> bool {
         let last = self.values(section, key).last();
         last.map_or(default, |value| matches!(value.as_str(), "1" | "yes" | "true" | "on"))
@@ -192,7 +192,7 @@ impl Unit {
         self.0.get(section).and_then(|keys| keys.get(key)).map_or(&[], Vec::as_slice)
     }
 
-    /// What the change to `new` means for the unit that runs.
+    /// Returns what the change to `new` means for the unit that runs.
     pub(super) fn compared_to(&self, new: &Self) -> Difference {
         let sections: BTreeSet<&String> = self.0.keys().chain(new.0.keys()).collect();
         let none = BTreeMap::new();
@@ -232,7 +232,8 @@ fn changed(
     }
 }
 
-/// A backslash at the end joins a line with the next one (systemd.syntax(7)).
+/// Returns the lines of a unit file; a backslash at the end joins a line with the next
+/// one (systemd.syntax(7)).
 fn lines(text: &str) -> impl Iterator<Item = String> + '_ {
     let mut lines = text.lines();
     std::iter::from_fn(move || {

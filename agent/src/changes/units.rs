@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The units that would be touched, by what would be done.
+/// Units that would be touched, by what would be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Units {
-    /// Stopped, and not started again.
+    /// Units that are stopped, and not started again.
     pub stop: Vec<String>,
-    /// Stopped and started.
+    /// Units that are stopped and started again.
     pub restart: Vec<String>,
-    /// Started.
+    /// Units that are started.
     pub start: Vec<String>,
-    /// Reloaded.
+    /// Units that are reloaded.
     pub reload: Vec<String>,
-    /// Changed, and left alone all the same.
+    /// Units that changed, and are left alone all the same.
     pub left: Vec<String>,
     /// Whether systemd itself is begun anew, with all units going on.
     #[serde(default)]
@@ -25,7 +25,7 @@ pub struct Units {
 }
 
 impl Units {
-    /// With the word for what would be done, those of which there are any.
+    /// Returns each kind of which there are any, with the word for what would be done.
     pub fn by_action(&self) -> impl Iterator<Item = (&'static str, &[String])> {
         let all = [
             ("stop", &self.stop),
@@ -37,8 +37,8 @@ impl Units {
         all.into_iter().map(|(what, list)| (what, list.as_slice())).filter(|(_, it)| !it.is_empty())
     }
 
-    /// A unit that is stopped and started is restarted; that is what
-    /// `switch-to-configuration` does with most of those that changed.
+    /// Joins units that are stopped and started into those that are restarted; that is
+    /// what `switch-to-configuration` does with most of those that changed.
     pub fn joined(mut self) -> Self {
         let again: Vec<String> =
             self.stop.iter().filter(|unit| self.start.contains(unit)).cloned().collect();

@@ -23,9 +23,9 @@ use crate::flock;
 use super::{Exit, Said, explain, history, status};
 use crate::wording::text::{Clock, Look, ago, clean};
 
-/// The last status, as the agent records it in `state_dir`.
+/// File in `state_dir` where the agent records the last status.
 const RECORDED: &str = "status.json";
-/// Larger is not a status.
+/// Largest status that is read from a file, in bytes.
 const MOST_BYTES: u64 = 8 << 20;
 /// Deployments shown to people when they name no number.
 const FEW: u32 = 20;
@@ -85,7 +85,7 @@ pub(super) fn confirm(places: &Places, commit: &str, json: bool) -> Said {
     answered(block_on(async { connect(places).await?.confirm(commit).await }), json)
 }
 
-/// `seconds`: after which it ends by itself.
+/// Suspends deployments; after `seconds` the suspension ends by itself, else never.
 pub(super) fn suspend(places: &Places, reason: &str, seconds: Option<u64>, json: bool) -> Said {
     let ask = async { connect(places).await?.suspend(reason, seconds).await };
     answered(block_on(ask), json)
@@ -103,7 +103,7 @@ pub(super) fn rollback(places: &Places, to: Option<&str>, reason: &str, json: bo
     answered(block_on(ask), json)
 }
 
-/// A time as the configuration writes it, in whole seconds and not none.
+/// Reads a time as the configuration writes it, in whole seconds, at least one.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let duration =
         crate::config::duration::parse(text).map_err(|problem| format!("it must {problem}"))?;
@@ -127,7 +127,8 @@ pub(super) fn retry(places: &Places, commit: Option<&str>, json: bool) -> Said {
     answered(block_on(async { connect(places).await?.retry(commit).await }), json)
 }
 
-/// Waits for the first answer. Exit 1 when no remote that was asked gave one.
+/// Polls the remotes, and waits for the first answer. Exit 1 when no remote that was
+/// asked gave one.
 pub(super) fn poll(places: &Places, json: bool) -> Said {
     let remotes = match block_on(watch_poll(places)) {
         Ok(Ok(remotes)) => remotes,
@@ -244,7 +245,8 @@ pub(super) fn unreadable(error: &serde_json::Error) -> String {
     )
 }
 
-/// What every version says, of one whose status is not understood.
+/// Renders the state and the reason, which every version says, of a status
+/// that is not understood.
 pub(super) fn gist(status: &str) -> Option<Said> {
     let status: Value = serde_json::from_str(status).ok()?;
     let (state, reason) = (status["state"].as_str()?, status["reason"].as_str()?);
@@ -253,7 +255,7 @@ pub(super) fn gist(status: &str) -> Option<Said> {
     Some(Said { out: line, err, exit: Exit::Done })
 }
 
-/// The agent is down: what it said last.
+/// Renders the last recorded status of an agent that is down.
 fn recorded(state_dir: &Path, json: bool, trouble: &Trouble) -> Said {
     let path = state_dir.join(RECORDED);
     let nothing = |why: &str| {

@@ -1,4 +1,4 @@
-//! What a commit's system would change of the running one.
+//! `diff`: the changes that a commit's system would make to the running one.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ use crate::wording::text::{Look, Tone, clean, columns, pad, wrap};
 
 /// Lines that one package, or the units of one kind, may take.
 const LINES: usize = 12;
-/// Versions of one package.
+/// Lines that the versions of one package may take.
 const PACKAGE_LINES: usize = 3;
 
 /// The two systems that are compared.
@@ -65,7 +65,7 @@ pub(super) fn diff(config: &Config, commit: Option<&str>, execute: bool, json: b
     }
 }
 
-/// Fails with what to do.
+/// Returns the two systems to compare. Fails with what to do.
 fn pair(explained: &Explanation, status: &Status) -> Result<Pair, String> {
     let Some(commit) = explained.commit else { return Err(explained.conclusion.clone()) };
     let short = commit.short();
@@ -132,7 +132,7 @@ async fn compared(
     Ok((changes, units))
 }
 
-/// Fails with why they are not known.
+/// Returns the units that would be touched. Fails with why they are not known.
 async fn units(config: &Config, nix: &Nix, pair: &Pair, execute: bool) -> Result<Units, String> {
     if pair.old == pair.new {
         return Ok(Units::default());

@@ -8,12 +8,12 @@ use crate::wording::text::{Clock, Look, Tone, clean, pad, shorten_paths, wrap};
 
 /// Lines that the conclusion, a rule's evidence and what lifts it may take.
 const LINES: usize = 4;
-/// Of `yes`, `NO` and `-`.
+/// Width of the marks `yes`, `NO` and `-`, in columns.
 const MARK: usize = 3;
-/// Of the longest rule's name.
+/// Width of the longest rule's name, in columns.
 const NAME: usize = 12;
 
-/// The explanation, ending in a newline.
+/// Renders the explanation, ending in a newline.
 pub(super) fn render(said: &Explanation, clock: &Clock, look: Look) -> String {
     let words = |text: &str| shorten_paths(&clock.localise(&clean(text)));
     let mut out = String::new();
@@ -57,7 +57,7 @@ pub(super) fn render(said: &Explanation, clock: &Clock, look: Look) -> String {
     out
 }
 
-/// A command is to be run; anything else is said as it is.
+/// Says of a command that it is to be run; anything else is said as it is.
 fn todo(lift: &str) -> String {
     if lift.starts_with("fort-agent ") { format!("run {lift}") } else { lift.to_owned() }
 }

@@ -8,10 +8,10 @@ use crate::wording::text::{Clock, Look, Tone, ago, clean, columns, fit, pad, sho
 const HEADS: [&str; 6] = ["ended", "commit", "operation", "verdict", "took", "cause"];
 /// Lines that a cause may take: why it failed is what the table is read for.
 const CAUSE_LINES: usize = 3;
-/// How far a cause below its row is indented.
+/// Indentation of a cause below its row, in columns.
 const INDENT: usize = 10;
 
-/// The entries in the order in which they are given, ending in a newline.
+/// Renders the entries in the order in which they are given, ending in a newline.
 pub(super) fn render(entries: &[Entry], clock: &Clock, look: Look) -> String {
     if entries.is_empty() {
         return "no deployment has ended yet\n".into();

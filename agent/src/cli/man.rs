@@ -13,7 +13,7 @@ use super::{Exit, Line, Said};
 
 const PROGRAM: &str = "fort-agent";
 
-/// What a shell reads to complete the commands.
+/// Prints the script that a shell reads to complete the commands.
 pub(super) fn completions(shell: Shell) -> Said {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut shown(), PROGRAM, &mut script);
@@ -25,7 +25,7 @@ pub(super) fn completions(shell: Shell) -> Said {
     }
 }
 
-/// The page of the whole program; or all of them, into a directory.
+/// Prints the page of the whole program; or writes all pages into a directory.
 pub(super) fn man(out: Option<&Path>) -> Said {
     let Some(out) = out else {
         return match page().map(String::from_utf8) {
@@ -66,7 +66,7 @@ fn write_all(out: &Path) -> io::Result<String> {
     Ok(written)
 }
 
-/// The page of the whole program.
+/// Renders the page of the whole program.
 fn page() -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let man = Man::new(shown()).manual("fort-agent");
@@ -116,8 +116,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("TZ", "The time zone that times are shown in."),
 ];
 
-/// What a person may type: the commands but for those that the agent itself
-/// calls.
+/// Returns the commands that a person may type: all but those that the agent itself calls.
 fn shown() -> clap::Command {
     let whole = Line::command();
     let mut shown = clap::Command::new(PROGRAM)

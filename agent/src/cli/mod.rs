@@ -28,9 +28,9 @@ mod status;
 mod summary;
 mod watch;
 
-/// Where the configuration is when nobody says.
+/// Path of the configuration when no other is named.
 const CONFIG: &str = "/etc/fort-agent/config.toml";
-/// The variable that says where it is.
+/// Environment variable that names another configuration.
 const CONFIG_VARIABLE: &str = "FORT_AGENT_CONFIG";
 
 /// Commands of the interface that this version does not have.
@@ -186,12 +186,12 @@ enum Exit {
     Refused = 4,
 }
 
-/// What a command has to say, and how it ended.
+/// Output of a command, and how it ended.
 #[derive(Debug)]
 struct Said {
-    /// For stdout.
+    /// Text that goes to stdout.
     out: String,
-    /// For stderr: what is wrong and what to do; without a newline at its end.
+    /// Text that goes to stderr: what is wrong and what to do; without a newline at its end.
     err: String,
     exit: Exit,
 }
@@ -298,8 +298,7 @@ fn run(path: &Path) -> ExitCode {
     }
 }
 
-/// Becomes the same program with the same arguments. Returns only if that
-/// fails.
+/// Replaces the process by the same program with the same arguments. Returns only if that fails.
 fn begin_anew() -> io::Error {
     let program = crate::jobs::itself();
     let mut arguments = env::args_os();
@@ -312,8 +311,8 @@ fn config_path(told: Option<PathBuf>) -> PathBuf {
     told.or_else(|| variable().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from(CONFIG))
 }
 
-/// What an agent said whose file has mistakes by now: it goes on with what it
-/// read before. One that is silent may be so because of them.
+/// Adds to an answer that the agent's file has mistakes by now: it goes on with what it
+/// read before. An agent that is silent may be so because of them.
 fn despite(path: &Path, problems: &Problems, mut said: Said) -> Said {
     let err = match said.exit {
         Exit::Silent => {
@@ -352,7 +351,7 @@ fn misconfigured(path: &Path, problems: &Problems) -> Said {
     Said::not(Exit::Usage, format!("{problems}\nfort-agent: {mistakes} in the configuration{hint}"))
 }
 
-/// What clap has to say: help and version on stdout, the rest on stderr.
+/// Prints clap's message: help and version on stdout, the rest on stderr.
 fn misread(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let text = text.trim_end();
@@ -374,8 +373,8 @@ fn misread(error: &clap::Error) -> ExitCode {
     })
 }
 
-/// Says it, and ends with its code. Nobody listening is no failure; not being
-/// able to speak (a full disk) is one.
+/// Prints the output, and returns its exit code. Nobody listening is no failure; not
+/// being able to write (a full disk) is one.
 fn tell(said: &Said) -> ExitCode {
     let heard = write(&mut io::stdout().lock(), &said.out);
     if !said.err.is_empty() {

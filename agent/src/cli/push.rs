@@ -15,9 +15,9 @@ use crate::publish::{self, Limits, publish};
 use super::{Exit, Said};
 use crate::wording::text::{Look, clean, fit, shorten_paths, took};
 
-/// Where nobody watches, a line says how far it is this often.
+/// Time between two lines of progress, where nobody watches.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Of the bar, in characters.
+/// Width of the progress bar, in characters.
 const BAR: usize = 20;
 
 pub(super) fn push(config: &Config, paths: &[PathBuf], json: bool) -> Said {
@@ -78,8 +78,8 @@ async fn pushed(
     outcome
 }
 
-/// What a path on the command line means: a store path, anything in one, or a
-/// link to one such as `./result`.
+/// Returns the store path that a path on the command line means: a store path, anything
+/// in one, or a link to one such as `./result`.
 fn store_path(path: &Path, root: &StoreRoot) -> Result<StorePath, String> {
     let shown = clean(&path.display().to_string());
     let written = path.to_str().and_then(|text| StorePath::containing(text).ok());
@@ -95,7 +95,7 @@ fn store_path(path: &Path, root: &StoreRoot) -> Result<StorePath, String> {
     found.ok_or_else(|| format!("{shown} is not in the Nix store"))
 }
 
-/// One line that is drawn again and again.
+/// Renders the line of progress that is drawn again and again.
 fn drawn(now: &PublishProgress, width: usize) -> String {
     let share = |of: usize| {
         let filled = now.bytes.min(now.bytes_expected) * of as u64;

@@ -26,7 +26,7 @@ const ANSWER_LINES: usize = 4;
 /// Lines that one fact may take.
 const FACT_LINES: usize = 4;
 
-/// The status, ending in a newline.
+/// Renders the status, ending in a newline.
 pub(super) fn render(status: &Status, clock: &Clock, look: Look) -> String {
     let mut out = String::new();
     let (tone, answer) = answer(status, clock);
@@ -47,7 +47,7 @@ pub(super) fn render(status: &Status, clock: &Clock, look: Look) -> String {
     out
 }
 
-/// The status on one line, however long, and without distances in time: it
+/// Renders the status on one line, however long, and without distances in time: it
 /// changes only when something does.
 pub(super) fn line(status: &Status, clock: &Clock) -> String {
     let (_, mut line) = answer(status, clock);
@@ -61,14 +61,15 @@ pub(super) fn line(status: &Status, clock: &Clock) -> String {
     readable(&line, clock)
 }
 
-/// What to say before a status that was read from a file.
+/// Renders the line before a status that was read from a file.
 pub(super) fn recorded(at: Option<Wall>, clock: &Clock, look: Look) -> String {
     let when = at.map_or_else(|| "some time ago".into(), |at| ago(at, clock));
     let line = fit(&format!("the agent does not answer; last recorded {when}:"), look.width);
     format!("{}\n", look.paint(Tone::Bad, &line))
 }
 
-/// On one line if they fit; never is what to do broken off by what is the case.
+/// Joins the answer and what to do on one line if they fit; a long answer never cuts
+/// off what to do.
 fn together(answer: &str, lift: &str, width: usize) -> Vec<String> {
     if lift.is_empty() {
         return wrap(answer, width, ANSWER_LINES);
@@ -115,7 +116,7 @@ fn rows(status: &Status, clock: &Clock) -> Vec<Row> {
     rows
 }
 
-/// What waits for a person, or for a time.
+/// Describes the gate: what waits for a person, or for a time.
 fn gate(gate: &GateView, clock: &Clock) -> String {
     let commit = gate.commit.short();
     let until = gate.until.map(|at| format!("{} ({})", clock.at(at), ahead(at, clock)));
@@ -184,7 +185,7 @@ fn running(status: &Status, clock: &Clock) -> String {
     format!("{system}{part}{drift}{of}{since}")
 }
 
-/// Nothing when that is simply the running system.
+/// Describes the system that boots next; `None` when that is simply the running one.
 fn boots(status: &Status) -> Option<String> {
     let (boot, running) = (&status.boot, status.running.system.as_ref());
     let good = status.last_good.as_ref();
@@ -261,7 +262,7 @@ fn elsewhere(paths: &[String]) -> Option<String> {
     (!paths.is_empty()).then(|| format!("not in the repository: {}", paths.join(", ")))
 }
 
-/// Plain values only: what is nested is for `--json`.
+/// Renders the plain values of the evidence: what is nested is for `--json`.
 fn evidence(evidence: &Value, clock: &Clock) -> Option<Row> {
     let shown = |value: &Value| match value {
         Value::String(text) => Some(abbreviated(text, clock)),
@@ -282,7 +283,7 @@ fn evidence(evidence: &Value, clock: &Clock) -> Option<Row> {
     (!parts.is_empty()).then(|| ("evidence", parts.join(", ")))
 }
 
-/// Commits by the digits that people read, times as those of the reader.
+/// Shortens commits to the digits that people read, and shows times in the reader's zone.
 fn abbreviated(text: &str, clock: &Clock) -> String {
     if let Ok(commit) = text.parse::<Commit>() {
         return commit.short();
@@ -290,7 +291,7 @@ fn abbreviated(text: &str, clock: &Clock) -> String {
     text.parse::<Wall>().map_or_else(|_| text.to_owned(), |time| clock.at(time))
 }
 
-/// With its cause, unless that was said already.
+/// Describes how a deployment ended, with its cause unless that was said already.
 fn ended(entry: &Entry, said: &str, clock: &Clock) -> String {
     let cause = entry.cause.as_deref().filter(|cause| {
         let first = cause.lines().map(str::trim).find(|line| !line.is_empty());
@@ -321,12 +322,12 @@ fn is_held(status: &Status, remote: &RemoteView) -> bool {
     })
 }
 
-/// What others wrote, as people read it.
+/// Rewrites text by others as people read it: clean, with local times and short store paths.
 fn readable(text: &str, clock: &Clock) -> String {
     shorten_paths(&clock.localise(&clean(text)))
 }
 
-/// Nothing when all is well with it.
+/// Describes the trouble with a remote; `None` when all is well with it.
 fn remote(remote: &RemoteView, clock: &Clock) -> Option<String> {
     if remote.reachable && remote.error.is_none() {
         return None;
@@ -355,7 +356,7 @@ fn quarantined(it: &QuarantineView, clock: &Clock) -> String {
     )
 }
 
-/// Nothing when the cache has it all.
+/// Describes what is still to be published; `None` when the cache has it all.
 fn publishing(it: &PublishView, clock: &Clock) -> Option<String> {
     if it.backlog == 0 && it.last_error.is_none() {
         return None;

@@ -10,7 +10,7 @@ use crate::wording::fixture::{at, before, blind, commit, desired, entry, system,
 
 const PLAIN: Look = Look { width: 80, colour: false };
 
-/// Of a host that is to go on to commit 2.
+/// Status of a host that is to go on to commit 2.
 fn moving(state: State, reason: &str) -> Status {
     Status { state, reason: reason.into(), desired: Some(desired(2)), ..well() }
 }
@@ -268,7 +268,7 @@ fn situations() -> Vec<(&'static str, Status)> {
     ]
 }
 
-/// All of it.
+/// View of a system that is published in full.
 fn published() -> PublishView {
     PublishView {
         backlog: 0,

@@ -1,5 +1,5 @@
-//! What a configuration that was understood makes the agent do: for people in a
-//! few lines, and as JSON.
+//! Summary of a configuration that was understood, and what it makes the agent do: for
+//! people in a few lines, and as JSON.
 //!
 //! Named are files of tokens, never opened; of a hook only the program, since
 //! its arguments may be nobody else's business.
@@ -17,7 +17,7 @@ use crate::windows::Windows;
 
 use crate::wording::text::{clean, took};
 
-/// What somebody who mistook one thing for another would notice.
+/// Renders the summary for people, with what shows that one thing was mistaken for another.
 pub(super) fn text(path: &Path, config: &Config) -> String {
     let rows = [
         ("host", host(config)),
@@ -79,8 +79,8 @@ fn system(config: &Config) -> String {
     }
 }
 
-/// Why commits would be evaluated with all the rights of the agent, as far as that
-/// can be told here: the agent is root, and this need not be the host.
+/// Returns why commits would be evaluated with all the rights of the agent, as far as
+/// that can be told here: the agent is root, and this need not be the host.
 fn unconfined(config: &Config) -> Option<Unconfined> {
     let here = rustix::process::geteuid().is_root();
     match config.evaluator().err()? {
@@ -111,7 +111,7 @@ fn gates(config: &Config) -> String {
     if gates.is_empty() { "none: what is ready is activated".into() } else { gates.join("; ") }
 }
 
-/// Windows, and whose clock they are on.
+/// Renders windows, and whose clock they are on.
 fn within(config: &Config, windows: &Windows) -> String {
     let clock = zone(config).map_or_else(|| "the host's clock".into(), ToOwned::to_owned);
     format!("{windows} ({clock})")
@@ -220,7 +220,8 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// For programs: sections and keys as the file has them, times in milliseconds.
+/// Renders the summary for programs: sections and keys as the file has them,
+/// times in milliseconds.
 pub(super) fn json(path: &Path, config: &Config) -> Value {
     let written = |windows: &Windows| json!(windows.written().collect::<Vec<_>>());
     let remotes = config.remotes.iter().map(

@@ -21,14 +21,14 @@ use crate::core::status::Status;
 use super::{Said, client, status};
 use crate::wording::text::{Clock, Look, Tone, clean, wrap};
 
-/// Between two looks for an agent that does not answer.
+/// Pause between two looks for an agent that does not answer.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Distances in time are drawn anew this often.
+/// Pause after which distances in time are drawn anew.
 const TICK: Duration = Duration::from_secs(1);
 
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-/// Of a terminal that does not say.
+/// Rows of a terminal that does not say how many it has.
 const ROWS: u16 = 24;
 
 pub(super) fn watch(places: &Places, json: bool) -> Said {
@@ -52,24 +52,24 @@ enum Screen {
     Json,
 }
 
-/// What was heard of the agent last.
+/// Last news of the agent.
 enum Heard {
     Nothing,
     Status(Box<Status>),
-    /// Of another version: what can be read of it.
+    /// Readable part of the status of another version.
     Gist(String),
-    /// That, and what it said before.
+    /// Why the agent is silent, and its last status before that.
     Silence(String, Option<Box<Status>>),
 }
 
 struct Watcher {
     screen: Screen,
     heard: Heard,
-    /// The line that was printed last.
+    /// Line that was printed last.
     printed: String,
 }
 
-/// Why watching ends.
+/// Reason why watching ends.
 enum End {
     /// Somebody ended it, or nobody reads on.
     Left,
@@ -142,7 +142,7 @@ impl Watcher {
         }
     }
 
-    /// Until the agent is heard no more: why.
+    /// Follows the agent until it is heard no more, and returns why.
     async fn follow(&mut self, client: &Client, signals: &mut Signals) -> Result<String, End> {
         let opened = async {
             let changes = client.changes().await?;
@@ -225,7 +225,7 @@ impl Watcher {
         }
     }
 
-    /// Unless it was the last one.
+    /// Prints a line, unless it is the same as the last one.
     fn print(&mut self, line: String) -> Result<(), End> {
         if line == self.printed {
             return Ok(());
@@ -240,7 +240,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// At most so many lines: what comes first matters most.
+    /// Renders at most `rows` lines: what comes first matters most.
     fn frame(&self, rows: usize) -> String {
         let (clock, look) = (Clock::here(), Look::of_stdout());
         let frame = match &self.heard {
@@ -272,7 +272,7 @@ fn write(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// What comes from outside.
+/// Signal that the watcher reacts to.
 enum Event {
     End,
     Resized,

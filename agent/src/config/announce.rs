@@ -11,31 +11,31 @@ use super::value::{self, absolute, positive, text};
 use super::wording::shown;
 use fort_http::in_clear;
 
-/// What is run when a deployment ends.
+/// Programs that are run when a deployment ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hooks {
     /// Programs by their absolute paths, each with its arguments: one after the
     /// other, without a shell. Default: none.
     pub on_verdict: Vec<Vec<String>>,
-    /// How long each may take. Default 60 s.
+    /// Time limit of each program. Default 60 s.
     pub timeout: Duration,
 }
 
-/// Where results are shown as commit statuses: a Forgejo or Gitea.
+/// Forgejo or Gitea that shows results as commit statuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Where it is, without a `/` at its end. `https://`, or `http://` on this
-    /// very host.
+    /// Base URL of the server, without a `/` at its end. `https://`, or `http://` on
+    /// this very host.
     pub forgejo: String,
-    /// `OWNER/NAME` there.
+    /// Repository on that server, as `OWNER/NAME`.
     pub repository: String,
-    /// Holds the token; read at every use, may be absent or empty for now.
+    /// File with the token; read at every use, may be absent or empty for now.
     pub token_file: PathBuf,
-    /// The certificate authorities to trust for it, in PEM.
+    /// File with the certificate authorities to trust for the server, in PEM.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Reads `[hooks]`.
+/// Reads the section `[hooks]`, or its defaults.
 pub(super) fn hooks(s: &Section<'_>) -> Hooks {
     Hooks {
         on_verdict: s.or("on_verdict", value::programs, "[]"),
@@ -65,7 +65,7 @@ pub(super) fn report(s: &Section<'_>) -> Option<Report> {
     Some(report)
 }
 
-/// As it is in the web address of a repository.
+/// Reads a repository's owner and name, as they are in its web address.
 fn repository(value: &DeValue<'_>) -> Result<String, String> {
     let text = text(value)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

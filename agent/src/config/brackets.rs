@@ -1,8 +1,8 @@
 //! A bracket that is never closed: all that follows is read as what it holds, and
 //! each line of it looks like a mistake of its own.
 
-/// Where the outermost bracket begins that is still open at the end of the text, in
-/// bytes. Headers of tables are no brackets in this sense.
+/// Returns where the outermost bracket begins that is still open at the end of the
+/// text, in bytes. Headers of tables are no brackets in this sense.
 ///
 /// Reads no more of TOML (v1.0.0) than where its strings, comments and brackets are.
 pub(super) fn never_closed(text: &str) -> Option<usize> {
@@ -34,8 +34,8 @@ fn to_line_end(rest: &str) -> usize {
     rest.find('\n').unwrap_or(rest.len())
 }
 
-/// How long the string is that this begins with, its quotes included; to the end of
-/// its line, or of the text, if it has no end.
+/// Returns the length of the string that a text begins with, its quotes included; to
+/// the end of its line, or of the text, if it has no end.
 fn string(rest: &str) -> usize {
     let quote = &rest[..1];
     let long = quote.repeat(3);

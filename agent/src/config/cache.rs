@@ -10,35 +10,33 @@ use super::value::{self, absolute, count, flag, text};
 use super::wording::{instead, shown};
 use fort_http::in_clear;
 
-/// More at a time would only wait for each other, and for one server.
+/// Largest value of `jobs`: more at a time would only wait for each other, and for one server.
 const MOST_JOBS: u32 = 32;
 
 /// The cluster's binary cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// Where the server is, without a `/` at its end. `https://`, or `http://`
-    /// on this very host or without a token.
+    /// Base URL of the server, without a `/` at its end. `https://`, or `http://` on
+    /// this very host or without a token.
     pub endpoint: String,
-    /// The cache's name there.
+    /// Name of the cache on that server.
     pub name: String,
-    /// Holds the token; read at every use, may be absent or empty for now.
+    /// File with the token; read at every use, may be absent or empty for now.
     pub token_file: Option<PathBuf>,
-    /// `NAME:BASE64`, each: who must have signed what is fetched from it.
-    /// Never empty with `substitute`.
+    /// Keys, each as `NAME:BASE64`, of those who must have signed what is fetched from
+    /// the cache. Never empty with `substitute`.
     pub public_keys: Vec<String>,
-    /// Whether systems are fetched from it. Default true.
+    /// Whether systems are fetched from the cache. Default true.
     pub substitute: bool,
-    /// Names of keys whose paths it need not have, besides those that it lists
-    /// itself.
+    /// Names of keys whose paths the cache need not have, besides those that it lists itself.
     pub upstream_keys: Vec<String>,
-    /// Paths that are sent at the same time. Default 4.
+    /// Number of paths that are sent at the same time. Default 4.
     pub jobs: u32,
-    /// Whether it is given what it lacks of a system that was found good.
-    /// Default true.
+    /// Whether the cache is given what it lacks of a system that was found good. Default true.
     pub publish: bool,
 }
 
-/// Reads the section, if it is there.
+/// Reads `[cache]`, if it is there.
 pub(super) fn cache(s: &Section<'_>) -> Option<Cache> {
     let section = s.section("cache");
     let cache = read(&section);
@@ -66,7 +64,7 @@ fn read(s: &Section<'_>) -> Cache {
     cache
 }
 
-/// What must be there, and what for.
+/// Reports the keys that are missing, and what each is needed for.
 fn complete(s: &Section<'_>, cache: &Cache) {
     for key in ["endpoint", "name"].into_iter().filter(|key| !s.has(key)) {
         s.missing(key, "is missing");
@@ -81,7 +79,7 @@ fn complete(s: &Section<'_>, cache: &Cache) {
     }
 }
 
-/// One key, or a list of them.
+/// Reads one public key, or a list of them.
 fn public_keys(value: &DeValue<'_>) -> Result<Vec<String>, String> {
     words(value, "a public key as in \"fort:...\", or a list of them", |key| {
         // An Ed25519 key has 32 bytes.
@@ -109,7 +107,7 @@ fn is_key_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control())
 }
 
-/// One string, or a list of them, each of them checked.
+/// Reads one string, or a list of them, and checks each.
 fn words(
     value: &DeValue<'_>,
     must: &str,

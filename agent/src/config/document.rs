@@ -13,7 +13,7 @@ use super::problem::Found;
 use super::section::Section;
 use super::unbuilt;
 
-/// More are not shown: the file is not a configuration.
+/// Most problems that are recorded: a file with more is not a configuration.
 pub(super) const MOST_PROBLEMS: usize = 100;
 
 /// Every key and section there is, by its full name.
@@ -22,14 +22,15 @@ pub(super) type Schema = BTreeSet<String>;
 /// One reading of one configuration.
 pub(super) struct Document {
     schema: Schema,
-    /// Only what begins before this was read as it was written.
+    /// End of the text that was read as it was written, in bytes;
+    /// `usize::MAX` if that is all of it.
     intact: usize,
     asked: RefCell<Schema>,
     problems: RefCell<Vec<Found>>,
 }
 
 impl Document {
-    /// The keys that `read` asks for, and those that are not built yet.
+    /// Returns the keys that `read` asks for, and those that are not built yet.
     pub(super) fn schema(read: impl FnOnce(Section<'_>)) -> Schema {
         let empty = Self::new(Schema::new(), 0);
         read(empty.root(None));
@@ -37,17 +38,17 @@ impl Document {
         asked.into_iter().chain(unbuilt::keys().map(str::to_owned)).collect()
     }
 
-    /// A document of this schema, whose text is good up to `intact`.
+    /// Creates a document of a schema, whose text is good up to the byte `intact`.
     pub(super) fn new(schema: Schema, intact: usize) -> Self {
         Self { schema, intact, asked: RefCell::default(), problems: RefCell::default() }
     }
 
-    /// The section that holds all others; without a table, one that is empty.
+    /// Returns the section that holds all others; without a table, one that is empty.
     pub(super) fn root<'a>(&'a self, table: Option<&'a DeTable<'a>>) -> Section<'a> {
         Section::new(self, String::new(), table, 0..0)
     }
 
-    /// Everything that was found.
+    /// Returns all problems that were recorded.
     pub(super) fn into_problems(self) -> Vec<Found> {
         self.problems.into_inner()
     }
@@ -61,7 +62,7 @@ impl Document {
         }
     }
 
-    /// The names of the keys and sections directly in a section.
+    /// Returns the names of the keys and sections directly in a section.
     pub(super) fn names_in<'s>(&'s self, section: &'s str) -> impl Iterator<Item = &'s str> {
         let names = self.schema.iter().filter_map(move |path| match section {
             "" => Some(path.as_str()),
@@ -75,7 +76,7 @@ impl Document {
         self.schema.contains(path)
     }
 
-    /// Every key and section there is.
+    /// Returns every key and section there is.
     pub(super) fn paths(&self) -> &Schema {
         &self.schema
     }

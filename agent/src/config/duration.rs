@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-/// What a duration looks like, for messages.
+/// Examples of a duration, for error messages.
 pub(super) const EXAMPLES: &str = "a duration such as \"30s\", \"5m\" or \"2h\"";
 
-/// A year. Longer is a slip of the pen, and sums of it must not overflow.
+/// Longest duration, a year: longer is a slip of the pen, and sums of it must not overflow.
 const LONGEST: Duration = Duration::from_secs(365 * DAY);
 const DAY: u64 = 24 * 60 * 60;
 

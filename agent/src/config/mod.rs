@@ -44,130 +44,131 @@ pub use cache::Cache;
 pub use places::{Places, places};
 pub use problem::{Problem, Problems};
 
-/// Larger is not a configuration, and would only cost memory.
+/// Largest configuration file, in bytes: more is no configuration, and would only cost memory.
 const MOST_BYTES: usize = 1 << 20;
 
 /// Everything the agent is told. `{hostname}` is already replaced, but in
 /// `system.attribute`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// This host's name in the repository; the kernel's by default.
+    /// Name of this host in the repository; the kernel's host name by default.
     pub hostname: String,
-    /// Where the agent keeps what outlives a boot. Absolute.
+    /// Directory where the agent keeps what outlives a boot. Absolute.
     pub state_dir: PathBuf,
-    /// Where the agent's socket is. Absolute; `bus` fits below it.
+    /// Directory of the agent's socket. Absolute; `bus` fits below it.
     pub run_dir: PathBuf,
     /// The prefix of the host's own paths. Absolute; `/` on a real host.
     pub root: PathBuf,
-    /// The only machine this may run on: 32 hexadecimal digits.
+    /// ID of the only machine that this may run on: 32 hexadecimal digits. `None`: any.
     pub machine_id: Option<String>,
-    /// Where the repository is, in order of preference. Never empty.
+    /// Servers of the repository, in order of preference. Never empty.
     pub remotes: Vec<Remote>,
-    /// Which branches are followed, and how.
+    /// Branches that are followed, and how.
     pub branch: Branch,
     /// How often the remotes are asked.
     pub poll: Poll,
     /// Where in the repository this host's system is.
     pub system: System,
-    /// What git may cost this host.
+    /// Limits on the memory and disk space that git may use.
     pub git: git::Limits,
     /// How nix is run.
     pub nix: Nix,
-    /// How a system is made the running one.
+    /// How and when a system is made the running one.
     pub activation: Activation,
     /// When something that failed is tried again.
     pub retry: Retry,
     /// Whether and when the agent reboots; without it never.
     pub reboot: Option<Reboot>,
-    /// What a system must prove.
+    /// Checks that a system must pass.
     pub health: Health,
     /// The cluster's binary cache; without it none is used.
     pub cache: Option<Cache>,
     /// Whether there is a listener for metrics.
     pub metrics: Metrics,
-    /// What is run when a deployment ends.
+    /// Programs that are run when a deployment ends.
     pub hooks: Hooks,
     /// Where results are shown as commit statuses; without it nowhere.
     pub report: Option<Report>,
 }
 
-/// One place the repository is served from.
+/// Server of the repository, and how to ask it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// Its name in status, logs and metrics; unique.
+    /// Name of the remote in status, logs and metrics; unique.
     pub name: String,
-    /// `https://`, `ssh://`, `file://` (for tests), or `http://` on this very host
-    /// or with `insecure_http`, and without a token. The scheme is in lower case.
-    /// Holds no password, and a user only with `ssh://`.
+    /// URL of the repository: `https://`, `ssh://`, `file://` (for tests), or `http://`
+    /// on this very host or with `insecure_http`, and without a token. The scheme is in
+    /// lower case. Holds no password, and a user only with `ssh://`.
     pub url: String,
     /// Whether `url` may be `http://` on another host: whoever is on the way there
     /// then decides what runs. Default false.
     pub insecure_http: bool,
-    /// Sent with the token. Default `fort-agent`.
+    /// User name that is sent with the token. Default `fort-agent`.
     pub username: String,
-    /// Holds the token; read at every use, may be absent or empty for now.
+    /// File with the token; read at every use, may be absent or empty for now.
     pub token_file: Option<PathBuf>,
-    /// The certificate authorities to trust for it, in PEM.
+    /// File with the certificate authorities to trust for the remote, in PEM.
     pub ca_file: Option<PathBuf>,
-    /// The private key for `ssh://`; there if and only if `known_hosts` is.
+    /// File with the private key for `ssh://`; there if and only if `known_hosts` is.
     pub ssh_key_file: Option<PathBuf>,
-    /// The only host keys that are accepted for it.
+    /// File with the only host keys that are accepted for the remote.
     pub known_hosts: Option<PathBuf>,
-    /// How long it may be silent. Default 20 s.
+    /// How long the remote may be silent. Default 20 s.
     pub timeout: Duration,
 }
 
-/// The branches, without `refs/heads/`.
+/// Branches that are followed, without `refs/heads/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
-    /// Default `release`.
+    /// Name of the release branch. Default `release`.
     pub release: String,
-    /// What is done with a system of the release branch.
+    /// How a system of the release branch is deployed.
     pub operation: Operation,
-    /// Tried until the next reboot while it is ahead of the release. Default: none.
+    /// Branch that is tried until the next reboot, while it is ahead of the release.
+    /// `None` by default.
     pub testing: Option<String>,
-    /// What is done with a head that does not descend from the last one.
+    /// How a head is treated that does not descend from the last accepted one.
     pub force_push: ForcePush,
 }
 
-/// What is done with a system of the release branch.
+/// How a system of the release branch is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Operation {
-    /// It is made the running system and, once verified, the one that boots.
+    /// The system is made the running one and, once verified, the one that boots.
     #[default]
     Switch,
-    /// It only becomes the one that boots next.
+    /// The system only becomes the one that boots next.
     Boot,
 }
 
-/// What is done with a head that does not descend from the last accepted one.
+/// How a head is treated that does not descend from the last accepted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ForcePush {
-    /// It is held until somebody accepts it.
+    /// The head is held until somebody accepts it.
     #[default]
     Refuse,
-    /// It is followed.
+    /// The head is followed as any other.
     Accept,
 }
 
 /// How often the remotes are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Poll {
-    /// Longer than zero. Default 30 s.
+    /// Time between two polls, longer than zero. Default 30 s.
     pub interval: Duration,
-    /// Up to this is added at random; may be zero. Default 5 s.
+    /// Largest random addition to the interval; may be zero. Default 5 s.
     pub jitter: Duration,
 }
 
 /// Where in the repository this host's system is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct System {
-    /// What is evaluated.
+    /// Whether a flake or a file is evaluated.
     pub kind: Kind,
-    /// Relative to the top of the repository, never out of it; `.` is the top.
+    /// Directory of the flake or file, relative to the top of the repository and never
+    /// out of it; `.` is the top.
     pub flake_dir: PathBuf,
-    /// The attribute path of the system, as nix reads one; `{hostname}` is
-    /// still in it.
+    /// Attribute path of the system, as nix reads one; `{hostname}` is still in it.
     pub attribute: String,
     /// Whether a system that a manifest names is evaluated all the same.
     pub evaluate: Evaluate,
@@ -175,29 +176,29 @@ pub struct System {
     pub timeout: Duration,
     /// Whether submodules are part of the tree. Default false.
     pub submodules: bool,
-    /// What it may use of the host, under systemd. Default: as everybody.
+    /// Resources of the host that a realise job may use, under systemd. Default: as everybody.
     pub limits: Limits,
 }
 
-/// What a realise job may use: systemd.resource-control(5).
+/// Resources of the host that a realise job may use: systemd.resource-control(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// Bytes, above which it is slowed down.
+    /// Memory in bytes above which the job is slowed down.
     pub memory_high: Option<u64>,
-    /// Bytes, above which it is killed.
+    /// Memory in bytes above which the job is killed.
     pub memory_max: Option<u64>,
-    /// From 1 to 10000; a unit's usual weight is 100.
+    /// Weight of the job's processor time, from 1 to 10000; a unit's usual weight is 100.
     pub cpu_weight: Option<u32>,
-    /// From 1 to 10000; a unit's usual weight is 100.
+    /// Weight of the job's input and output, from 1 to 10000; a unit's usual weight is 100.
     pub io_weight: Option<u32>,
 }
 
-/// What is evaluated.
+/// Kind of source that is evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// The flake in `flake_dir`.
     Flake,
-    /// This file, relative to `flake_dir` and never out of it.
+    /// A file, relative to `flake_dir` and never out of it.
     File(PathBuf),
 }
 
@@ -207,58 +208,58 @@ pub enum Evaluate {
     /// When nothing else says which system it describes.
     #[default]
     IfNeeded,
-    /// Always.
+    /// For every commit, whatever else says which system it describes.
     Always,
 }
 
 /// How nix is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nix {
-    /// What `--store` and `NIX_REMOTE` take. Default `auto`.
+    /// Store, as `--store` and `NIX_REMOTE` take it. Default `auto`.
     pub store: String,
-    /// `--option NAME VALUE`, rendered as nix reads it, by name.
+    /// Options for `--option NAME VALUE`, rendered as nix reads them, by name.
     pub options: Vec<(String, String)>,
-    /// Where nix is; looked up in PATH where absent.
+    /// Directory of nix's programs; looked up in PATH where absent.
     pub bin_dir: Option<PathBuf>,
 }
 
-/// How a system is made the running one.
+/// How and when a system is made the running one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activation {
-    /// Who runs the long work.
+    /// Runner of the long work, such as building and switching.
     pub runner: Runner,
     /// Whether a commit waits for a person.
     pub confirm: Confirm,
     /// When systems may be activated.
     pub windows: Windows,
-    /// What is done when another hand has switched the host.
+    /// Reaction when another hand has switched the host.
     pub drift: Drift,
-    /// How long activating may take. Default 15 min.
+    /// Time limit of an activation. Default 15 min.
     pub timeout: Duration,
-    /// Whose clock windows are on; by default the host's.
+    /// Time zone of the windows; by default the host's.
     pub time_zone: Option<TimeZone>,
-    /// What is done with a system that runs in full only after a reboot.
+    /// How a system is deployed that runs in full only after a reboot.
     pub on_kernel_change: OnKernelChange,
-    /// What is done with a system that brings another message bus.
+    /// How a system is deployed that brings another message bus.
     pub on_bus_change: OnBusChange,
-    /// What is done when the old system could not be put back.
+    /// Reaction to a rollback that failed.
     pub on_rollback_failure: OnRollbackFailure,
-    /// Which specialisation of a system is activated.
+    /// Specialisation of a system that is activated.
     pub specialisation: Specialisation,
 }
 
-/// What is done with a system that brings another implementation of the message bus,
-/// or expects another interface of systemd, than runs.
+/// How a system is deployed that brings another implementation of the message bus, or
+/// expects another interface of systemd, than runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnBusChange {
-    /// It only becomes the one that boots next.
+    /// The system only becomes the one that boots next.
     #[default]
     Boot,
-    /// As with every other.
+    /// The system is deployed as every other.
     Switch,
 }
 
-/// Who runs the long work.
+/// Runner of the long work, such as building and switching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Runner {
     /// systemd, in transient units.
@@ -271,7 +272,7 @@ pub enum Runner {
 /// When something that failed is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
-    /// After the first failure; doubles from there. Default 60 s.
+    /// Wait after the first failure; doubles from there. Default 60 s.
     pub first: Duration,
     /// The longest wait; never shorter than `first`. Default 32 min.
     pub max: Duration,
@@ -282,80 +283,80 @@ pub struct Retry {
 /// Whether and when the agent reboots the host for a system that needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reboot {
-    /// Whether it does at all. Default false.
+    /// Whether the agent reboots the host at all. Default false.
     pub allow: bool,
-    /// When it may, in `activation.time_zone`. Default: always.
+    /// When the agent may reboot the host, in `activation.time_zone`. Default: always.
     pub windows: Windows,
 }
 
-/// What a system must prove before it boots by default.
+/// Checks that a system must pass before it boots by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// How long a unit may settle; never longer than `timeout`. Default 10 s.
     pub grace: Duration,
-    /// From the end of the activation, for everything. Default 3 min.
+    /// Time limit of all checks, from the end of the activation. Default 3 min.
     pub timeout: Duration,
     /// Whether failed units count.
     pub failed_units: FailedUnits,
     /// Whether a remote must answer from the new system. Default true.
     pub remote: bool,
-    /// What is done with a system that does not prove itself.
+    /// Reaction to a system that does not pass.
     pub on_failure: OnFailure,
     /// The operator's own checks.
     pub checks: Vec<Check>,
 }
 
-/// Which failed units count.
+/// Failed units that count against a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FailedUnits {
-    /// Those that had not failed before. Without systemd: none.
+    /// Units that had not failed before. Without systemd: none.
     #[default]
     New,
-    /// None.
+    /// No unit, failed or not.
     None,
 }
 
-/// What is done with a system that does not prove itself.
+/// Reaction to a system that does not pass its checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFailure {
-    /// The last good system is put back.
+    /// The agent rolls back to the last good system.
     #[default]
     Rollback,
-    /// It is kept, and said.
+    /// The system is kept, and its failure reported.
     Report,
 }
 
 /// One of the operator's own checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// Its name in status, history and metrics; unique.
+    /// Name of the check in status, history and metrics; unique.
     pub name: String,
-    /// How it is asked.
+    /// Probe that decides whether the check passes.
     pub probe: Probe,
-    /// Whether its failure puts the last good system back. Default true.
+    /// Whether a failure of the check rolls back to the last good system. Default true.
     pub required: bool,
 }
 
-/// How a check is asked.
+/// Probe of a check, and what must be so for it to pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// This `http://` or `https://` URL answers with success.
+    /// An `http://` or `https://` URL that answers with success.
     Http(String),
-    /// This program, with these arguments, exits with 0. Absolute, or a name to
-    /// be found in PATH; never empty; no shell.
+    /// A program that exits with 0, and its arguments. Absolute, or a name to be found
+    /// in PATH; never empty; no shell.
     Command(Vec<String>),
-    /// `HOST:PORT` accepts a connection. The host may be a name.
+    /// `HOST:PORT` that accepts a connection. The host may be a name.
     Tcp(String),
-    /// This unit of systemd's is active.
+    /// A unit of systemd's that is active.
     Unit(String),
 }
 
-/// Whether there is a listener for metrics.
+/// Listener for metrics, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
-    /// Where; none by default.
+    /// Address and port to listen on; `None` by default.
     pub listen: Option<SocketAddr>,
-    /// More names that it is asked by than its addresses and its own.
+    /// Names that this host is asked by, besides its addresses and its own name.
     pub names: Vec<String>,
 }
 
@@ -387,12 +388,13 @@ fn read(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// What could be understood of a text.
+/// Configuration as far as a text could be understood.
 struct Understood {
-    /// Where there are problems, what stands in for them is in it.
+    /// Configuration that was read; where there are problems, defaults of the types stand in.
     config: Config,
     problems: Option<Problems>,
-    /// Only what begins before this was read as it was written.
+    /// End of the text that was read as it was written, in bytes;
+    /// `usize::MAX` if that is all of it.
     intact: usize,
 }
 
@@ -415,8 +417,8 @@ fn understand(text: &str, file: &Path, kernel_hostname: &str) -> Understood {
     Understood { config, problems, intact }
 }
 
-/// The mistakes in the syntax. What follows a bracket that is never closed is none of
-/// its own: only that is told.
+/// Returns the mistakes in the syntax. What follows a bracket that is never closed is
+/// none of its own: only the bracket is told.
 fn syntax_problems(errors: &[toml::de::Error], text: &str) -> Vec<problem::Found> {
     let mut mistakes: Vec<_> = errors.iter().map(|error| syntax_problem(error, text)).collect();
     if !errors.is_empty()

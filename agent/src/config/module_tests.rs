@@ -1,4 +1,4 @@
-//! That the module of NixOS says of the configuration what is so. It is known here
+//! Tests that what the NixOS module says of the configuration is so. It is known here
 //! by what nix/check generates from it, and compares with it where nixpkgs is.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use super::*;
 
 /// Every option, with the agent's default in words.
 const OPTIONS: &str = include_str!("../../../docs/options.md");
-/// What the module writes with one remote and nothing else, and with all it has.
+/// Configurations that the module writes: with one remote and nothing else, and with all it has.
 const LEAST: &str = include_str!("../../../nix/rendered/least.toml");
 const EVERY: &str = include_str!("../../../nix/rendered/every.toml");
 

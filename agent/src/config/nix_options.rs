@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::section::Section;
 use super::wording::{self, shown};
 
-/// Options with any value, by their names of today.
+/// Options that are allowed with any value, by their names of today.
 const HARMLESS: &[&str] = &[
     "abort-on-warn",
     "allow-dirty",
@@ -93,7 +93,7 @@ const HARMLESS: &[&str] = &[
     "warn-dirty",
 ];
 
-/// Options, the one value that each may have if any, and why not another.
+/// Options that are refused: the name, the one value that is allowed if any, and why no other is.
 const REFUSED: &[(&str, Option<&str>, &str)] = &[
     ("accept-flake-config", Some("false"), "would let the repository choose substituters and keys"),
     ("access-tokens", None, SECRET),
@@ -130,14 +130,14 @@ const READS: &str = "would let the repository read this host's files";
 const SECRET: &str = "would show a secret in the list of processes (`netrc-file` does not)";
 const NIX_CONF: &str = "for all of Nix it is said in nix.conf";
 
-/// Root's own builders: for a store in which no users were made for them.
+/// Option that can have root's own builders: for a store in which no users were made for them.
 const BUILD_USERS: &str = "build-users-group";
-/// Where systems are fetched from, if a trusted key signed them.
+/// Option that names the caches that systems are fetched from, if a trusted key signed them.
 const SUBSTITUTERS: &str = "substituters";
-/// What of a cache's URL does not touch signatures.
+/// Parameter of a cache's URL that does not touch signatures.
 const SAFE_PARAMETER: &str = "priority";
 
-/// Names of other days.
+/// Former names of options, each with the name of today.
 const ALIASES: &[(&str, &str)] = &[
     ("binary-cache-public-keys", "trusted-public-keys"),
     ("binary-caches", SUBSTITUTERS),
@@ -163,7 +163,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("substitution-max-jobs", "max-substitution-jobs"),
 ];
 
-/// Reads the section, in the order of the names. `direct`: for a test's store, in
+/// Reads `[nix] options`, in the order of the names. `direct`: for a test's store, in
 /// which builders may be root's.
 pub(super) fn read(nix: &Section<'_>, table: &DeTable<'_>, direct: bool) -> Vec<(String, String)> {
     let mut read = Vec::new();
@@ -177,7 +177,7 @@ pub(super) fn read(nix: &Section<'_>, table: &DeTable<'_>, direct: bool) -> Vec<
     read
 }
 
-/// What `--store` takes. It must not say in its own way what an option must not.
+/// Reads a store as `--store` takes it. Its parameters must not set what an option must not.
 pub(super) fn store(value: &DeValue<'_>) -> Result<String, String> {
     let text = super::value::text(value)?;
     let unsigned = |(name, value): (String, String)| name == "require-sigs" && value != "true";
@@ -225,7 +225,7 @@ fn judge(name: &str, value: &str, direct: bool) -> Result<(), String> {
     }
 }
 
-/// A cache that is to be read from, as Nix has it: its URL can say that it is to be
+/// Checks the URL of a cache, as Nix has it: it can say that the cache is to be
 /// believed without a signature.
 fn substituter(url: &str) -> Result<(), String> {
     let secret = Url::parse(url).is_ok_and(|parsed| {
@@ -244,7 +244,7 @@ fn substituter(url: &str) -> Result<(), String> {
     }
 }
 
-/// The parameters of a store's URL, or of what Nix takes for one, decoded.
+/// Returns the parameters of a store's URL, or of what Nix takes for one, decoded.
 fn parameters(store: &str) -> Vec<(String, String)> {
     let Some((_, query)) = store.split_once('?') else { return Vec::new() };
     // Any URL does, to have it decoded.
@@ -252,7 +252,7 @@ fn parameters(store: &str) -> Vec<(String, String)> {
     url.map(|url| url.query_pairs().into_owned().collect()).unwrap_or_default()
 }
 
-/// A value as nix takes it.
+/// Renders a value as nix takes it.
 fn rendered(value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::Array(list) => {
@@ -273,7 +273,7 @@ fn rendered(value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
-/// One value as nix writes it.
+/// Renders one value as nix writes it.
 fn scalar(value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::String(text) if text.contains(char::is_control) => {

@@ -12,20 +12,20 @@ use super::{Config, Problems};
 /// Where an agent answers, and where it leaves what it said last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
-    /// Where its socket is.
+    /// Directory of the agent's socket.
     pub run_dir: PathBuf,
-    /// Where what outlives it is.
+    /// Directory of what outlives the agent, such as its last status.
     pub state_dir: PathBuf,
 }
 
 impl Places {
-    /// As a configuration has them.
+    /// Takes the directories from a configuration.
     pub fn of(config: &Config) -> Self {
         Self { run_dir: config.run_dir.clone(), state_dir: config.state_dir.clone() }
     }
 }
 
-/// Where the agent of a configuration file is, and what is wrong with the file.
+/// Finds the agent of a configuration file, and what is wrong with the file.
 ///
 /// Where the file does not say for certain, its problems are all there is:
 /// another agent must not be told what this one was meant to hear. Unless it is
@@ -74,7 +74,7 @@ mod tests {
 
     const REMOTE: &str = "[[remote]]\nname = \"o\"\nurl = \"https://git.example.org/x\"\n";
 
-    /// Where it is, and whether anything is wrong.
+    /// Returns the `run_dir` that is found, and whether anything is wrong with the file.
     fn found(text: &str, the_hosts: bool) -> Option<(String, bool)> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! Problems of a configuration, and where in the file they are.
 //!
 //! A message never repeats a value that may be a secret: somebody may have put
 //! the token where its file should be named.
@@ -10,22 +10,22 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// One mistake. Serialises as `{"file","line","column","key","message"}`.
+/// One mistake in a configuration. Serialises as `{"file","line","column","key","message"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The configuration file, as it was named to us.
     pub file: String,
-    /// Counted from 1; null where the file could not be read at all.
+    /// Line of the mistake, counted from 1; `None` where the file could not be read at all.
     pub line: Option<usize>,
-    /// In characters, counted from 1.
+    /// Column of the mistake in characters, counted from 1; `None` where the line is.
     pub column: Option<usize>,
     /// The full name of the key (`poll.interval`), as it is or should be.
     pub key: Option<String>,
-    /// What is wrong and what would be right, on one line.
+    /// Explanation of what is wrong and what would be right, on one line.
     pub message: String,
 }
 
-/// As `FILE:LINE:COL: message`, which editors and terminals can follow.
+/// Writes `FILE:LINE:COL: message`, which editors and terminals can follow.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
@@ -43,13 +43,13 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// The file itself could not be used.
+    /// Returns the one problem of a file that could not be used at all.
     pub(super) fn of_file(file: &Path, message: String) -> Self {
         let file = file.display().to_string();
         Self(vec![Problem { file, line: None, column: None, key: None, message }])
     }
 
-    /// Gives what was found its lines and puts it in their order.
+    /// Gives the mistakes that were found their lines, and sorts them by these.
     pub(super) fn located(mut found: Vec<Found>, text: &str, file: &Path) -> Self {
         found.sort_by_key(|f| f.span.start);
         let starts: BTreeMap<usize, usize> = std::iter::once(0)
@@ -67,7 +67,7 @@ impl Problems {
         Self(located.collect())
     }
 
-    /// The problems, in the order of the file.
+    /// Returns the problems, in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()
     }

@@ -52,7 +52,7 @@ impl<'a> Section<'a> {
         section
     }
 
-    /// An optional key.
+    /// Reads a key that may be absent; a wrong value is recorded, and gives `None` as well.
     pub(super) fn optional<T>(
         &self,
         key: &str,
@@ -68,7 +68,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A key that has a default, which is written here as it would be there.
+    /// Reads a key that has a default, which is given as it would be written in the file.
     pub(super) fn or<T: Default>(
         &self,
         key: &str,
@@ -85,7 +85,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A key that must be there.
+    /// Reads a key that must be there.
     pub(super) fn required<T: Default>(
         &self,
         key: &str,
@@ -97,7 +97,7 @@ impl<'a> Section<'a> {
         self.optional(key, decode).unwrap_or_default()
     }
 
-    /// A key that takes one of some names; without it, that of `default`.
+    /// Reads a key that takes one of some names; without it, `default` is taken.
     pub(super) fn choice<T: Copy + Default>(
         &self,
         key: &str,
@@ -142,7 +142,7 @@ impl<'a> Section<'a> {
         T::default()
     }
 
-    /// The section of that name.
+    /// Returns the section of that name; an absent one is empty.
     pub(super) fn section(&self, key: &str) -> Section<'a> {
         let path = self.path_of(key);
         let value = self.find(key);
@@ -154,7 +154,7 @@ impl<'a> Section<'a> {
         Section::new(self.document, path, table, span)
     }
 
-    /// A table whose keys are not ours to know.
+    /// Returns a table whose keys are not ours to know.
     pub(super) fn table(&self, key: &str) -> Option<&'a DeTable<'a>> {
         let value = self.find(key)?.get_ref();
         if value.as_table().is_none() {
@@ -163,7 +163,7 @@ impl<'a> Section<'a> {
         value.as_table()
     }
 
-    /// The sections of that name, each written as `[[name]]`.
+    /// Returns the sections of that name, each written as `[[name]]`.
     pub(super) fn sections(&self, key: &str) -> Vec<Section<'a>> {
         let path = self.path_of(key);
         let one = |table, span| Section::new(self.document, path.clone(), table, span);
@@ -272,7 +272,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The full name of a key of another section that was likely meant.
+    /// Returns the full name of a key of another section that was likely meant.
     fn elsewhere(&self, name: &str) -> Option<String> {
         let paths = self.document.paths();
         let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();

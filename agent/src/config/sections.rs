@@ -23,7 +23,7 @@ use crate::core::policy::{Drift, OnKernelChange, OnRollbackFailure};
 use crate::git;
 use fort_http::in_clear;
 
-/// What is said of keys that nothing could act on.
+/// Problem of keys that nothing could act on without systemd.
 const NEEDS_SYSTEMD: &str = "needs `activation.runner` to be \"systemd\"";
 
 /// Reads everything; what is wrong is recorded in the document.
@@ -65,7 +65,7 @@ fn hostname(s: &Section<'_>, kernel_hostname: &str) -> String {
     written.or(kernel.ok()).unwrap_or_else(|| "host".to_owned())
 }
 
-/// A socket's address has room for 107 bytes (unix(7)), and ours ends in `/bus`.
+/// Reads `run_dir`. A socket's address has room for 107 bytes (unix(7)), and ours ends in `/bus`.
 fn run_dir(value: &DeValue<'_>) -> Result<PathBuf, String> {
     let dir = value::own_directory(value)?;
     let long = dir.join("bus").as_os_str().len() > 107;
@@ -103,8 +103,8 @@ fn remotes(s: &Section<'_>) -> Vec<Remote> {
     sections.iter().map(read).collect()
 }
 
-/// What comes over http:// is what whoever is on the way made of it, and runs as
-/// root; and a token would be theirs.
+/// Checks the use of http://: whoever is on the way decides what comes over it, which
+/// runs as root; and a token would be theirs.
 fn unencrypted(s: &Section<'_>, remote: &Remote) {
     match (in_clear(&remote.url), remote.insecure_http) {
         (true, false) => {
@@ -123,7 +123,8 @@ fn unencrypted(s: &Section<'_>, remote: &Remote) {
     }
 }
 
-/// ssh:// needs its keys and has no use for those of https://; and the reverse.
+/// Checks that ssh:// has its keys and none of https://, for which it has no
+/// use; and the reverse.
 fn ssh_keys(s: &Section<'_>, ssh: bool) {
     for key in ["ssh_key_file", "known_hosts"] {
         match (ssh, s.has(key)) {
@@ -165,7 +166,7 @@ fn branch(s: &Section<'_>, hostname: &str) -> Branch {
     branch
 }
 
-/// A branch as git allows it, without `refs/heads/`.
+/// Reads a branch as git allows it, without `refs/heads/`.
 fn branch_name(value: &DeValue<'_>, hostname: &str) -> Result<String, String> {
     let name = value::expanded(&text(value)?, hostname)?;
     if name.starts_with("refs/") {
@@ -219,8 +220,8 @@ fn limits(s: &Section<'_>) -> Limits {
     }
 }
 
-/// An attribute path as nix reads it, with `{hostname}` left in it: where the
-/// hosts are is seen from it.
+/// Reads an attribute path as nix has it, with `{hostname}` left in it: where the hosts
+/// are is seen from it.
 fn attribute(value: &DeValue<'_>, hostname: &str) -> Result<String, String> {
     let text = text(value)?;
     value::expanded(&text, hostname)?;

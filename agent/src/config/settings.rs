@@ -1,5 +1,5 @@
-//! What the crates below are handed of a configuration: each has settings of its own,
-//! and knows nothing of the file.
+//! Settings for the crates below, made from a configuration: each has settings of its
+//! own, and knows nothing of the file.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use fort_nix::evaluator::{Evaluator, Way};
 use super::{Cache, Config, Runner};
 
 impl Config {
-    /// Where and how Nix is run.
+    /// Returns where and how Nix is run.
     pub fn nix_settings(&self) -> fort_nix::Settings {
         fort_nix::Settings {
             bin_dir: self.nix.bin_dir.clone(),
@@ -21,7 +21,7 @@ impl Config {
         }
     }
 
-    /// The user that evaluates, or why nobody else than the agent can.
+    /// Returns the user that evaluates, or why nobody else than the agent can.
     pub fn evaluator(&self) -> Result<Evaluator, Unconfined> {
         let way = match self.activation.runner {
             Runner::Systemd => Way::Unit,
@@ -30,7 +30,7 @@ impl Config {
         Evaluator::choose(&self.nix.store, &self.state_dir, way)
     }
 
-    /// The cache that Nix fetches from; `None` if nothing is to be fetched.
+    /// Returns the cache that Nix fetches from; `None` if nothing is to be fetched.
     pub fn substitute_settings(&self) -> Option<substitute::Settings> {
         let cache = self.cache.as_ref().filter(|cache| cache.substitute)?;
         Some(substitute::Settings {
@@ -50,14 +50,14 @@ impl Config {
         }
     }
 
-    /// The file that Nix is given the token in.
+    /// Returns the file that Nix is given the token in.
     fn netrc(&self) -> PathBuf {
         self.state_dir.join("netrc")
     }
 }
 
 impl Cache {
-    /// The cache that is published to; `None` without a token file.
+    /// Returns the cache that is published to; `None` without a token file.
     pub fn publish_settings(&self) -> Option<publish::Settings> {
         Some(publish::Settings {
             endpoint: self.endpoint.clone(),

@@ -25,7 +25,7 @@ fn with(lines: &str) -> Result<Config, Problems> {
     parsed(&format!("{lines}\n{LEAST}"))
 }
 
-/// What is wrong with these lines, without the place.
+/// Returns the problems of these lines, without the place.
 fn wrong(lines: &str) -> String {
     let problems = with(lines).expect_err(lines);
     let messages: Vec<_> = problems.iter().map(|p| p.message.as_str()).collect();

@@ -1,4 +1,4 @@
-//! What the contract names and this version does not do yet.
+//! Keys and values that the contract names and this version does not support yet.
 //!
 //! Accepting such a key and ignoring it would let an operator believe in a
 //! protection that is not there. Whoever builds a feature deletes its line
@@ -15,7 +15,7 @@ pub(super) fn key(path: &str) -> bool {
     KEYS.contains(&path)
 }
 
-/// The keys that are not built yet.
+/// Returns the keys that are not built yet.
 pub(super) fn keys() -> impl Iterator<Item = &'static str> {
     KEYS.iter().copied()
 }

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::value::{Read, no_placeholder, text};
 use crate::git;
 
-/// The URL of something that is asked over HTTP.
+/// Reads the URL of something that is asked over HTTP.
 pub(super) fn http_url(value: &DeValue<'_>) -> Read<String> {
     let (written, url) = read(value)?;
     match url.scheme() {
@@ -20,8 +20,7 @@ pub(super) fn http_url(value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-/// The URL of a server all of whose paths begin at the top, without a `/` at its
-/// end.
+/// Reads the URL of a server all of whose paths begin at the top, without a `/` at its end.
 pub(super) fn endpoint(value: &DeValue<'_>) -> Read<String> {
     let written = http_url(value)?;
     let url = parsed(&written)?;
@@ -34,7 +33,7 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Read<String> {
     Ok(written.trim_end_matches('/').to_owned())
 }
 
-/// The URL of a git repository.
+/// Reads the URL of a git repository.
 pub(super) fn git_url(value: &DeValue<'_>) -> Read<String> {
     let as_written = text(value)?;
     no_placeholder(&as_written)?;
@@ -105,8 +104,8 @@ fn ssh(url: &Url) -> Read<()> {
     Ok(())
 }
 
-/// A URL with its scheme in lower case and all else as it was written, and what it
-/// means.
+/// Reads a URL: its text with the scheme in lower case and all else as it was written,
+/// and what it means.
 fn read(value: &DeValue<'_>) -> Read<(String, Url)> {
     let text = text(value)?;
     let url = parsed(&text)?;
@@ -133,7 +132,7 @@ fn parsed(text: &str) -> Read<Url> {
     Ok(url)
 }
 
-/// A scheme as it is named in a refusal: short, whatever it is.
+/// Returns a scheme as it is named in a refusal: short, whatever it is.
 fn named(scheme: &str) -> String {
     format!("{}://", scheme.chars().take(20).collect::<String>())
 }

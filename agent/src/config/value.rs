@@ -1,4 +1,4 @@
-//! What single values may be.
+//! Readers of single values, such as names, sizes, durations and paths.
 //!
 //! A reader's error continues the sentence "`key` must ...". Where a secret may
 //! have been put by mistake (paths) the value is not repeated.
@@ -15,10 +15,10 @@ use crate::core::policy::{Confirm, Specialisation};
 use crate::specialisation::is_name;
 use crate::windows::{self, TimeZone, Windows};
 
-/// A value, or what it "must" be.
+/// Value that was read, or what it "must" be.
 pub(super) type Read<T> = Result<T, String>;
 
-/// Text that is not empty and has no control characters.
+/// Reads text that is not empty and has no control characters.
 pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
     match value.as_str() {
         None => Err(instead("a string", value)),
@@ -30,7 +30,7 @@ pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-/// A name that is safe as part of a file name, a git ref and a label.
+/// Reads a name that is safe as part of a file name, a git ref and a label.
 pub(super) fn name(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -44,13 +44,13 @@ pub(super) fn name(value: &DeValue<'_>) -> Read<String> {
     if good { Ok(text) } else { Err(format!("{must}, not {}", shown(&text))) }
 }
 
-/// A name as a git remote serves: HTTP's basic authentication splits at a colon.
+/// Reads a user name for a git remote: HTTP's basic authentication splits at a colon.
 pub(super) fn username(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
     if text.contains(':') { Err("not contain a colon".to_owned()) } else { Ok(text) }
 }
 
-/// The 32 hexadecimal digits of `/etc/machine-id`.
+/// Reads the 32 hexadecimal digits of `/etc/machine-id`.
 pub(super) fn machine_id(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
     let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
@@ -61,12 +61,12 @@ pub(super) fn machine_id(value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-/// `true` or `false`.
+/// Reads a boolean: `true` or `false`.
 pub(super) fn flag(value: &DeValue<'_>) -> Read<bool> {
     value.as_bool().ok_or_else(|| instead("true or false", value))
 }
 
-/// A whole number from 1.
+/// Reads a whole number from 1.
 pub(super) fn count(value: &DeValue<'_>) -> Read<u32> {
     let number = value.as_integer().ok_or_else(|| instead("a whole number", value))?;
     match u32::from_str_radix(number.as_str(), number.radix()) {
@@ -75,7 +75,7 @@ pub(super) fn count(value: &DeValue<'_>) -> Read<u32> {
     }
 }
 
-/// A size in bytes: `"512M"`, `"2G"`, as systemd has them (powers of 1024).
+/// Reads a size in bytes: `"512M"`, `"2G"`, as systemd has them (powers of 1024).
 pub(super) fn bytes(value: &DeValue<'_>) -> Read<u64> {
     let text = value.as_str().ok_or_else(|| instead("a size as in \"2G\"", value))?;
     let must = || format!("be a size as in \"512M\" or \"2G\", not {}", shown(text));
@@ -90,7 +90,7 @@ pub(super) fn bytes(value: &DeValue<'_>) -> Read<u64> {
     number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(must)
 }
 
-/// A weight, as systemd has them.
+/// Reads a weight from 1 to 10000, as systemd has them.
 pub(super) fn weight(value: &DeValue<'_>) -> Read<u32> {
     match count(value) {
         Ok(weight @ 1..=10_000) => Ok(weight),
@@ -98,7 +98,7 @@ pub(super) fn weight(value: &DeValue<'_>) -> Read<u32> {
     }
 }
 
-/// A unit's whole name.
+/// Reads a unit's whole name, such as `nginx.service`.
 pub(super) fn unit(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || r":-_.\@".contains(c);
@@ -111,7 +111,7 @@ pub(super) fn unit(value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-/// Which specialisation is activated.
+/// Reads the specialisation that is activated: `keep`, `none` or a name.
 pub(super) fn specialisation(value: &DeValue<'_>) -> Read<Specialisation> {
     let name = text(value)?;
     match name.as_str() {
@@ -122,13 +122,13 @@ pub(super) fn specialisation(value: &DeValue<'_>) -> Read<Specialisation> {
     }
 }
 
-/// A duration, or none.
+/// Reads a duration, which may be zero.
 pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
     let text = value.as_str().ok_or_else(|| instead(duration::EXAMPLES, value))?;
     duration::parse(text).map_err(|must| format!("{must} (it is {})", shown(text)))
 }
 
-/// A duration that is longer than nothing.
+/// Reads a duration that is longer than zero.
 pub(super) fn positive(value: &DeValue<'_>) -> Read<Duration> {
     match duration(value)? {
         Duration::ZERO => Err("be longer than zero".to_owned()),
@@ -136,7 +136,7 @@ pub(super) fn positive(value: &DeValue<'_>) -> Read<Duration> {
     }
 }
 
-/// Windows of time.
+/// Reads a list of windows of time.
 pub(super) fn windows(value: &DeValue<'_>) -> Read<Windows> {
     let must = format!("a list of windows such as {}", windows::EXAMPLE);
     let list = value.as_array().ok_or_else(|| instead(&must, value))?;
@@ -145,7 +145,7 @@ pub(super) fn windows(value: &DeValue<'_>) -> Read<Windows> {
     Windows::parse(&written).map_err(|malformed| format!("be {must}: {malformed}"))
 }
 
-/// Whether a commit waits for a person, and for how long at most.
+/// Reads whether a commit waits for a person, and for how long at most.
 pub(super) fn confirm(value: &DeValue<'_>) -> Read<Confirm> {
     match text(value)?.as_str() {
         "no" => Ok(Confirm::No),
@@ -161,7 +161,7 @@ pub(super) fn confirm(value: &DeValue<'_>) -> Read<Confirm> {
     }
 }
 
-/// A time zone of the tz database.
+/// Reads a time zone of the tz database.
 pub(super) fn time_zone(value: &DeValue<'_>) -> Read<TimeZone> {
     let text = text(value)?;
     windows::zone(&text).ok_or_else(|| {
@@ -173,7 +173,7 @@ pub(super) fn time_zone(value: &DeValue<'_>) -> Read<TimeZone> {
     })
 }
 
-/// An absolute path, without `..`.
+/// Reads an absolute path, without `..`.
 pub(super) fn absolute(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = PathBuf::from(text(value)?);
     no_placeholder(&path.to_string_lossy())?;
@@ -207,7 +207,7 @@ const SHARED: [&str; 17] = [
     "/var/db",
 ];
 
-/// A directory that is the agent's alone: it is closed to everybody else.
+/// Reads a directory that is the agent's alone: it is closed to everybody else.
 pub(super) fn own_directory(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = absolute(value)?;
     let deep = path.components().filter(|c| matches!(c, Component::Normal(_))).count() > 1;
@@ -220,7 +220,7 @@ pub(super) fn own_directory(value: &DeValue<'_>) -> Read<PathBuf> {
     }
 }
 
-/// A path that stays below where it starts; `.` is that place itself.
+/// Reads a path that stays below where it starts; `.` is that place itself.
 pub(super) fn inside(path: &str) -> Read<PathBuf> {
     let mut inside = PathBuf::new();
     for component in Path::new(path).components() {
@@ -236,7 +236,7 @@ pub(super) fn inside(path: &str) -> Read<PathBuf> {
     Ok(if inside.as_os_str().is_empty() { PathBuf::from(".") } else { inside })
 }
 
-/// An address and a port to listen on.
+/// Reads an address and a port to listen on.
 pub(super) fn address(value: &DeValue<'_>) -> Read<SocketAddr> {
     let text = text(value)?;
     text.parse().map_err(|_| {
@@ -244,7 +244,7 @@ pub(super) fn address(value: &DeValue<'_>) -> Read<SocketAddr> {
     })
 }
 
-/// Names of hosts, without a port.
+/// Reads names of hosts, without a port.
 pub(super) fn host_names(value: &DeValue<'_>) -> Read<Vec<String>> {
     let must = "be a list of host names, as in [\"joker.example.org\"]";
     let list = value.as_array().ok_or_else(|| instead(&must["be ".len()..], value))?;
@@ -256,7 +256,7 @@ pub(super) fn host_names(value: &DeValue<'_>) -> Read<Vec<String>> {
     names.collect::<Option<_>>().ok_or_else(|| must.to_owned())
 }
 
-/// A host (its name or address) and a port, kept as they are written.
+/// Reads a host (its name or address) and a port, kept as they are written.
 pub(super) fn endpoint(value: &DeValue<'_>) -> Read<String> {
     let text = text(value)?;
     let good = text.rsplit_once(':').is_some_and(|(host, port)| {
@@ -271,7 +271,7 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Read<String> {
     if good { Ok(text) } else { Err(format!("{must}, not {}", shown(&text))) }
 }
 
-/// The absolute path of a file that ssh is told of.
+/// Reads the absolute path of a file that ssh is told of.
 pub(super) fn ssh_path(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = absolute(value)?;
     if crate::git::ssh_takes(&path) {
@@ -281,7 +281,7 @@ pub(super) fn ssh_path(value: &DeValue<'_>) -> Read<PathBuf> {
     }
 }
 
-/// A program and its arguments. It is run as it is: no shell, no PATH of ours.
+/// Reads a program and its arguments. It is run as it is: no shell, no PATH of ours.
 pub(super) fn command(value: &DeValue<'_>) -> Read<Vec<String>> {
     let must = "a list of strings: the program, then its arguments";
     let list = value.as_array().ok_or_else(|| instead(must, value))?;
@@ -300,7 +300,7 @@ pub(super) fn command(value: &DeValue<'_>) -> Read<Vec<String>> {
     }
 }
 
-/// Programs and their arguments, each by an absolute path.
+/// Reads programs and their arguments, each by an absolute path.
 pub(super) fn programs(value: &DeValue<'_>) -> Read<Vec<Vec<String>>> {
     let must = "a list of lists of strings: of each program its path, then its arguments";
     let list = value.as_array().ok_or_else(|| instead(must, value))?;
@@ -321,7 +321,7 @@ pub(super) fn programs(value: &DeValue<'_>) -> Read<Vec<Vec<String>>> {
     }
 }
 
-/// The hostname put where a text says `{hostname}`.
+/// Replaces `{hostname}` in a text; any other placeholder is refused.
 pub(super) fn expanded(text: &str, hostname: &str) -> Read<String> {
     let mut expanded = String::new();
     let mut rest = text;
@@ -344,7 +344,8 @@ pub(super) fn expanded(text: &str, hostname: &str) -> Read<String> {
     Ok(expanded + rest)
 }
 
-/// Elsewhere the text would be used as it stands, to nobody's surprise but one.
+/// Refuses `{hostname}` where it is not replaced: the text would be used as it stands,
+/// to the surprise of whoever wrote it.
 pub(super) fn no_placeholder(text: &str) -> Read<()> {
     if text.contains("{hostname}") {
         Err("not contain `{hostname}`: it is replaced only in branch names, `flake_dir` and \

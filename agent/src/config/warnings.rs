@@ -1,4 +1,4 @@
-//! What a configuration without mistakes means that its owner may not expect of it.
+//! Warnings about a configuration without mistakes: what it means and its owner may not expect.
 
 use super::Config;
 use crate::core::job::{REMOTE_CHECK, UNITS_CHECK};

@@ -29,12 +29,12 @@ pub(super) fn names_not(
     must
 }
 
-/// Names as they are offered: `"switch" or "boot"`.
+/// Renders names as they are offered: `"switch" or "boot"`.
 pub(super) fn quoted(names: impl Iterator<Item = &'static str>) -> String {
     names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ")
 }
 
-/// The name that was likely meant, if any is near enough.
+/// Returns the name that was likely meant, if any is near enough.
 pub(super) fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let plain = |name: &str| name.to_lowercase().replace('-', "_");
     let length = wrong.chars().count();
@@ -54,12 +54,12 @@ pub(super) fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> 
     (near.0 <= (length / 3).max(1) && near.0 < length).then_some(near.1)
 }
 
-/// Text in quotes, on one line and not too long.
+/// Renders text in quotes, on one line and not too long.
 pub(super) fn shown(text: &str) -> String {
     format!("\"{}\"", printable(text))
 }
 
-/// Text on one line and not too long.
+/// Renders text on one line and not too long.
 pub(super) fn printable(text: &str) -> String {
     let short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
     if text.chars().nth(80).is_some() { short + "..." } else { short }

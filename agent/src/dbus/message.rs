@@ -1,4 +1,4 @@
-//! What of a message says how large it is, what it is, and whose.
+//! Head of a message, which says how large the message is, what it is, and whose.
 //!
 //! Only the head is looked at: sixteen bytes of fixed form, then the fields. The
 //! bus has checked it for everybody but zbus, which ends a connection over a
@@ -10,11 +10,11 @@ use zbus::message::Message;
 
 use super::Takes;
 
-/// The fixed part of a message, in bytes.
+/// Size of the fixed part of a message, in bytes.
 pub(super) const START: usize = 16;
-/// The most of its fields, in bytes: some names and a path.
+/// Largest fields of a message, in bytes: some names and a path.
 const FIELDS: usize = 64 << 10;
-/// The most of all, in bytes, by the specification.
+/// Largest message of all, in bytes, by the specification.
 const WHOLE: usize = 128 << 20;
 
 /// The field that says how many file descriptors come with a message.
@@ -26,14 +26,14 @@ const SENDER: &[u8] = b"\x07\x01s\0";
 const SYSTEMD: &[u8] = b"org.freedesktop.systemd1\0";
 const STAND_IN: &[u8] = b":org.freedesktop.systemd\0";
 
-/// What becomes of a message.
+/// Treatment of a message that comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Taken as it is.
     Whole,
     /// Taken without its body, which is larger than it may be.
     Cut,
-    /// Read past.
+    /// Read past, and not handed on.
     Skipped,
     /// An answer that is larger than it may be.
     TooLarge,
@@ -42,16 +42,16 @@ pub(super) enum Fate {
 /// How long a message is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lengths {
-    /// Of the fields.
+    /// Length of the fields.
     fields: usize,
-    /// Of the head: start and fields, with the padding after them.
+    /// Length of the head: start and fields, with the padding after them.
     pub(super) head: usize,
-    /// Of what follows the head.
+    /// Length of what follows the head.
     pub(super) body: usize,
 }
 
 impl Lengths {
-    /// From the start of a message; none if it cannot be one.
+    /// Reads the lengths from the start of a message; `None` if it cannot be one.
     pub(super) fn of(start: &[u8; START]) -> Option<Self> {
         let fields = number(start, 12)?;
         let body = number(start, 4)?;
@@ -64,7 +64,7 @@ impl Lengths {
         self.fields > FIELDS
     }
 
-    /// What is to be done with a message that has this head.
+    /// Decides the treatment of a message that has this head.
     pub(super) fn fate(&self, head: &[u8], takes: &Takes) -> Fate {
         if !self.understood(head) {
             return Fate::Skipped;
@@ -141,7 +141,7 @@ pub(super) fn rename_systemd(head: &mut [u8]) {
     }
 }
 
-/// The number there, in the byte order of the message.
+/// Reads the number at a position, in the byte order of the message.
 fn number(message: &[u8], at: usize) -> Option<usize> {
     let bytes: [u8; 4] = message.get(at..at + 4)?.try_into().ok()?;
     let number = match message.first()? {

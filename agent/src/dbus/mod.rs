@@ -46,12 +46,12 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 impl Takes {
-    /// For serving: nothing that the agent is told comes near a page. The bus's
+    /// Bounds for serving: nothing that the agent is told comes near a page. The bus's
     /// answers name all groups of a user.
     pub(crate) const SERVING: Self = Self { calls: 64 * KIB, signals: 64 * KIB, replies: MIB };
-    /// For asking systemd and logind: the list of ten thousand units has 4 MiB.
+    /// Bounds for asking systemd and logind: the list of ten thousand units has 4 MiB.
     pub(crate) const ASKING: Self = Self { calls: 64 * KIB, signals: 64 * KIB, replies: 16 * MIB };
-    /// For asking an agent, which tells its status in signals.
+    /// Bounds for asking an agent, which tells its status in signals.
     pub(crate) const WATCHING: Self = Self { calls: 64 * KIB, signals: 4 * MIB, replies: 16 * MIB };
 }
 
@@ -73,7 +73,7 @@ pub(crate) async fn bus(address: Address, takes: Takes) -> zbus::Result<Builder<
     Ok(Builder::socket(Stream::new(stream, Peer::Bus, takes)))
 }
 
-/// As tokio takes it: an abstract name comes after a zero.
+/// Returns the path as tokio takes it: an abstract name comes after a zero.
 fn path_of(address: &Address) -> Option<PathBuf> {
     let Transport::Unix(unix) = address.transport() else { return None };
     match unix.path() {

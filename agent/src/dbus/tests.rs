@@ -33,9 +33,8 @@ fn answer(length: usize) -> Vec<u8> {
     builder.build(&("x".repeat(length),)).unwrap().data().to_vec()
 }
 
-/// What zbus makes of a stream, which comes in pieces of this size: names of
-/// members, with the length of their text; none where it was cut off. And how it
-/// ended.
+/// Feeds zbus a stream in pieces of this size. Returns names of members, with the
+/// length of their text, none where it was cut off; and how it ended.
 fn heard(peer: Peer, sent: &[u8], pieces: usize) -> (Vec<(String, Option<usize>)>, String) {
     block(async {
         let (read, mut write) = tokio::io::simplex(pieces);

@@ -18,7 +18,7 @@ use zbus::export::async_trait::async_trait;
 use super::Takes;
 use super::message::{Fate, Lengths, START, cut_off_body, rename_systemd};
 
-/// What is read at a time at least, in bytes, if it is there.
+/// Bytes that are read at a time at least, if they are there.
 const READ: usize = 16 << 10;
 /// The longest line of a handshake, in bytes.
 const LINE: usize = 1024;
@@ -27,16 +27,16 @@ const LINE: usize = 1024;
 /// who asks and never reads.
 const TAKEN: Duration = Duration::from_secs(10);
 
-/// Who is on the other side.
+/// Peer on the other side of a stream.
 #[derive(Debug)]
 pub(super) enum Peer {
-    /// A message bus.
+    /// A message bus, which passes on what others send.
     Bus,
-    /// Who serves on a socket of its own.
+    /// A server on a socket of its own.
     Server,
-    /// The same, of systemd: what it calls itself has to be changed.
+    /// systemd, a server on a socket of its own: what it calls itself has to be changed.
     Systemd,
-    /// Who is served, and has already said this after the handshake.
+    /// A client that is served, and what it has already said after the handshake.
     Client { begun: Vec<u8> },
 }
 
@@ -65,16 +65,16 @@ impl Socket for Stream {
     }
 }
 
-/// What comes next in the stream.
+/// Part that comes next in the stream.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     /// The answer to AUTH; all else that a client says in its handshake gets
     /// none.
     Line,
     Message,
-    /// So many bytes of a body that is taken.
+    /// Rest of a body that is taken, in bytes.
     Body(usize),
-    /// So many bytes that are read past.
+    /// Rest of what is read past, in bytes.
     Past(usize),
 }
 
@@ -86,9 +86,9 @@ pub(super) struct Reader<R> {
     takes: Takes,
     systemd: bool,
     next: Next,
-    /// Was read, and not looked at.
+    /// Bytes that were read, and not looked at.
     held: Vec<u8>,
-    /// Is handed on before anything else.
+    /// Bytes that are handed on before anything else.
     ready: Vec<u8>,
 }
 
@@ -210,7 +210,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-/// Moves what fits to the beginning of a buffer: how many bytes.
+/// Moves what fits to the beginning of a buffer; returns how many bytes.
 fn pour(from: &mut Vec<u8>, into: &mut [u8]) -> usize {
     let many = into.len().min(from.len());
     into[..many].copy_from_slice(&from[..many]);

@@ -1,6 +1,5 @@
-//! What is found out before an activation, beside the loop: whether the system
-//! may be activated here, and whether a remote answers, so that losing it can be
-//! blamed on somebody.
+//! Looks before an activation, beside the loop: whether the system may be activated here,
+//! and whether a remote answers, so that the cause of losing it can be told.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::machine::RebootCheck;
 use crate::nix::{Nix, StoreRoot};
 use crate::{clock, network, preflight};
 
-/// What was found last.
+/// Latest results of a preflight and of a look for a remote, and whether one of either runs.
 #[derive(Default)]
 pub(super) struct Before {
     pub(super) preflight: Option<Preflight>,
@@ -24,7 +23,7 @@ pub(super) struct Before {
     pub(super) looking: bool,
 }
 
-/// What one of the two has found.
+/// Result of a preflight, or of a look for a remote.
 pub(super) enum Found {
     Preflight(Preflight),
     Look(Look),
@@ -55,7 +54,7 @@ impl Before {
     }
 }
 
-/// What a preflight is to look at.
+/// Input of a preflight.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub(super) root: PathBuf,
@@ -65,17 +64,16 @@ pub(super) struct Asked {
     pub(super) default: Option<StorePath>,
     pub(super) needs_agent: bool,
     pub(super) writes_boot: bool,
-    /// What runs.
+    /// System that runs on the host now.
     pub(super) running: Option<StorePath>,
-    /// What was booted, if a system with another kernel is left to the next
-    /// boot.
+    /// System that was booted, if one with another kernel is left to the next boot.
     pub(super) booted: Option<StorePath>,
-    /// What is done with one that brings another message bus.
+    /// Policy for a system that brings another message bus.
     pub(super) on_bus_change: OnBusChange,
 }
 
 impl Asked {
-    /// What is against the system.
+    /// Returns why the system may not be activated here; `None` if it may.
     pub(super) async fn refusal(&self) -> Result<Option<Refusal>, String> {
         let candidate = preflight::Candidate {
             root: &self.root,
@@ -91,8 +89,8 @@ impl Asked {
         Ok(found.map_err(|error| format!("{error:#}"))?.err())
     }
 
-    /// All that was found. If nothing could be, that says nothing against the
-    /// system: the switch itself will say what is wrong.
+    /// Makes the result of the preflight. If nothing could be found out, that says
+    /// nothing against the system: the switch itself will say what is wrong.
     pub(super) fn found(self, refusal: Result<Option<Refusal>, String>) -> Preflight {
         let (deferral, refusal) = (self.deferral(), refusal.unwrap_or_default());
         let (system, needs_agent, writes_boot) = (self.system, self.needs_agent, self.writes_boot);
@@ -127,7 +125,7 @@ pub(super) async fn look(remotes: &[Lookout], branch: &str, limit: Duration) -> 
     Look { began, ended: clock::mono(), reached, network, detail }
 }
 
-/// One that did not end: nothing was found out.
+/// Result of a look that did not end: nothing was found out.
 pub(super) fn no_look(began: Mono, error: String) -> Look {
     Look { began, ended: clock::mono(), reached: false, network: None, detail: error }
 }

@@ -1,4 +1,4 @@
-//! What a system does not want to be switched across: the file
+//! Switch inhibitors, across which a system does not want to be switched: the file
 //! `switch-inhibitors` of nixpkgs (26.05 and later), a JSON object of strings.
 //!
 //! As nixpkgs' pre-switch check has it, only what both systems name and value
@@ -12,12 +12,12 @@ use crate::core::types::StorePath;
 use crate::files;
 use crate::nix::StoreRoot;
 
-/// Named at most; the rest is counted.
+/// Largest number of inhibitors that are named; the rest is counted.
 const NAMED: usize = 3;
-/// Of each name and value, in characters.
+/// Longest name or value that is shown, in characters.
 const SHOWN: usize = 80;
 
-/// Why a system can only be left to the next boot. Files that cannot be read are
+/// Returns why a system can only be left to the next boot. Files that cannot be read are
 /// left to the check itself, which says more about them.
 pub(super) fn inhibited(
     store: &StoreRoot,
@@ -51,7 +51,7 @@ fn differing(now: &BTreeMap<String, String>, then: &BTreeMap<String, String>) ->
     Some(format!("its switch inhibitors differ from what runs: {named}{rest}"))
 }
 
-/// The commit chose the words.
+/// Returns a text made fit to be shown: the commit chose its words.
 pub(super) fn shown(text: &str) -> String {
     let line = clean(text);
     let short: String = line.chars().take(SHOWN).collect();

@@ -1,5 +1,5 @@
-//! What a host talks through and cannot exchange while it runs: the message bus, by
-//! its implementation, and systemd, by the interface that a system expects of it.
+//! Interfaces that a host cannot exchange while it runs: the message bus, by its
+//! implementation, and systemd, by the interface that a system expects of it.
 //!
 //! nixpkgs named both among the switch inhibitors once, and leaves that to the
 //! configuration now. Each connection to a bus ends with it, that of
@@ -12,8 +12,9 @@ use crate::core::types::StorePath;
 use crate::files;
 use crate::nix::StoreRoot;
 
-/// Why a system can only be left to the next boot. What cannot be told apart is no
-/// reason: a system without a bus, say, or one whose bus is started in another way.
+/// Returns why a system can only be left to the next boot. Parts that cannot be told
+/// apart are no reason: a system without a bus, say, or one whose bus is started in
+/// another way.
 pub(super) fn differ(
     store: &StoreRoot,
     running: Option<&StorePath>,
@@ -32,7 +33,7 @@ pub(super) fn differ(
     })
 }
 
-/// The name of the program that is the bus: `dbus-daemon`, `dbus-broker-launch`.
+/// Returns the name of the program that is the bus: `dbus-daemon`, `dbus-broker-launch`.
 /// Another build of the same is no other bus.
 fn bus(store: &StoreRoot, system: &StorePath) -> Option<String> {
     let unit = text(store, system, "etc/systemd/system/dbus.service")?;
@@ -43,7 +44,7 @@ fn bus(store: &StoreRoot, system: &StorePath) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// As NixOS has it, and switch-to-configuration compares it.
+/// Returns systemd's interface as NixOS names it, and switch-to-configuration compares it.
 fn interface(store: &StoreRoot, system: &StorePath) -> Option<String> {
     let version = text(store, system, "init-interface-version")?;
     Some(version.trim().to_owned()).filter(|version| !version.is_empty())
@@ -97,8 +98,8 @@ mod tests {
         assert_eq!(differing(&[(UNIT, "[Service]\nExecStart=\n")], &[(UNIT, BROKER)]), None);
     }
 
-    /// As NixOS has it: whichever runs, the other's name is a link to its unit, and all
-    /// of /etc is links into other store paths.
+    /// Layout as NixOS has it: whichever runs, the other's name is a link to its unit,
+    /// and all of /etc is links into other store paths.
     #[test]
     fn the_bus_is_found_through_the_links_of_nixos_by_either_name() {
         let dir = tempfile::tempdir().unwrap();

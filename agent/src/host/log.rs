@@ -13,19 +13,19 @@ use crate::core::status::{RemoteView, StageProgress, State, Status, Unconfined};
 use crate::core::types::Mono;
 use crate::nix::evaluator::Evaluator;
 
-/// How far a realisation is is said at most this often.
+/// Shortest time between two lines on how far a realisation is.
 const PACE: Duration = Duration::from_secs(60);
 
 /// The status that was last said, and which later ones are news.
 #[derive(Default)]
 pub(super) struct Said {
     last: Option<(Status, Mono)>,
-    /// The deployment of which it was said that it builds or fetches.
+    /// Deployment that was logged as building or fetching.
     building: Option<String>,
 }
 
 impl Said {
-    /// Whether a status is to be said now; if so, it is the last one from now on.
+    /// Whether a status is to be logged now; if so, it is the last one from now on.
     pub(super) fn is_news(&mut self, status: &Status, now: Mono) -> bool {
         let news = match &self.last {
             None => true,
@@ -52,14 +52,14 @@ impl Said {
         news
     }
 
-    /// Takes in one of which only what is not said has changed.
+    /// Takes in a status that differs only in what is not logged.
     pub(super) fn learn(&mut self, status: &Status) {
         if let Some((last, _)) = &mut self.last {
             last.clone_from(status);
         }
     }
 
-    /// The last one.
+    /// Returns the last status that was logged, with what was learnt since.
     pub(super) fn last(&self) -> Option<&Status> {
         self.last.as_ref().map(|(status, _)| status)
     }
@@ -73,7 +73,7 @@ fn realises(status: &Status) -> bool {
     status.state == State::Realising
 }
 
-/// The deployment for which something is built or fetched.
+/// Returns the deployment for which something is built or fetched.
 fn builds(status: &Status) -> Option<&str> {
     let deployment = status.deployment.as_ref()?;
     let StageProgress::Realise(progress) = &deployment.progress else { return None };
@@ -90,7 +90,7 @@ pub(super) fn realised(before: Option<&Deployment>, now: Option<&Deployment>) {
     }
 }
 
-/// Logs who evaluates commits.
+/// Logs which user evaluates commits, or why they are evaluated with all rights.
 pub(super) fn evaluator(chosen: &Result<Evaluator, Unconfined>) {
     match chosen {
         Ok(Evaluator { user, .. }) => tracing::info!(user, "commits are evaluated as {user}"),
@@ -173,7 +173,7 @@ pub(super) fn step(step: &Step) {
     }
 }
 
-/// What a step would have done, for an error.
+/// Returns the error message for a step that failed.
 pub(super) fn failed(step: &Step) -> String {
     match step {
         Step::StartRealise(order) => format!("cannot start to realise {}", order.deployment),
@@ -202,8 +202,8 @@ pub(super) fn failed(step: &Step) -> String {
     }
 }
 
-/// Logs what is wrong besides, and was not a moment ago: of the notes, and of
-/// remotes that answer. Why one does not is logged when it was asked.
+/// Logs notes that are new, and new errors of remotes that answer. Why a remote does not
+/// answer is logged when it was asked.
 pub(super) fn asides(before: Option<&Status>, now: &Status) {
     let noted = |note: &String| before.is_some_and(|before| before.notes.contains(note));
     for note in now.notes.iter().filter(|note| !noted(note)) {

@@ -54,17 +54,17 @@ use crate::nix::Nix;
 use crate::own_directory::{self, NotOurs};
 use crate::{VERSION, announce, bus, clock, web};
 
-/// What came of a turn of the loop.
+/// Outcome of a turn of the loop.
 enum Turn {
-    /// Nothing is to be done before then.
+    /// Moment before which nothing is to be done.
     Idle(Mono),
-    /// Something was started beside the loop, which changes nothing yet.
+    /// A piece of work was started beside the loop, which changes nothing yet.
     Beside,
     /// A step was taken.
     Done,
 }
 
-/// Something that happened beside the loop.
+/// Event that happened beside the loop.
 enum Event {
     Polled(Box<remotes::Polled>),
     Compared(remotes::Compared),
@@ -72,21 +72,21 @@ enum Event {
     Rooted,
     Looked(before::Found),
     Against(Option<Against>),
-    /// What, and when that was begun.
+    /// The boot loader was told not to boot this system once; with when that was begun.
     Disarmed(StorePath, Mono),
     JobEnded,
     /// Whether systemd has started a job, and if not, why.
     Started(JobId, Option<String>),
-    /// What could not be told is another by now.
+    /// Change of the notes for the status: what works again, or does not any more.
     Noted,
 }
 
-/// What ended a wait.
+/// Kind of event that ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Woken {
-    /// Remotes answered, and nothing else happened.
+    /// Answers of remotes, and nothing else.
     ByRemotes,
-    /// Something of this host may be another, or it is time to look.
+    /// A change on this host is possible, or it is time to look.
     Otherwise,
 }
 
@@ -118,29 +118,29 @@ impl Event {
 /// How long a look at this host holds while nothing is heard but remotes: a poll that
 /// finds nothing new is to cost one look, not two.
 const HOLDS: Duration = Duration::from_secs(1);
-/// Steps in a row without a wait, after which something is wrong.
+/// Largest number of steps in a row without a wait; with more, something is wrong.
 const MOST_STEPS: u32 = 200;
-/// The pause after that, and after an error.
+/// Pause after that many steps, and after an error.
 const PAUSE: Duration = Duration::from_secs(5);
-/// While jobs live they are looked at this often, should a change be missed.
+/// Interval at which jobs that live are looked at, should a change be missed.
 const TICK: Duration = Duration::from_secs(5);
-/// While jobs live whose changes are not noticed.
+/// Interval at which jobs are looked at whose changes are not noticed.
 const UNWATCHED: Duration = Duration::from_secs(1);
-/// The loop turns at least this often, and says so (`/healthz`).
+/// Longest time between turns of the loop, each of which is reported (`/healthz`).
 const TURN: Duration = Duration::from_secs(30);
-/// A job's last moment is over after this long, or it hangs and is shown.
+/// Longest time that a job's last moment takes; after that the job hangs and is shown.
 const CLEARING: Duration = Duration::from_secs(2);
-/// A loop that has not turned for this long is stuck.
+/// Time without a turn after which the loop counts as stuck.
 const STUCK: Duration = Duration::from_secs(120);
-/// Commands that wait for the loop.
+/// Largest number of commands that wait for the loop.
 const COMMANDS: usize = 32;
 
-/// Why the agent ended.
+/// Reason for the agent's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to.
+    /// SIGTERM or SIGINT told the agent to stop.
     Told,
-    /// Its configuration is another one now: it is to be started anew.
+    /// The configuration is another one now, and the agent is to be started anew.
     Reconfigured,
 }
 
@@ -240,7 +240,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
     Ok(ended)
 }
 
-/// What is in these is believed, whoever made them.
+/// Claims the agent's own directories: their contents are believed, whoever made them.
 fn claim_directories(config: &Config) -> Result<(), NotOurs> {
     let handover = Machine { root: config.root.clone() }.handover();
     // Made when there is something to hand over.
@@ -272,7 +272,7 @@ fn front_door() -> (watch::Sender<Option<Arc<Shown>>>, Control, mpsc::Receiver<T
     (shown, Control { shown: seen, commands }, told)
 }
 
-/// Why realise jobs that have just ended found no room: the preflight's part that
+/// Returns why realise jobs that have just ended found no room: the preflight's part that
 /// cannot wait until there is a system.
 fn refusals(ended: &[Entry], seen: &Seen) -> Vec<RefusalCause> {
     let jobs = seen.jobs.iter().filter(|job| ended.iter().any(|e| e.id == job.id.deployment));
@@ -313,28 +313,28 @@ struct Agent {
     seen: Option<Seen>,
     /// When this host was last looked at.
     looked: Mono,
-    /// What was last decided, and when: what is shown rests on it.
+    /// Last decision, and when it was made: what is shown rests on it.
     decided: Option<(Decision, Now)>,
     shown: watch::Sender<Option<Arc<Shown>>>,
     metrics: Arc<Metrics>,
     turned: Arc<AtomicU64>,
-    /// What the loop itself could not do.
+    /// Failure of the loop itself, in words, if it cannot turn.
     trouble: Option<String>,
-    /// The same, where the disk of the state directory did not let it.
+    /// The same failure, where the disk of the state directory caused it.
     unwritten: Option<String>,
     configuration: Configuration,
-    /// What outsiders could not be told.
+    /// Notes on outsiders that could not be told.
     notes: announce::Notes,
     /// The status that was last written and logged.
     said: log::Said,
-    /// Since when a job's last moment is waited for.
+    /// Moment since which a job's last moment is waited for.
     clearing: Option<Mono>,
     happened: mpsc::UnboundedReceiver<Event>,
     told: mpsc::Receiver<Told>,
 }
 
 impl Agent {
-    /// Until the configuration is another one.
+    /// Turns the loop until the configuration is another one.
     async fn turn_on(&mut self) {
         let mut service_manager = ServiceManager::default();
         let mut woken = Woken::Otherwise;
@@ -386,9 +386,8 @@ impl Agent {
         clock::mono().plus(PAUSE)
     }
 
-    /// One turn: look, decide, remember, do. `last`: a look that still holds
-    /// for what is on this host; a poll that finds nothing new is to cost
-    /// little.
+    /// Takes one turn: look, decide, remember, do. `last`: a look that still holds for
+    /// what is on this host; a poll that finds nothing new is to cost little.
     fn turn(&mut self, last: Option<Seen>, now: Now) -> anyhow::Result<Turn> {
         let mut seen = match last {
             Some(last) => self.host.observe_beside(last),
@@ -496,8 +495,8 @@ impl Agent {
         now.since(*self.clearing.get_or_insert(now)) < CLEARING
     }
 
-    /// Nothing is done that could not be remembered; that is shown, and tried
-    /// again.
+    /// Shows that the memory cannot be written: nothing is done that could not be
+    /// remembered, and the write is tried again after a pause.
     fn cannot_remember(
         &mut self,
         memory: &Memory,
@@ -591,7 +590,7 @@ impl Agent {
         }
     }
 
-    /// Of what is shown now, whatever has happened since.
+    /// Explains the state from what is shown now, whatever has happened since.
     fn explain(&self, commit: Option<&Prefix>) -> Result<String, String> {
         let shown = self.shown.borrow().clone();
         let (Some(shown), Some(seen), Some((decision, now))) = (shown, &self.seen, &self.decided)
@@ -639,7 +638,7 @@ impl Agent {
         self.publish(status);
     }
 
-    /// The loop cannot turn: the last status, and why it is not a newer one.
+    /// Shows the last status again, with the reason why the loop cannot turn.
     fn show_trouble(&mut self) {
         let last = self.shown.borrow().clone();
         if let (Some(last), Some(trouble)) = (last, self.trouble.clone()) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::config::{self, Config};
 use crate::core::policy::{ForcePush, OnFailure, Operation, Policy};
 
-/// What of the configuration decides.
+/// Translates the configuration into the policy that decisions rest on.
 pub(super) fn policy(config: &Config) -> Policy {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let system = &config.system;

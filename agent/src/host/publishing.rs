@@ -9,7 +9,7 @@ use crate::jobs::dir::JobDir;
 use crate::jobs::spec::{PublishHost, PublishSpec};
 
 impl Host {
-    /// Starts one. If that fails it is seen as one that was killed.
+    /// Starts a publish job. If that fails it is seen as one that was killed.
     pub(super) fn start_publish(&mut self, id: &JobId, order: &PublishOrder) {
         let Some(settings) = self.config.cache.as_ref().and_then(Cache::publish_settings) else {
             return;
@@ -23,14 +23,14 @@ impl Host {
         }
     }
 
-    /// Tells one to stop.
+    /// Tells a publish job to stop.
     pub(super) fn stop_publish(&mut self, id: &JobId) {
         if let Err(error) = self.stop(id) {
             tracing::warn!(%id, "the job could not be stopped: {error}");
         }
     }
 
-    /// Removes the directory of one. If that fails it is not looked at again.
+    /// Removes the directory of a publish job. If that fails it is not looked at again.
     pub(super) fn remove_publish(&mut self, id: &JobId) {
         let removed = self.directory(id).remove();
         self.jobs.remove(id);

@@ -1,5 +1,5 @@
-//! What concerns reboots on this host: who is against one, and
-//! whether the boot loader has given a system up.
+//! Reboots of this host: which sessions and inhibitors stand against one, and whether the
+//! boot loader has given a system up.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +15,14 @@ use crate::systemd::Failed;
 use crate::systemd::logind::Logind;
 use crate::{boot_loader, clock};
 
-/// A host that was told to reboot does so within this, or not at all.
+/// Time within which a host that was told to reboot does so, or not at all.
 const REBOOTS: Duration = Duration::from_secs(120);
 
-/// What is known of reboots.
+/// State of reboots: what stands against one, and which are under way.
 pub(super) struct Reboots {
     root: PathBuf,
-    /// Looked up once for each default: counters change only with a boot.
+    /// Whether the boot loader gave the default up, looked up once for each default:
+    /// counters change only with a boot.
     given_up: Option<(Generation, bool)>,
     pub(super) against: Option<Against>,
     pub(super) rebooting: bool,
@@ -73,12 +74,12 @@ impl Reboots {
         beside.run(Work::Disarm, doing, move |_| Event::Disarmed(which, began));
     }
 
-    /// Takes in that it was told so.
+    /// Takes in that the boot loader was told not to boot a system once.
     pub(super) fn learn_disarmed(&mut self, system: StorePath, began: Mono) {
         (self.disarming, self.disarmed) = (false, Some((system, began)));
     }
 
-    /// Takes in who is against a reboot.
+    /// Takes in what stands against a reboot.
     pub(super) fn learn(&mut self, against: Option<Against>) {
         self.rebooting = false;
         if against.is_some() {
@@ -86,7 +87,7 @@ impl Reboots {
         }
     }
 
-    /// Finds out who is against a reboot, beside the loop.
+    /// Finds out what stands against a reboot, beside the loop.
     pub(super) fn ask(&mut self, beside: &Beside) {
         self.rebooting = true;
         let doing = async {
@@ -99,7 +100,7 @@ impl Reboots {
         });
     }
 
-    /// Reboots, beside the loop; whoever came since may still be against it.
+    /// Reboots, beside the loop; an inhibitor that came since may still be against it.
     pub(super) fn reboot(&mut self, beside: &Beside) {
         self.rebooting = true;
         let doing = async {

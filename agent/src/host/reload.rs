@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config};
 
-/// What tells one file from another without reading it: device, inode, size and
-/// the moment of its last change, in seconds and nanoseconds.
+/// Mark that tells one file from another without reading it: device, inode, size and the
+/// moment of its last change, in seconds and nanoseconds.
 type Mark = (u64, u64, u64, i64, i64);
 
 /// The file that was read.
@@ -22,7 +22,7 @@ pub(super) struct Configuration {
     path: PathBuf,
     read: Config,
     mark: Option<Mark>,
-    /// What is wrong with what it says now.
+    /// Message on why the file as it is now cannot be used; `None` if it can.
     pub(super) wrong: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl Configuration {
         Self { path: path.to_owned(), read: read.clone(), mark: None, wrong: None }
     }
 
-    /// Whether it is another configuration now, and one that can be used.
+    /// Whether the file holds another configuration now, and one that can be used.
     pub(super) fn has_changed(&mut self) -> bool {
         // Gone for a moment, while a switch puts another one there; or for
         // good: then the next start says so.

@@ -18,12 +18,12 @@ use crate::git::{self, Connection, Exceeded, FetchError, child};
 use crate::jitter::luck;
 use crate::threads::Lane;
 
-/// A fetch may be large and slow; each silence in it is bounded by the
+/// Limit of a fetch, which may be large and slow; each silence in it is bounded by the
 /// remote's own timeout.
 const FETCH: Duration = Duration::from_secs(3600);
-/// Looking up relations takes milliseconds.
+/// Limit of a look-up of relations, which takes milliseconds.
 const COMPARE: Duration = Duration::from_secs(60);
-/// Relations kept.
+/// Largest number of relations kept; past it all are forgotten.
 const RELATIONS: usize = 1000;
 
 /// The remotes and what they answered.
@@ -40,7 +40,7 @@ pub(super) struct Remotes {
     keep: Vec<Commit>,
 }
 
-/// What does not change while the agent runs.
+/// Part of the remotes' state that does not change while the agent runs.
 struct Shared {
     agent: PathBuf,
     clone: PathBuf,
@@ -55,11 +55,11 @@ struct Slot {
     remote: git::Remote,
     seen: observed::Remote,
     connection: Option<Connection>,
-    /// A listing cannot be cut off: there is one at a time.
+    /// Thread for the listing, which cannot be cut off: there is one at a time.
     lane: Lane,
     /// The heads that the clone has.
     fetched: Option<Heads>,
-    /// Heads that it does not have, since they are too large.
+    /// Heads that the clone does not have, since they are too large.
     refused: Option<Refused>,
 }
 
@@ -73,7 +73,7 @@ struct Refused {
     again: Mono,
 }
 
-/// What came of asking a remote.
+/// Result of asking a remote, with the connection if it can be used again.
 pub(super) struct Polled {
     index: usize,
     connection: Option<Connection>,
@@ -83,7 +83,7 @@ pub(super) struct Polled {
 /// Why a poll came to nothing.
 struct Failed {
     said: String,
-    /// It is this host's own disk, and not the remote.
+    /// Whether this host's own disk is to blame, and not the remote.
     here: bool,
     remedy: Remedy,
 }
@@ -114,7 +114,7 @@ struct Answer {
     refused: Option<Refused>,
 }
 
-/// What is known when a remote is asked.
+/// State that a poll starts from.
 struct Known {
     connection: Option<Connection>,
     fetched: Option<Heads>,
@@ -123,7 +123,7 @@ struct Known {
     reclone: bool,
 }
 
-/// What came of looking up relations.
+/// Relations that were looked up, or the error message.
 pub(super) type Compared = Result<Vec<((Commit, Commit), Relation)>, String>;
 
 impl Remotes {
@@ -172,12 +172,12 @@ impl Remotes {
         self.comparing
     }
 
-    /// A person wants all of them asked now.
+    /// Has all remotes asked now, as a person wants it.
     pub(super) fn want(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.seen.wanted = true);
     }
 
-    /// The clone was found damaged: it is fetched anew.
+    /// Has the clone fetched anew, which was found damaged.
     pub(super) fn distrust_clone(&mut self) {
         if !self.reclone {
             self.reclone = true;
@@ -188,7 +188,7 @@ impl Remotes {
         }
     }
 
-    /// Starts to ask one; its answer comes as an event.
+    /// Starts to ask one remote; its answer comes as an event.
     pub(super) fn poll(&mut self, index: usize, accepted: Option<Commit>) {
         let Some(slot) = self.slots.get_mut(index).filter(|slot| !slot.seen.busy) else { return };
         slot.seen.busy = true;
@@ -208,7 +208,8 @@ impl Remotes {
         });
     }
 
-    /// Takes an answer in. Says which remote gave it.
+    /// Takes in the answer of a remote. Returns the remote's name, and the error message
+    /// if it failed.
     pub(super) fn polled(&mut self, polled: Polled) -> (String, Result<(), String>) {
         let Polled { index, connection, answer } = polled;
         let now = clock::now();
@@ -253,7 +254,7 @@ impl Remotes {
         }
     }
 
-    /// Starts to look up a relation; it comes as an event.
+    /// Starts to look up a relation; the result comes as an event.
     pub(super) fn compare(&mut self, older: Commit, newer: Commit) {
         let (shared, keep) = (self.shared.clone(), self.keep.clone());
         let Some(remote) = self.slots.first().map(|slot| slot.remote.clone()) else { return };
@@ -326,13 +327,13 @@ impl Shared {
         (Some(connection), answer)
     }
 
-    /// Heads that are not asked for again at once.
+    /// Makes a record of heads that are not asked for again at once.
     fn refuse(&self, listed: Heads, why: Oversize, times: u32) -> Refused {
         let pause = backoff::pause(self.retry.first, self.retry.max, times, luck());
         Refused { listed, why, times, again: clock::mono().plus(pause) }
     }
 
-    /// Fetches, and says what was too large. A testing branch keeps no release
+    /// Fetches, and returns which head was too large. A testing branch keeps no release
     /// back: others may push to it.
     async fn fetch_what_fits(
         &self,
@@ -435,7 +436,7 @@ impl Shared {
     }
 }
 
-/// One listing, on the kept connection; if that has gone stale, on a new one.
+/// Lists heads on the kept connection; if that has gone stale, on a new one.
 fn listed(
     remote: &git::Remote,
     kept: Option<Connection>,
@@ -460,7 +461,7 @@ fn related(reply: git::Reply) -> Vec<((Commit, Commit), Relation)> {
     reply.relations.into_iter().map(|r| ((r.older, r.newer), r.relation)).collect()
 }
 
-/// The remote as git wants it.
+/// Returns the remote in the form that the git module wants.
 pub(super) fn git_remote(remote: &crate::config::Remote) -> git::Remote {
     git::Remote {
         name: remote.name.clone(),

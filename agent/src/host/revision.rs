@@ -1,6 +1,6 @@
-//! What a system says of the revision that it was made from: the file
-//! `etc/fort-agent/revision`, which module.nix writes where NixOS's
-//! `system.configurationRevision` is set. For people; nothing is decided by it.
+//! Revision that a system says it was made from: the file `etc/fort-agent/revision`,
+//! which module.nix writes where NixOS's `system.configurationRevision` is set. For
+//! people; nothing is decided by it.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,10 +10,11 @@ use crate::files;
 use crate::nix::StoreRoot;
 
 const FILE: &str = "etc/fort-agent/revision";
-/// A commit with `-dirty` behind it, or what somebody else numbers by.
+/// Longest revision that is shown: a commit with `-dirty` behind it, or what somebody
+/// else numbers by.
 const LONGEST: usize = 80;
 
-/// Remembered for as long as the same system runs.
+/// Revision of the running system, remembered for as long as that runs.
 #[derive(Default)]
 pub(super) struct Revision(Option<(StorePath, Option<String>)>);
 
@@ -32,7 +33,7 @@ impl Revision {
     }
 }
 
-/// None where it could not be looked at.
+/// Reads the revision; `None` where it could not be looked at.
 fn read(store: &StoreRoot, system: &StorePath) -> Option<Option<String>> {
     let bytes = match store.resolve(&Path::new(system.as_str()).join(FILE)) {
         Ok(file) => files::read_bounded(&file).ok()?,

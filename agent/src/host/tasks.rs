@@ -1,5 +1,5 @@
-//! What runs beside the loop: each piece of work with a deadline, at which it is
-//! cut off, and with a word for the status while it does not work.
+//! Work beside the loop: each piece has a deadline, at which it is cut off, and a message
+//! for the status while it fails.
 //!
 //! The loop waits for the event that a piece of work ends with, and does not
 //! begin another like it before. So that event comes whatever happens: the work
@@ -17,8 +17,8 @@ use super::Event;
 use crate::clock;
 use crate::core::types::Wall;
 
-/// A kind of work. Those that wait for one another have deadlines of their own
-/// inside: these are what is left should one of them not hold.
+/// A kind of work. Kinds that wait for others have deadlines of their own inside: these
+/// here are what is left should one of them not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Work {
     /// Asking a remote, and fetching what is new there.
@@ -33,22 +33,22 @@ pub(super) enum Work {
     Look,
     /// A round of health checks.
     Checks,
-    /// Which units have failed although the system is good.
+    /// Noting which units have failed although the system is good.
     Units,
-    /// Who is against a reboot.
+    /// Asking logind which sessions and inhibitors stand against a reboot.
     AgainstReboot,
-    /// A reboot.
+    /// Rebooting this host through logind.
     Reboot,
     /// Telling the boot loader not to boot a system once.
     Disarm,
     /// Having systemd start a job.
     Start,
-    /// Having systemd stop one.
+    /// Having systemd stop a job.
     Stop,
 }
 
 impl Work {
-    /// Longer than anything in it may take.
+    /// Returns the deadline, which is longer than anything in the work may take.
     fn limit(self) -> Duration {
         let seconds = match self {
             // A fetch may take an hour.
@@ -66,7 +66,7 @@ impl Work {
         Duration::from_secs(seconds)
     }
 
-    /// What it is, and what is done about it when it does not work.
+    /// Returns the name of the work, and how its failure is handled, both for the status.
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Poll => ("asking a remote", "it is asked again"),
@@ -91,7 +91,7 @@ impl Work {
         }
     }
 
-    /// Not again at once.
+    /// Returns the pause before a failure is reported, so that it is not tried again at once.
     fn pause(self) -> Duration {
         match self {
             Self::Roots => Duration::from_secs(10),
@@ -110,7 +110,7 @@ impl Work {
     }
 }
 
-/// Work that did not work the last time.
+/// Record of work that failed the last time.
 struct Trouble {
     since: Wall,
     cause: String,
@@ -128,12 +128,12 @@ impl Beside {
         Self { events, troubles: Arc::default() }
     }
 
-    /// What was begun otherwise has ended like this.
+    /// Sends the event of work that was begun in another way and has ended.
     pub(super) fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
-    /// Runs work. What came of it, if only that it was cut off, becomes an event.
+    /// Runs work. Its result, if only that it was cut off, becomes an event.
     pub(super) fn run<T: Send + 'static>(
         &self,
         work: Work,
@@ -169,7 +169,7 @@ impl Beside {
         });
     }
 
-    /// The kinds that do not work now, in words.
+    /// Returns the kinds of work that fail now, in words.
     pub(super) fn notes(&self) -> Vec<String> {
         let troubles = self.troubles();
         let said = troubles.iter().map(|(work, Trouble { since, cause })| {
@@ -200,8 +200,8 @@ impl Beside {
     }
 }
 
-/// Tests have less of it (`FORT_AGENT_PATIENCE`, in milliseconds). Only in builds
-/// with debug assertions, as with `crash`.
+/// Returns the deadline to use: tests shorten it (`FORT_AGENT_PATIENCE`, in
+/// milliseconds). Only in builds with debug assertions, as with `crash`.
 fn patience(limit: Duration) -> Duration {
     if !cfg!(debug_assertions) {
         return limit;
@@ -225,7 +225,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
     }
 
-    /// How work ends that has little time: what the event was made of, and what
+    /// Runs work that has little time, and returns what the event was made of, and what
     /// is noted then.
     fn ends<T: Send + 'static>(
         beside: &Beside,

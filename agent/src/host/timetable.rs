@@ -7,7 +7,7 @@ use crate::core::observed::Window;
 use crate::core::types::Wall;
 use crate::windows::{self, Windows};
 
-/// The configured windows.
+/// Configured windows for deployments and reboots, with their time zone.
 pub(super) struct Timetable {
     zone: TimeZone,
     deploy: Windows,

@@ -1,6 +1,6 @@
-//! What the service manager is told: that the agent is ready, and that its loop
-//! still turns. The watchdog is fed by the loop alone, when it turned and could look
-//! at the host: an agent that cannot may be what is wrong, and is started anew.
+//! Messages to the service manager: that the agent is ready, and that its loop still
+//! turns. The watchdog is fed by the loop alone, when it turned and could look at the
+//! host: an agent that cannot may be what is wrong, and is started anew.
 
 use sd_notify::NotifyState;
 
@@ -11,8 +11,8 @@ pub(super) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// The loop has turned, and could look at the host or not. Ready it is in any
-    /// case: it answers, and asks the remotes.
+    /// Reports a turn of the loop, in which it could look at the host or not. The agent
+    /// is ready in any case: it answers, and asks the remotes.
     pub(super) fn turned(&mut self, looked: bool) {
         let ready = (!self.ready).then_some(NotifyState::Ready);
         let alive = looked.then_some(NotifyState::Watchdog);

@@ -1,5 +1,5 @@
-//! This host as the loop sees it: one look, and one step at a time. Both
-//! return at once; what can wait runs beside the loop and is seen later.
+//! The host as the loop sees it: one look, and one step at a time. Both return at once;
+//! what can wait runs beside the loop and is seen later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -47,20 +47,20 @@ use crate::watch::{Lack, Watch};
 
 /// Limit of one check.
 const CHECK: Duration = Duration::from_secs(10);
-/// A job that was told to stop is killed after this.
+/// Time after which a job that was told to stop is killed.
 const STOP: Duration = Duration::from_secs(10);
 
-/// This host.
+/// Host that the agent runs on: its configuration, and what is known of its state.
 pub(super) struct Host {
     pub(super) remotes: Remotes,
     pub(super) config: Config,
     agent: PathBuf,
     machine: Machine,
     pub(super) nix: Nix,
-    /// Who evaluates commits.
+    /// User that evaluates commits, or the reason why they are evaluated with all rights.
     evaluator: Result<Evaluator, Unconfined>,
     store: StoreRoot,
-    /// Looked up once.
+    /// Id of this boot, looked up once; `None` while it is not known.
     boot_id: Option<BootId>,
     reboot: RebootCheck,
     revision: Revision,
@@ -81,17 +81,17 @@ pub(super) struct Host {
     lookouts: Vec<Lookout>,
 }
 
-/// What this agent did with a job, and what never changes of it.
+/// Bookkeeping on a job: what this agent did with it, and the parts of it that never change.
 #[derive(Default)]
 pub(super) struct Known {
     resumed: Option<Mono>,
     stopping: bool,
-    /// Why it could not be started the last time.
+    /// Error of the last attempt to start the job.
     unstarted: Option<String>,
-    /// Whether its files are.
+    /// Whether the job's files are watched.
     watched: bool,
     order: Option<Spec>,
-    /// Its directory, if that is in another state directory.
+    /// Directory of the job, if that is in another state directory.
     elsewhere: Option<JobDir>,
 }
 
@@ -102,8 +102,7 @@ enum Spec {
     Publish(Box<PublishOrder>),
 }
 
-/// What a step had to write, or to remove, and could not: the state directory is not
-/// as it has to be.
+/// Failure of a step to write or remove a file: the state directory is not as it has to be.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", path.display())]
 pub(super) struct Unwritten {
@@ -153,7 +152,7 @@ impl Host {
         }
     }
 
-    /// What the loop has to do without, in words.
+    /// Returns a note, in words, on what the loop has to do without.
     pub(super) fn notes(&self) -> Option<String> {
         let lack = self.unwatched.as_ref()?;
         Some(format!("jobs are looked at every second, not as soon as they get on: {lack}"))
@@ -164,7 +163,7 @@ impl Host {
         self.unwatched.is_some()
     }
 
-    /// One look. It never fails: what could not be looked at is named in it.
+    /// Looks at the host once. Never fails: what could not be looked at is named in the result.
     pub(super) fn observe(&mut self, memory: &Memory, now: Now) -> Seen {
         let mut gaps = Gaps::default();
         if let Some(unseen) = sight::descriptors() {
@@ -247,13 +246,13 @@ impl Host {
         }
     }
 
-    /// Of this boot; while that is not known, nothing is done that it matters for.
+    /// Returns the id of this boot; while that is not known, nothing is done that it matters for.
     fn boot_id(&self) -> BootId {
         self.boot_id.clone().unwrap_or_else(|| BootId("unknown".into()))
     }
 
-    /// The last look again, after a step that only started something beside
-    /// the loop: nothing on this host has changed by it.
+    /// Repeats the last look after a step that only started work beside the loop: nothing
+    /// on this host has changed by it.
     pub(super) fn observe_beside(&mut self, last: Seen) -> Seen {
         Seen {
             rooting: self.rooting,
@@ -271,12 +270,12 @@ impl Host {
         }
     }
 
-    /// A person says that it may be otherwise now.
+    /// Forgets the last preflight: a person says that its result may be otherwise now.
     pub(super) fn forget_preflight(&mut self) {
         self.before.preflight = None;
     }
 
-    /// One step.
+    /// Performs one step; fails if it could not be done or begun.
     pub(super) fn perform(&mut self, step: &Step, memory: &Memory) -> anyhow::Result<()> {
         match step {
             // Only the memory changes.
@@ -362,7 +361,7 @@ impl Host {
         self.rooting = false;
     }
 
-    /// Takes in what was found before an activation, or after a put-back.
+    /// Takes in what was found before an activation, or after a rollback.
     pub(super) fn looked(&mut self, found: Found) {
         self.before.learn(found);
     }
@@ -458,8 +457,8 @@ impl Host {
         }
     }
 
-    /// Writes it where the guardian looks: into its own directory. An agent that was
-    /// given another state directory may not write there, and leaves it beside.
+    /// Writes the verdict where the guardian looks: into the job's directory. An agent
+    /// that was given another state directory may not write there, and leaves it beside.
     fn write_verdict(&self, id: &JobId, verdict: &Verdict) -> std::io::Result<()> {
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         let is_elsewhere = self.jobs.get(id).is_some_and(|known| known.elsewhere.is_some());
@@ -595,7 +594,7 @@ impl Host {
         Ok(Job { id, life, stopping, resumed, unstarted, remains: dir.remains(), work })
     }
 
-    /// Of the systems that matter, those that are in the store.
+    /// Returns which of the systems that matter are in the store.
     fn present(
         &self,
         memory: &Memory,
@@ -616,8 +615,8 @@ impl Host {
         named.into_iter().filter(|system| is_there(system) == Some(true)).cloned().collect()
     }
 
-    /// Fails where the system cannot tell: one that counts as gone is built anew,
-    /// and kept no longer.
+    /// Looks whether a system is in the store. Fails where that cannot be told: one that
+    /// counts as gone is built anew, and kept no longer.
     fn in_store(&self, system: &StorePath) -> Result<bool, Unreadable> {
         let program = self.store.physical(system).join("bin/switch-to-configuration");
         match std::fs::metadata(&program) {
@@ -692,8 +691,8 @@ impl Host {
         Some(UnitsHealth { baseline, store: self.store.clone() })
     }
 
-    /// What has failed while the system is found good is not the next one's
-    /// fault.
+    /// Notes beside the loop which units have failed while the system is found good: the
+    /// next system is not to blame for them.
     fn note_failed_when_good(&self) {
         if self.config.activation.runner != Runner::Systemd {
             return;
@@ -739,8 +738,8 @@ impl Host {
         self.evaluator.as_ref().err().cloned()
     }
 
-    /// Users come and go, and so does a daemon: for each commit anew. Sees to it
-    /// that the one that is chosen gets at what it is lent.
+    /// Chooses the evaluator anew for each commit: users come and go, and so does a
+    /// daemon. Sees to it that the one that is chosen gets at what it is lent.
     fn choose_evaluator(&mut self) -> std::io::Result<()> {
         let before = self.unconfined();
         self.evaluator = self.config.evaluator();
@@ -755,8 +754,8 @@ impl Host {
     }
 }
 
-/// Before the *first* activation only: a job that is started again, or a
-/// second attempt, must not take the candidate's failures for granted.
+/// Records the units before the *first* activation only: a job that is started again, or
+/// a second attempt, must not take the candidate's failures for granted.
 async fn take_baseline(dir: &JobDir, failed_when_good: &Path) -> anyhow::Result<()> {
     if dir.read::<Baseline>(JobFile::Baseline)?.is_some() {
         return Ok(());
@@ -769,7 +768,7 @@ async fn take_baseline(dir: &JobDir, failed_when_good: &Path) -> anyhow::Result<
     Ok(())
 }
 
-/// None where there is no order, or none that can be understood.
+/// Reads the order of a job; `None` if there is none, or none that can be understood.
 fn read_spec(id: &JobId, dir: &JobDir) -> Result<Option<Spec>, Unreadable> {
     const FILE: JobFile = JobFile::Spec;
     Ok(match id.kind {
@@ -804,7 +803,7 @@ async fn change_roots(
     Ok(())
 }
 
-/// The systems that the memory needs, whatever the target is.
+/// Returns the systems that the memory needs, whatever the target is.
 fn systems_of(memory: &Memory) -> impl Iterator<Item = &StorePath> {
     let deployed = memory.deployment.iter().filter_map(|d| d.system.as_ref());
     deployed

@@ -19,36 +19,36 @@ use crate::crash::{self, Place};
 use crate::files::{self, Durability};
 use crate::sight::{Unreadable, at};
 
-/// A job that was ordered and has not taken its lock for this long will not.
+/// Time without taking its lock after which a job that was ordered will not take it.
 const STARTING: Duration = Duration::from_secs(10);
 
-/// Before what kept a job from writing down its outcome, in its lock.
+/// Prefix, in the lock, of the reason that kept a job from writing down its outcome.
 const UNWRITTEN: &str = "unwritten: ";
-/// Of a lock's file, this much is read, in bytes.
+/// Largest part of a lock's file that is read, in bytes.
 const MOST_WORDS: u64 = 1 << 10;
 
 /// A file of a job's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobFile {
-    /// The order, by the agent that starts the job.
+    /// Order of the job, written by the agent that starts it.
     Spec,
-    /// How far the job is, by the job.
+    /// Progress of the job, written by the job.
     Progress,
-    /// What came of it, by the job.
+    /// Outcome of the job, written by the job.
     Outcome,
     /// Whether the activated system works, by the agent.
     Verdict,
     /// The lock that the job holds while it lives.
     Lock,
-    /// A copy of the journal as it was when the switch was ordered, by the agent: the
-    /// one that a deployment brings may be of any version, or do anything.
+    /// Copy of the journal as it was when the switch was ordered, written by the agent:
+    /// the one that a deployment brings may be of any version, or do anything.
     Memory,
     /// The host's units before the switch, by the agent.
     Baseline,
 }
 
 impl JobFile {
-    /// The file's name.
+    /// Returns the file's name within the directory.
     pub fn name(self) -> &'static str {
         match self {
             Self::Spec => "spec.json",
@@ -68,23 +68,23 @@ pub struct JobDir {
     path: PathBuf,
 }
 
-/// The directory that holds the jobs' directories.
+/// Returns the directory that holds the jobs' directories.
 pub fn all(state_dir: &Path) -> PathBuf {
     state_dir.join("jobs")
 }
 
 impl JobDir {
-    /// One that exists.
+    /// Names the job directory at a path, without looking at it.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// The path of one of its files.
+    /// Returns the path of one of its files.
     pub fn file(&self, file: JobFile) -> PathBuf {
         self.path.join(file.name())
     }
 
-    /// Makes one, with its order in it: it appears whole or not at all.
+    /// Makes the directory of a job, with its order in it: it appears whole or not at all.
     pub fn create(state_dir: &Path, id: &JobId, spec: &impl Serialize) -> io::Result<Self> {
         let jobs = all(state_dir);
         files::private_directory(&jobs)?;
@@ -101,12 +101,12 @@ impl JobDir {
         Ok(Self { path })
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The job's name, if the directory has the name of one.
+    /// Returns the job's name, if the directory has the name of one.
     pub fn id(&self) -> Option<JobId> {
         self.path.file_name()?.to_str()?.parse().ok()
     }
@@ -188,15 +188,16 @@ impl JobDir {
         }
     }
 
-    /// Leaves word, where nothing else can be written, that what came of the job
-    /// could not be: the lock's file has room for it on a full disk.
+    /// Leaves word in the lock's file that the job's outcome could not be written: that
+    /// file has room for it on a full disk.
     pub fn leave_word(&self, lock: &mut File, error: &io::Error) {
         if let Err(error) = writeln!(lock, "{UNWRITTEN}{error}") {
             tracing::warn!(%error, "not even word of that could be left");
         }
     }
 
-    /// What a job that has ended left besides its files.
+    /// Returns what a job that has ended left in its lock: whether it began, and why it
+    /// could not write its outcome.
     pub fn remains(&self) -> Remains {
         let mut text = String::new();
         let lock = File::open(self.file(JobFile::Lock));
@@ -218,7 +219,7 @@ impl JobDir {
         file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
     }
 
-    /// Removes it, exported tree and all.
+    /// Removes the directory, exported tree and all.
     pub fn remove(&self) -> io::Result<()> {
         // Renamed first: half of a job must not be taken for one.
         let gone = self.path.with_file_name(match self.path.file_name() {
@@ -236,8 +237,8 @@ impl JobDir {
     }
 }
 
-/// The jobs' directories, by name; and what an interrupted creation or removal
-/// left is cleared away.
+/// Lists the jobs' directories, by name; and clears away what an interrupted creation or
+/// removal left.
 pub fn list(state_dir: &Path) -> Result<Vec<JobDir>, Unreadable> {
     let all = all(state_dir);
     let entries = match fs::read_dir(&all) {

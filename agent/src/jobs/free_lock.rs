@@ -1,5 +1,5 @@
-//! What the guardian does about those who hold the lock of `switch-to-configuration`: looks who
-//! they are, and does to them what `core::guardian::lock` says.
+//! Frees the lock of `switch-to-configuration` for the guardian: finds the processes that
+//! hold it, and does to them what `core::guardian::lock` says.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,19 +15,19 @@ use crate::core::guardian::lock::{About, Claim, Lock, Whom};
 use crate::flock::{self, Holder};
 use crate::switch_lock;
 
-/// Processes that are named, at most.
+/// Largest number of processes that are named.
 const MOST_NAMED: usize = 4;
-/// For all that are killed together: whoever is left is passed by, or waited for.
+/// Limit for all that are killed together: a process that is left is passed by, or waited for.
 const ALL_KILLED: Duration = Duration::from_secs(10);
 
-/// What came of it.
+/// Result of freeing the lock.
 #[derive(Debug, Default)]
 pub(super) struct Freed {
-    /// Who held it and holds it no more, each in words.
+    /// Processes that held the lock and were ended or passed by, each in words.
     pub(super) told: Vec<String>,
-    /// Who holds it still.
+    /// Process that holds the lock still, if one does.
     pub(super) left: Lock,
-    /// The file of before, to be kept: see [`switch_lock::renew`].
+    /// Former file of the lock, to be kept: see [`switch_lock::renew`].
     pub(super) before: Option<File>,
 }
 
@@ -45,8 +45,9 @@ impl fmt::Display for Found {
     }
 }
 
-/// Takes the lock from those who may lose it. Best effort: whoever holds it still is met by the
-/// program that needs it. `units`: whether systemd is asked about their units.
+/// Takes the lock from processes that may lose it. Best effort: one that holds it still
+/// is met by the program that needs it. `units`: whether systemd is asked about their
+/// units.
 pub(super) async fn free(root: &Path, whom: Whom, units: bool) -> Freed {
     let mut freed = Freed::default();
     let mut found = match find(root, units).await {
@@ -84,7 +85,7 @@ pub(super) async fn free(root: &Path, whom: Whom, units: bool) -> Freed {
     freed
 }
 
-/// Who holds it at this moment.
+/// Returns which process holds the lock at this moment.
 pub(super) async fn look(root: &Path, units: bool) -> Lock {
     match find(root, units).await {
         Ok(found) => held(&found),
@@ -92,7 +93,7 @@ pub(super) async fn look(root: &Path, units: bool) -> Lock {
     }
 }
 
-/// The first is named; as a rule the others have inherited it.
+/// Names the first of the holders; as a rule the others have inherited the lock.
 fn held(found: &[Found]) -> Lock {
     found.first().map_or(Lock::Free, |found| Lock::Held(found.to_string()))
 }

@@ -17,10 +17,10 @@ use crate::core::job::{DeploymentId, Verdict};
 use crate::files::{self, Durability};
 use crate::sight::{Unreadable, at};
 
-/// More links than this are not looked at: there is one at a time.
+/// Largest number of links that are looked at: there is one at a time.
 const MOST: usize = 16;
 
-/// Leaves the link.
+/// Leaves the link to a job's directory, in place of one that is there.
 pub fn leave(handover: &Path, deployment: &DeploymentId, job: &JobDir) -> io::Result<()> {
     files::private_directory(handover)?;
     remove(handover, deployment)?;
@@ -47,7 +47,7 @@ pub fn leave_verdict(
     files::write_json(&verdict_file(handover, deployment), verdict, Durability::Passing)
 }
 
-/// The verdict that was left so, if it was and nobody else can have.
+/// Returns the verdict that was left so, if it was and nobody else can have left it.
 pub fn verdict(handover: &Path, deployment: &DeploymentId) -> io::Result<Option<Verdict>> {
     if !is_ours(handover) {
         return Ok(None);
@@ -55,7 +55,7 @@ pub fn verdict(handover: &Path, deployment: &DeploymentId) -> io::Result<Option<
     files::read_json(&verdict_file(handover, deployment))
 }
 
-/// The jobs of other state directories. Nobody else may have put a link there.
+/// Returns the jobs of other state directories. Nobody else may have put a link there.
 /// Fails where that cannot be looked at: a switch may be at work there.
 pub fn of_others(handover: &Path, state_dir: &Path) -> Result<Vec<JobDir>, Unreadable> {
     match std::fs::symlink_metadata(handover) {

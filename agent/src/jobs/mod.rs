@@ -20,7 +20,7 @@ pub mod start;
 pub mod switch;
 mod traces;
 
-/// `fort-agent job KIND ...`: for the agent itself, not for people.
+/// Runs `fort-agent job KIND ...`, which is for the agent itself, not for people.
 pub fn main(args: &[OsString]) -> ExitCode {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
     match (words.as_slice(), args) {
@@ -44,7 +44,7 @@ pub fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// This program, even if another system has taken its file away.
+/// Returns the path of this program, even if another system has taken its file away.
 pub fn itself() -> PathBuf {
     let running = PathBuf::from("/proc/self/exe");
     std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or(running)

@@ -19,10 +19,10 @@ use crate::core::job::{PublishOutcome, PublishPhase, PublishProgress};
 use crate::files::Durability;
 use crate::publish::{Limits, publish};
 
-/// Progress is written at most this often: it may take hours, and the agent
-/// looks each time.
+/// Shortest time between two writes of the progress: the job may take hours, and the
+/// agent looks each time.
 const PACE: Duration = Duration::from_secs(1);
-/// What is kept of a cause: it is in the agent's memory until it is gone.
+/// Longest cause that is kept, in characters: the agent's memory has it until it is gone.
 const CAUSE: usize = 2 << 10;
 
 /// Runs the publish job of a directory to its end, or until `cancelled`.
@@ -78,8 +78,8 @@ async fn work(
     }
 }
 
-/// Last in line for the processor, and the first to go when memory is short.
-/// systemd has seen to that for a unit; a detached process sees to it itself.
+/// Puts this process last in line for the processor, and first to go when memory is
+/// short. systemd has seen to that for a unit; a detached process sees to it itself.
 fn give_way() {
     if let Err(error) = rustix::process::setpriority_process(None, 19) {
         tracing::debug!(%error, "it keeps its priority");
@@ -89,7 +89,7 @@ fn give_way() {
     }
 }
 
-/// Best effort: it only tells how far the job is.
+/// Notes the progress. Best effort: it only tells how far the job is.
 fn note(dir: &JobDir, progress: &PublishProgress) {
     if let Err(error) = dir.write(JobFile::Progress, progress, Durability::Passing) {
         tracing::warn!(%error, "cannot write the progress");

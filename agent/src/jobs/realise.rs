@@ -28,9 +28,9 @@ use crate::nix::{Nix, Phase, Progress, StoreRoot};
 use crate::preflight::{self, Need};
 use crate::substitute::{self, Prepared};
 
-/// Progress is written at most this often.
+/// Shortest time between two writes of the progress.
 const PACE: Duration = Duration::from_millis(250);
-/// How much of the end of what was printed is kept as the cause.
+/// Longest end of the output that is kept as the cause, in bytes.
 const TAIL: usize = 4 << 10;
 
 /// Runs the realise job of a directory to its end, or until `cancelled`. `agent` is
@@ -64,7 +64,7 @@ pub async fn run(
         .context("cannot write the outcome")
 }
 
-/// `ignored`: what Nix did not follow of the flake's own settings.
+/// Evaluates and builds. `ignored`: settings of the flake's own that Nix did not follow.
 async fn work(
     agent: &Path,
     dir: &JobDir,
@@ -182,7 +182,7 @@ async fn with_cache(host: &RealiseHost) -> Prepared {
 /// derivation's name is known by then; but caches would be asked twice for the same.
 struct Room {
     store: StoreRoot,
-    /// Bytes to fetch in all, and whether there was anything to do.
+    /// Bytes to fetch in all, and whether there was anything to do, when last judged.
     judged: Cell<(u64, bool)>,
 }
 
@@ -191,7 +191,7 @@ impl Room {
         Self { store: nix.store_root(), judged: Cell::default() }
     }
 
-    /// Why it must not go on, if so; looks again when more is announced.
+    /// Returns why it must not go on, if so; looks again when more is announced.
     fn refusal(&self, progress: &Progress) -> Option<Refusal> {
         let need = Need::of_progress(progress);
         let (most, worked) = self.judged.get();
@@ -210,7 +210,7 @@ impl Room {
     }
 }
 
-/// The tree of the commit, in a directory that no other job has. The trees of
+/// Exports the tree of the commit into a directory that no other job has. The trees of
 /// earlier jobs go, but for the last one, which lends its unchanged files.
 async fn export_tree(agent: &Path, spec: &RealiseSpec) -> Result<Exported, ExportError> {
     let (host, order) = (&spec.host, &spec.order);
@@ -247,7 +247,7 @@ async fn export_tree(agent: &Path, spec: &RealiseSpec) -> Result<Exported, Expor
     Ok(exported)
 }
 
-/// What becomes of a commit whose tree was not written.
+/// Returns the outcome for a commit whose tree could not be written.
 fn not_exported(error: ExportError) -> Realised {
     let said = error.to_string();
     let too_large = |limit: u64| {
@@ -279,7 +279,7 @@ fn not_exported(error: ExportError) -> Realised {
     }
 }
 
-/// With the name of what is not in the repository, where a failure speaks of it.
+/// Adds the name of what is not in the repository, where a failure speaks of it.
 fn for_want_of(elsewhere: &[String], realised: Realised) -> Realised {
     let Realised::Failed { cause, tail, fault } = realised else { return realised };
     let missed = elsewhere.iter().find(|told| {
@@ -295,7 +295,7 @@ fn for_want_of(elsewhere: &[String], realised: Realised) -> Realised {
     }
 }
 
-/// Adds what is not known yet: a second try says the same again.
+/// Adds messages that are not known yet: a second try says the same again.
 fn learn(known: &mut Vec<String>, said: &[String]) {
     for name in said {
         if !known.contains(name) {
@@ -332,7 +332,7 @@ fn outcome(outcome: realise::RealiseOutcome, limit: Duration) -> Realised {
     }
 }
 
-/// Two hosts would get two systems of one commit.
+/// Refuses a lock file that is incomplete: two hosts would get two systems of one commit.
 fn lock_incomplete(inputs: &[String], directory: &str) -> Refusal {
     let lock = Path::new(directory).join("flake.lock").display().to_string();
     let (named, it) = match inputs {
@@ -382,7 +382,7 @@ fn told(progress: &Progress) -> RealiseProgress {
     }
 }
 
-/// Best effort: it only tells how far the job is.
+/// Notes the progress. Best effort: it only tells how far the job is.
 fn note(dir: &JobDir, progress: &RealiseProgress) {
     if let Err(error) = dir.write(JobFile::Progress, progress, Durability::Passing) {
         tracing::warn!(%error, "cannot write the progress");

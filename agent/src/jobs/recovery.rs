@@ -1,5 +1,5 @@
-//! What the guardian does to a host whose D-Bus or systemd the candidate broke:
-//! the further rungs of putting the old system back.
+//! Recovery by the guardian of a host whose D-Bus or systemd the candidate broke: the
+//! further rungs of rolling back to the old system.
 //!
 //! All over systemd's private socket, which needs no bus. Everything here is
 //! best effort with an end to every wait: what came of it is judged by what runs
@@ -15,15 +15,15 @@ use crate::systemd::baseline::Baseline;
 use crate::systemd::jobs::Job;
 use crate::systemd::units::{State, Units};
 
-/// What `switch-to-configuration` cannot do without.
+/// Units that `switch-to-configuration` cannot do without.
 const BUS: [&str; 3] = ["dbus.socket", "dbus.service", "systemd-logind.service"];
-/// For one unit to start.
+/// Limit for one unit to start.
 const START: Duration = Duration::from_secs(30);
-/// For all units together.
+/// Limit for all units together.
 const ALL: Duration = Duration::from_secs(120);
-/// Units that hang, at most: each is named in a cause.
+/// Largest number of units that are named as hanging, each in a cause.
 const MOST_HANGING: usize = 8;
-/// A unit that has just been started may still fail.
+/// Time in which a unit that has just been started may still fail.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Starts D-Bus and logind anew.
@@ -40,8 +40,8 @@ async fn restart_bus_units(systemd: &Systemd) {
     }
 }
 
-/// After the old system's `activate`: systemd reads its units and starts what it
-/// wants, and what ran before.
+/// Revives the units after the old system's `activate`: systemd reads its units and
+/// starts what it wants, and what ran before.
 pub(super) async fn revive(baseline: Option<&Baseline>) {
     let Some(systemd) = connect().await else { return };
     if let Err(error) = systemd.reload().await {
@@ -54,7 +54,7 @@ pub(super) async fn revive(baseline: Option<&Baseline>) {
     start_again(&systemd, baseline).await;
 }
 
-/// Starts what ran before and does not now. What is newly failed.
+/// Starts what ran before and does not now. Returns what is newly failed.
 pub(super) async fn start_units(baseline: Option<&Baseline>) -> Vec<String> {
     let Some(baseline) = baseline else { return Vec::new() };
     let Some(systemd) = connect().await else {
@@ -68,8 +68,8 @@ pub(super) async fn start_units(baseline: Option<&Baseline>) -> Vec<String> {
     }
 }
 
-/// Whether a unit is not at work, as far as systemd knows: what is left of it
-/// was forgotten. Of any unit, people's sessions among them.
+/// Whether a unit is not at work, as far as systemd knows: what is left of it was
+/// forgotten. Of any unit, people's sessions among them.
 pub(super) async fn is_over(unit: &str) -> bool {
     let Some(systemd) = connect().await else { return false };
     match systemd.unit(unit).await {
@@ -82,13 +82,13 @@ pub(super) async fn is_over(unit: &str) -> bool {
     }
 }
 
-/// The numbers of the jobs that systemd has now.
+/// Returns the numbers of the jobs that systemd has now.
 pub(super) async fn jobs() -> BTreeSet<u32> {
     let Some(systemd) = connect().await else { return BTreeSet::new() };
     systemd.jobs().await.unwrap_or_default().into_iter().map(|job| job.number).collect()
 }
 
-/// The units that systemd is stopping or starting, and was not `before`.
+/// Returns the units that systemd is stopping or starting, and was not `before`.
 pub(super) async fn hanging(before: &BTreeSet<u32>) -> Vec<Hanging> {
     let Some(systemd) = connect().await else { return Vec::new() };
     let jobs = systemd.jobs().await.unwrap_or_else(|error| {
@@ -151,7 +151,7 @@ pub(super) fn end_leftovers() {
     }
 }
 
-/// An error and its sources, in one line.
+/// Returns an error and its sources, in one line.
 fn words(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |error| error.source());
     sources.fold(error.to_string(), |words, source| format!("{words}: {source}"))
@@ -190,7 +190,7 @@ async fn start_again(systemd: &Systemd, baseline: Option<&Baseline>) {
     }
 }
 
-/// Services and sockets that ran before and do not now. Others come and go by
+/// Returns services and sockets that ran before and do not now. Others come and go by
 /// themselves; so do services that the bus starts, which is harmless.
 fn missing(baseline: &Baseline, units: &Units) -> BTreeSet<String> {
     let ran = baseline.before.iter().filter(|(name, state)| {
@@ -202,7 +202,7 @@ fn missing(baseline: &Baseline, units: &Units) -> BTreeSet<String> {
     ran.map(|(name, _)| name).filter(|name| gone(name)).cloned().collect()
 }
 
-/// Of what worked before, what has failed.
+/// Returns which of the units that worked before have failed.
 fn newly_failed(baseline: &Baseline, units: &Units) -> Vec<String> {
     let worked = |name: &String| baseline.before.get(name).is_some_and(State::active);
     let failed = units.iter().filter(|(name, now)| now.failed() && worked(name));

@@ -1,5 +1,5 @@
-//! What a job is told: `spec.json`, the order of the core with what this host
-//! adds to it. Secrets are not in it, only where they are.
+//! Orders of jobs as files: `spec.json`, the order of the core with what this host adds
+//! to it. Secrets are not in it, only where they are.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,85 +15,85 @@ use crate::nix::realise::Kind;
 use crate::publish::Settings;
 use crate::substitute;
 
-/// What a realise job is told.
+/// Contents of a realise job's `spec.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealiseSpec {
-    /// The core's order.
+    /// Order that the core decided on.
     #[serde(flatten)]
     pub order: Order,
     /// How this host realises.
     pub host: RealiseHost,
 }
 
-/// How this host realises.
+/// Settings with which this host realises.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealiseHost {
     /// The clone that has the commit.
     pub clone: PathBuf,
-    /// Where exported trees are.
+    /// Directory of the exported trees.
     pub exports: PathBuf,
-    /// This host's name.
+    /// Name of this host, by which its system is chosen.
     pub hostname: String,
-    /// What kind of expression describes the systems.
+    /// Kind of expression that describes the systems.
     pub kind: Kind,
-    /// The file, for that kind.
+    /// Path of the file, for that kind of expression.
     pub file: String,
-    /// Where in the tree it is.
+    /// Directory of the flake or file within the tree.
     pub flake_dir: String,
     /// The attribute that is the system, with `{hostname}` in it.
     pub attribute: String,
     /// How Nix is run.
     pub nix: Nix,
-    /// Who evaluates; none: the job itself, with all its rights.
+    /// User that evaluates; `None`: the job itself, with all its rights.
     #[serde(default)]
     pub evaluator: Option<Evaluator>,
     /// The cache to fetch from, if there is one.
     #[serde(default)]
     pub cache: Option<substitute::Settings>,
-    /// For evaluation and build together.
+    /// Limit for evaluation and build together.
     pub timeout: Duration,
     /// Whether submodules are part of a tree.
     #[serde(default)]
     pub submodules: bool,
-    /// What reading and writing out a commit may cost.
+    /// Limits on reading and writing out a commit.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// What a switch job is told.
+/// Contents of a switch job's `spec.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchSpec {
-    /// The core's order.
+    /// Order that the core decided on.
     #[serde(flatten)]
     pub order: SwitchOrder,
     /// How this host switches.
     pub host: SwitchHost,
 }
 
-/// How this host switches.
+/// Settings with which this host switches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchHost {
-    /// Where the host's own paths are.
+    /// Prefix of the host's own paths.
     pub machine: Machine,
     /// How Nix is run, for the profile.
     pub nix: Nix,
 }
 
-/// What a publish job is told.
+/// Contents of a publish job's `spec.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishSpec {
-    /// The core's order.
+    /// Order that the core decided on.
     #[serde(flatten)]
     pub order: PublishOrder,
     /// How this host publishes.
     pub host: PublishHost,
 }
 
-/// How this host publishes.
+/// Settings with which this host publishes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishHost {
     /// How Nix is run, and where its store is.
     pub nix: Nix,
-    /// The cache.
+    /// Settings of the cache that is published to.
     pub settings: Settings,
 }

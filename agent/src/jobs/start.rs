@@ -22,8 +22,8 @@ use crate::flock;
 use crate::nix::evaluator::{Evaluator, Lent};
 use crate::systemd::{self, Service, Systemd};
 
-/// Where the variables of a job's unit are that not everybody may see, in its
-/// directory.
+/// Name of the file, in a job's directory, that has the variables of its unit that not
+/// everybody may see.
 const SECRET_VARIABLES: &str = "environment";
 
 /// Starts the job of a directory as a detached process. Its end calls `ended`.
@@ -58,7 +58,7 @@ pub fn detached(
 /// Why a job's unit was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStarted {
-    /// What only it may see could not be left for it.
+    /// The file for the variables that only the job may see could not be written.
     #[error("its environment cannot be written")]
     Environment(#[from] io::Error),
     /// systemd did not start it.
@@ -66,8 +66,8 @@ pub enum NotStarted {
     Systemd(#[from] systemd::Failed),
 }
 
-/// Starts the job of a directory as a transient unit; fine if it runs already.
-/// `lent`: what whoever evaluates is to see elsewhere than it is.
+/// Starts the job of a directory as a transient unit; fine if it runs already. `lent`:
+/// what the evaluator is to see elsewhere than it is.
 pub async fn unit(
     agent: &Path,
     id: &JobId,
@@ -97,8 +97,8 @@ pub async fn unit(
     Ok(Systemd::connect().await?.start(&service).await?)
 }
 
-/// The property that names a file of those variables that everybody could see in a
-/// unit's `Environment=`; none if there are none.
+/// Returns the property that names a file of those variables that everybody could see in
+/// a unit's `Environment=`; `None` if there are none.
 fn secret_environment(directory: &Path) -> io::Result<Option<(&'static str, Variant<'static>)>> {
     let variables = environment::secret_of_job();
     if variables.is_empty() {
@@ -119,8 +119,8 @@ fn secret_environment(directory: &Path) -> io::Result<Option<(&'static str, Vari
     Ok(Some(("EnvironmentFiles", Variant::new(files))))
 }
 
-/// A line of an environment file, as systemd.exec(5) reads it; none for what it would
-/// not take.
+/// Returns a line of an environment file, as systemd.exec(5) reads it; `None` for a
+/// variable that it would not take.
 fn assignment(name: &str, value: &OsStr) -> Option<String> {
     let value = value.to_str().filter(|value| !value.contains(char::is_control))?;
     let special = |c: char| matches!(c, '"' | '\\' | '$' | '`');
@@ -178,8 +178,8 @@ fn properties(kind: Kind, limits: &Limits) -> Vec<(&'static str, Variant<'static
     properties
 }
 
-/// What is lent to whoever evaluates, where it sees it: the way to where that is may
-/// be closed to it. The trees cannot be written there.
+/// Returns the bind mounts that show the evaluator what it is lent, where it sees it: the
+/// way to the original may be closed to it. The trees cannot be written there.
 fn binds(lent: Option<&Evaluator>) -> Vec<(&'static str, Variant<'static>)> {
     let Some(Evaluator { own, exports, .. }) = lent else { return Vec::new() };
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -189,9 +189,9 @@ fn binds(lent: Option<&Evaluator>) -> Vec<(&'static str, Variant<'static>)> {
     vec![("BindPaths", bind(own)), ("BindReadOnlyPaths", bind(exports))]
 }
 
-/// From sched(7).
+/// Scheduling policy for idle work, from sched(7).
 const SCHED_IDLE: i32 = 5;
-/// From ioprio_set(2).
+/// I/O class for idle work, from ioprio_set(2).
 const IOPRIO_CLASS_IDLE: i32 = 3;
 
 /// Signals a detached job: the holder of its lock, found anew each time, for a pid

@@ -36,11 +36,11 @@ use crate::{boot_loader, clock, switch_lock};
 const BACK_AT_LEAST: Duration = Duration::from_secs(20);
 /// Limit of one `switch-to-configuration boot`.
 const BOOT_LIMIT: Duration = Duration::from_secs(5 * 60);
-/// `switch-to-configuration`: `activate` failed.
+/// Exit code of `switch-to-configuration`: `activate` failed.
 const ACTIVATE_FAILED: i32 = 2;
-/// `switch-to-configuration`: a unit is failed, whatever else was.
+/// Exit code of `switch-to-configuration`: a unit is failed, whatever else was.
 const UNITS_FAILED: i32 = 4;
-/// The verdict is looked for at least this often.
+/// Longest time between two looks for the verdict.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs the switch job of a directory to its end.
@@ -66,8 +66,8 @@ pub async fn run(directory: &Path) -> anyhow::Result<()> {
     guardian.work().instrument(span).await
 }
 
-/// Whether the old system comes back if this phase is not written down: then
-/// nobody judges the candidate, or it was judged already.
+/// Whether the old system comes back if this phase is not written down: then nobody
+/// judges the candidate, or it was judged already.
 fn leads_back(phase: &Phase) -> bool {
     match phase {
         Phase::Activated { .. } | Phase::PuttingBack(_) => true,
@@ -86,12 +86,12 @@ struct Guardian {
     own: bool,
     last: Option<Done>,
     traces: Traces,
-    /// Who held the lock when the last program asked for it.
+    /// Process that held the lock when the last program asked for it.
     lock: Lock,
     /// Files that were the lock's before: no switch may begin on them while this one works.
     locks_before: Vec<std::fs::File>,
     watch: Option<Watch>,
-    /// Since when the host cannot be looked at.
+    /// Moment since which the host cannot be looked at.
     blind_since: Option<Mono>,
 }
 
@@ -267,8 +267,8 @@ impl Guardian {
         Done::Lock(freed.told)
     }
 
-    /// It may have been let go since the program asked for it: then it was who held it just
-    /// before.
+    /// Notes which process holds the lock. If none does, it was let go since the program
+    /// asked for it, and the one that was noted just before stays.
     async fn look_who_holds_the_lock(&mut self) {
         let root = &self.spec.host.machine.root;
         match free_lock::look(root, self.spec.order.units).await {
@@ -301,7 +301,7 @@ impl Guardian {
         self.switch(old, "test", &[("NIXOS_NO_CHECK", "1")], self.back_limit()).await
     }
 
-    /// The specialisation of that name, where the system has it; else the system.
+    /// Returns the specialisation of that name, where the system has it; else the system.
     fn specialised(&self, system: &StorePath, name: Option<&str>) -> StorePath {
         let Some(name) = name else { return system.clone() };
         let found = specialisation::within(&self.spec.host.nix.store_root(), system, name);
@@ -315,14 +315,15 @@ impl Guardian {
         self.spec.order.activation_timeout.max(BACK_AT_LEAST)
     }
 
-    /// What a killed candidate left would be started by the old system, or be in
-    /// its way.
+    /// Clears away what a killed candidate left: it would be started by the old system,
+    /// or be in its way.
     fn clear_up(&self) {
         remove_lists(&self.spec.host.machine.root);
         recovery::end_leftovers();
     }
 
-    /// Without `switch-to-configuration`, which may not be able to do anything.
+    /// Revives the old system without `switch-to-configuration`, which may not be able to
+    /// do anything.
     async fn revive_old(&mut self, old: &StorePath) -> Done {
         self.clear_up();
         let old = &self.specialised(old, self.spec.order.old_specialisation.as_deref());
@@ -336,7 +337,8 @@ impl Guardian {
         done
     }
 
-    /// What ran under a system that a person leaves is no measure for another.
+    /// Returns the units before the switch; `None` where a person leaves the system: what
+    /// ran under it is no measure for another.
     fn baseline(&self) -> Option<Baseline> {
         if self.spec.order.how.asked().is_some() {
             return None;
@@ -443,8 +445,8 @@ impl Guardian {
         returned.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }
 
-    /// Back to the old system's own generation, then those that were made for
-    /// the candidate since go.
+    /// Sets the profile back to the old system's own generation, then removes those that
+    /// were made for the candidate since.
     async fn restore_profile(&self, old: &StorePath) -> Result<(), String> {
         let (machine, nix) = (&self.spec.host.machine, &self.spec.host.nix);
         let profile = machine.profile_path();
@@ -476,8 +478,8 @@ impl Guardian {
         restored.await.map_err(|error| format!("{error:#}"))
     }
 
-    /// Best effort: the agent that comes next usually has the same state
-    /// directory, and finds the job there.
+    /// Leaves the job for the agent that comes next. Best effort: that usually has the
+    /// same state directory, and finds the job there.
     fn hand_over(&self) {
         let (handover, order) = (self.spec.host.machine.handover(), &self.spec.order.order);
         if let Err(error) = handover::leave(&handover, &order.deployment, &self.dir) {

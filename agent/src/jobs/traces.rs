@@ -1,14 +1,15 @@
-//! What a `switch-to-configuration` leaves besides its exit code: what it says, in the words of
-//! nixpkgs, and the list of units that it has still to start.
+//! Traces that a `switch-to-configuration` leaves besides its exit code: its output, in
+//! the words of nixpkgs, and the list of units that it has still to start.
 
 use std::path::Path;
 
 use crate::core::guardian::Traces;
 
-/// Where it writes down what it has still to do, below a host's root, should it be killed.
+/// Lists below a host's root in which it writes down what it has still to do, should it
+/// be killed.
 const LISTS: [&str; 3] = ["start-list", "restart-list", "reload-list"];
 
-/// Its lines, as they come.
+/// Listener to the output of `switch-to-configuration`, line by line.
 #[derive(Debug, Default)]
 pub(super) struct Listener {
     /// Whether its activation did not get through.
@@ -32,7 +33,7 @@ impl Listener {
         self.incomplete
     }
 
-    /// What it has left on the host with these paths.
+    /// Returns the traces of the program, with what its list of units to start says below `root`.
     pub(super) fn traces(self, root: &Path) -> Traces {
         // The others may stay, with nothing in them.
         let left = std::fs::read_to_string(list(root, LISTS[0])).unwrap_or_default();
@@ -61,7 +62,8 @@ fn says_incomplete(line: &str) -> bool {
         || line.starts_with("Activation script snippet '") && line.contains("' failed (")
 }
 
-/// Stopping comes first. Where nothing is to be stopped that is worth a line, activating does.
+/// Whether a line says that units are being changed. Stopping comes first; where nothing
+/// is to be stopped that is worth a line, activating does.
 fn says_begun(line: &str) -> bool {
     ["stopping the following units: ", "stopping swap device: ", "activating the configuration..."]
         .iter()

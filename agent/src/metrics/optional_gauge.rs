@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-/// A whole number, if it is known. Clones are the same gauge.
+/// Gauge of a whole number that may be unknown. Clones are the same gauge.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known(Arc<Mutex<Option<i64>>>);
 

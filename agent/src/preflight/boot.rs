@@ -17,16 +17,16 @@ use crate::core::types::StorePath;
 use crate::nix::StoreRoot;
 use fort_sys::disk::Space;
 
-/// Where the file systems that boot loaders read are mounted.
+/// Mount points of the file systems that boot loaders read.
 const DIRECTORIES: [&str; 3] = ["boot", "efi", "boot/efi"];
-/// Where kernels are in them: systemd-boot, GRUB, extlinux.
+/// Directories of kernels in them: systemd-boot, GRUB, extlinux.
 const KERNELS: [&str; 3] = ["EFI/nixos", "kernels", "nixos"];
-/// For entries, menus and the like.
+/// Room for entries, menus and the like, in bytes.
 const ENTRIES: u64 = 1 << 20;
 
 /// A file that the boot loader reads.
 struct Part {
-    /// Where it really is.
+    /// Physical path of the file.
     file: PathBuf,
     /// The name that boot loaders give their copy.
     name: String,
@@ -77,7 +77,7 @@ pub(super) fn room(candidate: &Candidate<'_>) -> io::Result<Result<(), Refusal>>
     }))
 }
 
-/// The file system that the boot loader reads, where it is one of its own: of
+/// Returns the file system that the boot loader reads, where it is one of its own: of
 /// several, the one with kernels in it.
 fn mounted(root: &Path) -> io::Result<Option<PathBuf>> {
     let mut mounted = Vec::new();
@@ -98,7 +98,7 @@ fn mounted(root: &Path) -> io::Result<Option<PathBuf>> {
     Ok(mounted.iter().find(has_kernels).or(mounted.first()).cloned())
 }
 
-/// A system's kernel and initrd; what it does not have it does not need.
+/// Returns a system's kernel and initrd; what it does not have it does not need.
 fn parts(store: &StoreRoot, system: &StorePath) -> io::Result<Vec<Part>> {
     let mut parts = Vec::new();
     for part in ["kernel", "initrd"] {
@@ -115,7 +115,7 @@ fn parts(store: &StoreRoot, system: &StorePath) -> io::Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// Whether a copy of it is there. One that was cut short by a power cut is not.
+/// Whether a copy of the file is there. One that was cut short by a power cut is not.
 fn has_copy(mounted: &Path, part: &Part) -> bool {
     let names = [format!("{}.efi", part.name), part.name.clone()];
     KERNELS.iter().map(|place| mounted.join(place)).any(|place| {
@@ -125,10 +125,10 @@ fn has_copy(mounted: &Path, part: &Part) -> bool {
     })
 }
 
-/// What systemd-boot's builder removes before it copies anything: what belongs
-/// to no generation any more, and what only the oldest entry needs where there
-/// are fewer entries than generations, for then their number is limited.
-/// (GRUB's script removes afterwards, and is believed to free nothing.)
+/// Returns the bytes that systemd-boot's builder frees before it copies anything: files
+/// of no generation any more, and files that only the oldest entry needs where there are
+/// fewer entries than generations, for then their number is limited. (GRUB's script
+/// removes afterwards, and is believed to free nothing.)
 fn freed(root: &Path, mounted: &Path) -> io::Result<u64> {
     let mut entries = BTreeMap::new();
     for (name, path) in listed(&mounted.join("loader/entries"))? {
@@ -167,7 +167,7 @@ fn freed(root: &Path, mounted: &Path) -> io::Result<u64> {
     Ok(freed)
 }
 
-/// The entries of a directory; none if there is no such directory.
+/// Lists the entries of a directory; none if there is no such directory.
 fn listed(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -10,7 +10,7 @@ use crate::core::bytes::bytes;
 use crate::core::job::{Refusal, RefusalCause};
 use crate::nix::{Progress, StoreRoot};
 
-/// What is to be got.
+/// Amount that is to be fetched and built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Need {
     /// Bytes to be fetched, unpacked.
@@ -19,7 +19,7 @@ pub struct Need {
     pub work: bool,
 }
 
-/// A refusal for want of room in a directory, `detail` saying how much.
+/// Makes a refusal for want of room in a directory, `detail` saying how much.
 pub fn no_room(directory: &Path, free: u64, keep: u64, detail: String) -> Refusal {
     Refusal {
         cause: RefusalCause::DiskSpace,
@@ -76,7 +76,7 @@ fn judge(directory: &Path, need: Need, space: Space) -> Result<(), Refusal> {
 }
 
 impl Need {
-    /// For what Nix has still to do, as far as it has announced that.
+    /// Returns what Nix has still to do, as far as it has announced that.
     pub fn of_progress(progress: &Progress) -> Self {
         let fetch = progress.bytes_expected.saturating_sub(progress.bytes_done);
         // What was asked for is counted as to be built even where it is there

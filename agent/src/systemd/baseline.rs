@@ -1,10 +1,10 @@
-//! Which failed units a system is to blame for.
+//! Failed units that a system is to blame for.
 //!
-//! Compared is with what was there before the activation, and with what had
-//! failed when a system was last found good. A unit that fails counts if its
-//! definition changed, if it is new, or if it was active before. One that is
-//! unchanged and was not active is a timer's, path's or socket's job: a backup
-//! that always fails must not undo a deployment.
+//! The units are compared with those that were there before the activation, and with
+//! those that had failed when a system was last found good. A unit that fails counts if
+//! its definition changed, if it is new, or if it was active before. One that is
+//! unchanged and was not active is a timer's, path's or socket's job: a backup that
+//! always fails must not undo a deployment.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,28 +16,28 @@ use super::units::{State, Units};
 use crate::core::types::StorePath;
 use crate::nix::StoreRoot;
 
-/// What was so before.
+/// State of the units before an activation, to compare with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// The units, just before the activation.
+    /// States of the units, just before the activation.
     pub before: Units,
-    /// Those that had failed when a system was last found good.
+    /// Units that had failed when a system was last found good.
     #[serde(default)]
     pub failed_when_good: BTreeSet<String>,
 }
 
-/// What a look after the activation found.
+/// Verdict on the units after the activation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blame {
-    /// Units that count, and what is wrong with each.
+    /// Messages on units that count, each with what is wrong with it.
     pub counts: Vec<String>,
-    /// Failed units that do not.
+    /// Messages on failed units that do not count.
     pub warnings: Vec<String>,
-    /// The names of those that count and have failed, rather than being started again and again.
+    /// Names of the units that count and have failed, rather than being started again and again.
     pub failed: Vec<String>,
 }
 
-/// A service that systemd had to restart must then stay up this long.
+/// Time that a service which systemd had to restart must then stay up, in microseconds.
 const SETTLED_MICROS: u64 = 10_000_000;
 
 /// Judges the units as they are now.
@@ -143,7 +143,7 @@ fn directory(path: Option<PathBuf>) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     Ok(files)
 }
 
-/// `a@.service` for `a@b.service`.
+/// Returns the template of an instance: `a@.service` for `a@b.service`.
 fn template(unit: &str) -> Option<String> {
     let (name, rest) = unit.split_once('@')?;
     let kind = rest.rsplit_once('.')?.1;
@@ -170,7 +170,8 @@ mod tests {
         state("failed", "failed", 0, 0)
     }
 
-    /// Whether a unit that was like this counts when it is like that.
+    /// Returns the numbers of blamed and of other failed units, for one that was `before`
+    /// and is `now`.
     fn counts(before: Option<State>, now: State, changed: bool) -> (usize, usize) {
         let before = before.map(|state| ("x.service".to_owned(), state)).into_iter().collect();
         let baseline = Baseline { before, ..Baseline::default() };

@@ -12,20 +12,20 @@ use zbus::{MatchRule, MessageStream, OwnedObjectPath};
 use super::proxy::ManagerProxy;
 use super::{CALL, Failed, limited};
 
-/// A whole host's units may end while nobody looks; one signal more would keep
-/// the answer to a call from being read.
+/// Largest number of signals that wait: a whole host's units may end while nobody looks,
+/// and one signal more would keep the answer to a call from being read.
 const MOST_WAITING: usize = 16_384;
 
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
-/// A job, and systemd's word for how it ended.
+/// Path of a job's object, and systemd's word for how it ended.
 type Ended = (OwnedObjectPath, String);
 
-/// Hears of every job that ends from now on.
+/// Stream of the ends of all jobs from now on.
 pub(super) struct Finished(Pin<Box<dyn Stream<Item = Ended> + Send>>);
 
 impl Finished {
-    /// To be called before a job is started: the job may end at once.
+    /// Begins to listen. To be called before a job is started: the job may end at once.
     pub(super) async fn listen(manager: &ManagerProxy<'static>) -> Result<Self, Failed> {
         let what = "systemd's signals";
         if manager.inner().connection().is_bus() {

@@ -1,22 +1,22 @@
-//! What systemd is at: its jobs.
+//! Jobs that systemd has queued or runs now.
 
 use super::{CALL, Failed, Systemd, limited};
 
 /// A job of systemd's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Its number, which no other job has in this boot.
+    /// Number of the job, which no other job has in this boot.
     pub number: u32,
-    /// The unit that it is about.
+    /// Unit that the job is about.
     pub unit: String,
-    /// What is done to that, as in `start` or `stop`.
+    /// Kind of the job, as in `start` or `stop`.
     pub kind: String,
-    /// Whether that is being done, rather than waited for.
+    /// Whether the job is being done, rather than waited for.
     pub runs: bool,
 }
 
 impl Systemd {
-    /// All jobs there are.
+    /// Lists the jobs that systemd has now.
     pub async fn jobs(&self) -> Result<Vec<Job>, Failed> {
         let listed = limited("the list of jobs", CALL, self.manager.list_jobs()).await?;
         let jobs = listed.into_iter().map(|(number, unit, kind, state, ..)| {

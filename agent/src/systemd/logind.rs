@@ -1,6 +1,6 @@
 //! logind: what stands against a reboot now, and the reboot itself.
 //!
-//! Whoever holds an inhibitor or is logged in is asked nothing: the agent
+//! Neither the holder of an inhibitor nor a user that is logged in is asked: the agent
 //! waits, or says. Interface: org.freedesktop.login1(5).
 
 use futures_util::future::join_all;
@@ -12,7 +12,7 @@ use crate::command::plain;
 
 /// `SD_LOGIND_ROOT_CHECK_INHIBITORS`: without it root is asked for no leave.
 const CHECK_INHIBITORS: u64 = 1;
-/// More is not shown of one who stands in the way.
+/// Longest text that is shown of what stands in the way, in characters.
 const MOST_CHARACTERS: usize = 200;
 
 /// `ListInhibitors`: what, who, why, mode, user and process.
@@ -55,14 +55,15 @@ impl Logind {
         Self::on(&system_bus().await?).await
     }
 
-    /// The same, over a connection to some bus.
+    /// Connects to logind over some bus.
     pub async fn on(bus: &Connection) -> Result<Self, Failed> {
         let manager = ManagerProxy::builder(bus).cache_properties(CacheProperties::No);
         Ok(Self { manager: limited("logind", CALL, manager.build()).await? })
     }
 
-    /// What stands against a reboot now, in words for people: who blocks
-    /// shutting down and why, and who is logged in. Empty: nothing does.
+    /// Returns what stands against a reboot now, in words for people: inhibitors that
+    /// block shutting down, with their reasons, and users that are logged in. Empty:
+    /// nothing does.
     pub async fn against_reboot(&self) -> Result<Vec<String>, Failed> {
         let inhibitors = limited("logind", CALL, self.manager.list_inhibitors()).await?;
         let sessions = limited("logind", CALL, self.manager.list_sessions()).await?;
@@ -82,7 +83,7 @@ impl Logind {
         limited("the reboot", CALL, self.manager.reboot_with_flags(CHECK_INHIBITORS)).await
     }
 
-    /// Who is logged in by a session, if it is a person's.
+    /// Returns the user that is logged in by a session, if it is a person's.
     async fn logged_in(&self, listed: Listed) -> Result<Option<String>, Failed> {
         let (_, _, name, _, path) = listed;
         let look = async {
@@ -106,8 +107,8 @@ impl Logind {
     }
 }
 
-/// A session of class `user` or of one of its kinds (`user-early` is root's);
-/// not a greeter, cron's, or the user's service manager. One that is closing
+/// Whether a session is a person's: of class `user` or of one of its kinds (`user-early`
+/// is root's); not a greeter, cron's, or the user's service manager. One that is closing
 /// is of somebody who has logged out and left something running.
 fn is_person(class: &str, state: &str) -> bool {
     (class == "user" || class.starts_with("user-")) && state != "closing"
@@ -119,7 +120,8 @@ fn user(name: &str, tty: &str, host: &str) -> String {
     shown(&format!("{name} is logged in{on}{from}"))
 }
 
-/// Says who blocks shutting down, and why. One that only delays does not.
+/// Describes an inhibitor that blocks shutting down, and its reason. One that only delays
+/// does not.
 fn blocks(inhibitor: Inhibitor) -> Option<String> {
     let (what, who, why, mode, _, process) = inhibitor;
     // `block-weak` is one that root may pass by; the agent is not in such haste.
@@ -128,7 +130,7 @@ fn blocks(inhibitor: Inhibitor) -> Option<String> {
     blocks.then(|| shown(&format!("{who} (process {process}) blocks shutting down: {why}")))
 }
 
-/// Others chose the words: on one line, and not too many.
+/// Returns a text that others chose, on one line and not too long.
 fn shown(text: &str) -> String {
     let line = plain(text.as_bytes()).split_whitespace().collect::<Vec<_>>().join(" ");
     let short: String = line.chars().take(MOST_CHARACTERS).collect();

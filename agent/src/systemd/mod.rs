@@ -27,56 +27,56 @@ use crate::dbus::{self, Takes};
 use finished::Finished;
 use proxy::ManagerProxy;
 
-/// For connecting, and for each call.
+/// Limit for connecting, and for each call.
 const CALL: Duration = Duration::from_secs(10);
-/// For reading all units anew, which the generators are run for.
+/// Limit for reading all units anew, which the generators are run for.
 const RELOAD: Duration = Duration::from_secs(90);
-/// For starting or stopping a unit, which may have to wait for others.
+/// Limit for starting or stopping a unit, which may have to wait for others.
 const JOB: Duration = Duration::from_secs(30);
-/// Whoever asks for an existing unit is told so by this error.
+/// Name of the error for a unit that exists and was to be made.
 const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
-/// The same of one that is not there.
+/// Name of the error for a unit that is not there.
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
-/// What went wrong with systemd.
+/// Failure of a request to systemd.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// The bus, or systemd on it, does not answer.
     #[error("{what} did not answer within {} s", limit.as_secs())]
     Late {
-        /// What was asked.
+        /// Name of the request.
         what: &'static str,
-        /// How long it had.
+        /// Time within which the answer was due.
         limit: Duration,
     },
-    /// It answered with an error.
+    /// systemd or the bus answered with an error.
     #[error("{what}")]
     Bus {
-        /// What was asked.
+        /// Name of the request.
         what: &'static str,
-        /// Why not.
+        /// Error of the bus.
         source: zbus::Error,
     },
     /// The unit could not be started or stopped.
     #[error("{unit}: {result}")]
     Job {
-        /// Which.
+        /// Name of the unit.
         unit: String,
         /// systemd's word for it.
         result: String,
     },
 }
 
-/// A transient service.
+/// Transient service to be started.
 #[derive(Debug)]
 pub struct Service<'a> {
-    /// Its name, with `.service`.
+    /// Name of the unit, with `.service`.
     pub name: &'a str,
-    /// Its description.
+    /// Description that systemd shows.
     pub description: &'a str,
     /// The program and its arguments.
     pub argv: &'a [String],
-    /// `NAME=VALUE`.
+    /// Variables, each as `NAME=VALUE`.
     pub environment: &'a [String],
     /// More properties, as `systemd.resource-control(5)` and the like name
     /// them on D-Bus.
@@ -139,8 +139,8 @@ impl Systemd {
         limited("starting a unit", CALL, begun).await.map(drop)
     }
 
-    /// Starts a service and waits until its program runs. One of that name
-    /// that runs already is fine: it is that job.
+    /// Starts a service and waits until its program runs. One of that name that runs
+    /// already is fine: it is that job.
     pub async fn start(&self, service: &Service<'_>) -> Result<(), Failed> {
         let what = "starting a unit";
         // What a killed one left is in the way of its name.
@@ -164,7 +164,7 @@ impl Systemd {
         finished.wait(&job, service.name, what, JOB).await
     }
 
-    /// A unit that has failed, or was started too often, can be started again.
+    /// Forgets that a unit has failed, or was started too often, so that it can be started again.
     async fn forget_failure(&self, name: &str) -> Result<(), Failed> {
         match limited("a unit", CALL, self.manager.reset_failed_unit(name)).await {
             // It is not loaded.
@@ -173,8 +173,7 @@ impl Systemd {
         }
     }
 
-    /// Asks for a unit to be stopped, and does not wait for it. Fine if there
-    /// is none.
+    /// Asks for a unit to be stopped, and does not wait for it. Fine if there is none.
     pub async fn stop(&self, name: &str) -> Result<(), Failed> {
         match limited("stopping a unit", CALL, self.manager.stop_unit(name, "replace")).await {
             Err(Failed::Bus { source, .. }) if is(&source, NO_SUCH_UNIT) => Ok(()),
@@ -182,7 +181,7 @@ impl Systemd {
         }
     }
 
-    /// The path of a loaded unit's object.
+    /// Returns the path of a loaded unit's object.
     async fn unit_path(&self, name: &str) -> Result<OwnedObjectPath, Failed> {
         limited("a unit", CALL, self.manager.load_unit(name)).await
     }

@@ -2,12 +2,12 @@
 
 use zbus::{OwnedObjectPath, Variant, proxy};
 
-/// `ListUnits`: name, description, load, active and sub state, what it
-/// follows, its object, and its queued job.
+/// Entry of `ListUnits`: name, description, load, active and sub state, what it follows,
+/// its object, and its queued job.
 pub(super) type Listed =
     (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
-/// `ListJobs`: number, unit, type, state, its object, and the unit's.
+/// Entry of `ListJobs`: number, unit, type, state, its object, and the unit's.
 pub(super) type ListedJob = (u32, String, String, String, OwnedObjectPath, OwnedObjectPath);
 
 #[proxy(
@@ -64,10 +64,10 @@ pub(super) trait Unit {
     fn triggered_by(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property)]
     fn upheld_by(&self) -> zbus::Result<Vec<String>>;
-    /// The number and the object of its queued job; 0 without one.
+    /// Number and object of the unit's queued job; 0 without one.
     #[zbus(property)]
     fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
-    /// Microseconds of the monotonic clock.
+    /// Time since which the unit is active, in microseconds of the monotonic clock.
     #[zbus(property)]
     fn active_enter_timestamp_monotonic(&self) -> zbus::Result<u64>;
 }

@@ -9,32 +9,32 @@ use zbus::proxy::CacheProperties;
 use super::proxy::{ServiceProxy, UnitProxy};
 use super::{CALL, Failed, Systemd, limited};
 
-/// A unit, as it fares now.
+/// State of a unit now.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct State {
-    /// As in `active` or `failed`.
+    /// Active state, as in `active` or `failed`.
     pub active: String,
-    /// As in `running` or `auto-restart`.
+    /// Sub state, as in `running` or `auto-restart`.
     pub sub: String,
-    /// How often systemd has restarted it by itself; of services.
+    /// Number of restarts by systemd itself; of services.
     pub restarts: u32,
-    /// Since when it is active, in microseconds of the monotonic clock; 0 if
-    /// it is not, or of others than restarted services.
+    /// Time since which it is active, in microseconds of the monotonic clock; 0 if it is
+    /// not, or of others than restarted services.
     pub since: u64,
 }
 
 impl State {
-    /// Whether it has failed, or is about to be started again because it has.
+    /// Whether the unit has failed, or is about to be started again because it has.
     pub fn failed(&self) -> bool {
         self.active == "failed" || self.sub.starts_with("auto-restart")
     }
 
-    /// Whether it has been started, and not only begun to be.
+    /// Whether the unit has been started, and not only begun to be.
     pub fn up(&self) -> bool {
         self.active() && self.active != "activating"
     }
 
-    /// Whether it works, or works on it.
+    /// Whether the unit is active or becoming so.
     pub fn active(&self) -> bool {
         matches!(self.active.as_str(), "active" | "activating" | "reloading" | "refreshing")
             && !self.failed()
@@ -48,8 +48,8 @@ pub type Units = BTreeMap<String, State>;
 pub type Active = BTreeMap<String, String>;
 
 impl Systemd {
-    /// Looks at all units of the system that count: not at what belongs to
-    /// somebody's session, and not at the agent's own jobs.
+    /// Looks at all units of the system that count: not at what belongs to somebody's
+    /// session, and not at the agent's own jobs.
     pub async fn units(&self) -> Result<Units, Failed> {
         let listed = limited("the list of units", CALL, self.manager.list_units()).await?;
         let counted = listed.into_iter().filter(|unit| counts(&unit.0));
@@ -60,7 +60,7 @@ impl Systemd {
         Ok(join_all(states).await.into_iter().collect())
     }
 
-    /// All units of the system that are not inactive; aliases are left out.
+    /// Returns all units of the system that are not inactive; aliases are left out.
     pub async fn active(&self) -> Result<Active, Failed> {
         let listed = limited("the list of units", CALL, self.manager.list_units()).await?;
         let active = listed.into_iter().filter_map(|unit| {
@@ -70,7 +70,7 @@ impl Systemd {
         Ok(active.collect())
     }
 
-    /// How one unit fares; none if there is no such unit.
+    /// Returns the state of one unit; `None` if there is no such unit.
     pub async fn unit(&self, name: &str) -> Result<Option<State>, Failed> {
         let what = "a unit";
         let path = self.unit_path(name).await?;
@@ -102,7 +102,7 @@ impl Systemd {
             && limited(what, CALL, unit.job()).await?.0 == 0)
     }
 
-    /// Best effort: a unit may go while it is looked at.
+    /// Adds a service's restarts to its state. Best effort: a unit may go while it is looked at.
     async fn with_restarts(&self, name: &str, mut state: State, path: OwnedObjectPath) -> State {
         if !name.ends_with(".service") || state.active == "inactive" {
             return state;

@@ -1,10 +1,9 @@
-//! What the agent shows over HTTP: metrics, the status, whether it lives, and a
-//! page for people.
+//! HTTP server of the agent: metrics, the status, whether it lives, and a page for people.
 //!
-//! Unauthenticated and read-only. Whoever can reach the address may be anyone:
-//! heads, connections and times are bounded, bodies are never read, each
-//! connection answers one request, and only one that is for this host. An address that is taken, or that is not
-//! there yet (that of a VPN), is tried again; deploying does not wait for it.
+//! Unauthenticated and read-only. Whoever can reach the address may be anyone: heads,
+//! connections and times are bounded, bodies are never read, each connection answers
+//! one request, and only one that is for this host. An address that is taken, or that
+//! is not there yet (that of a VPN), is tried again; deploying does not wait for it.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -41,18 +40,18 @@ use names::Named;
 pub use names::Names;
 use places::{Asked, Places};
 
-/// What is served.
+/// Sources of what is served.
 #[derive(Clone)]
 pub struct Pages {
-    /// For `/metrics`.
+    /// Metrics that are served at `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// For `/status` and `/`.
+    /// State that the loop published last, for `/status` and `/`; `None` before its first turn.
     pub shown: watch::Receiver<Option<Arc<Shown>>>,
-    /// For `/healthz` and `/`: whether the loop has turned lately.
+    /// Whether the loop has turned lately, for `/healthz` and `/`.
     pub turns: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Where a port that cannot be had is said.
+    /// Notes, in which a port that cannot be had is reported.
     pub notes: Notes,
-    /// By which names this host is asked.
+    /// Names by which this host is asked.
     pub names: Names,
 }
 
@@ -62,19 +61,18 @@ impl fmt::Debug for Pages {
     }
 }
 
-/// What strangers are granted.
+/// Limits on what strangers are granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time. The next one ends the oldest that has not sent a
-    /// head yet.
+    /// Most connections at a time. The next one ends the oldest that has not sent a head yet.
     pub connections: usize,
-    /// The same from one address.
+    /// Most connections at a time from one address, or from one /64 of IPv6.
     pub of_one: usize,
-    /// For sending a request's head.
+    /// Time limit for sending a request's head.
     pub head: Duration,
-    /// For everything, from the first byte to the last.
+    /// Time limit of a connection, from the first byte to the last.
     pub connection: Duration,
-    /// Between the first two tries to listen; doubles up to [`LONGEST_PAUSE`].
+    /// Pause between the first two tries to listen; doubles up to [`LONGEST_PAUSE`].
     pub listen_again: Duration,
 }
 
@@ -93,14 +91,14 @@ impl Default for Limits {
 /// The longest pause between two tries to listen.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The size of a request's head, in bytes: hyper's least.
+/// Largest head of a request, in bytes: the least that hyper takes.
 const HEAD_BYTES: usize = 8192;
 
 const NOT_HERE: &str = "this host has another name: ask by its address, or by its host name; \
     `names` in [metrics] are the others that it answers to\n";
 
-/// Serves the pages on an address until `shutdown` is done. Never fails: see
-/// above. Must be called in a runtime.
+/// Serves the pages on an address until `shutdown` is done. Never fails: an address
+/// that cannot be had is tried again. Must be called in a runtime.
 pub fn serve(
     listen: SocketAddr,
     pages: Pages,
@@ -144,7 +142,7 @@ async fn run(listen: SocketAddr, pages: Pages, limits: Limits) {
     }
 }
 
-/// Says once that the address cannot be had, and once that it could.
+/// Listens on an address; says once that it cannot be had, and once that it could.
 async fn bind(listen: SocketAddr, first_pause: Duration, notes: &Notes) -> TcpListener {
     let mut pause = first_pause;
     let mut failed: Option<io::ErrorKind> = None;
@@ -213,8 +211,8 @@ fn respond(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> 
     }
 }
 
-/// A loop that turns and cannot look at the host is of no more use than one that
-/// stands still.
+/// Answers `/healthz`. A loop that turns and cannot look at the host is of no more use
+/// than one that stands still.
 fn health(pages: &Pages) -> Response<Full<Bytes>> {
     let blind = |shown: &Arc<Shown>| shown.status.blind.is_some();
     match ((pages.turns)(), pages.shown.borrow().as_ref().is_some_and(blind)) {

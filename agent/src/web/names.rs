@@ -1,4 +1,4 @@
-//! By which names this host is asked.
+//! Names by which this host is asked.
 //!
 //! A page in somebody's browser can point a name of its own at this host's
 //! address and read what is served here as if it were its own (DNS rebinding).
@@ -22,32 +22,32 @@ const NOBODYS: [&str; 5] = ["local", "internal", "home.arpa", "lan", "localdomai
 /// The names that this host is asked by.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// Without a domain, in lower case.
+    /// Names of the host without a domain, in lower case.
     own: Arc<[String]>,
-    /// Whole, in lower case.
+    /// Names from the configuration, whole and in lower case.
     more: Arc<[String]>,
 }
 
-/// What a request says of the host that it is for.
+/// Host that a request is for, as far as the request says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
-    /// This one.
+    /// The request is for this host, or names none (before HTTP/1.1 only).
     Here,
-    /// Another one.
+    /// The request is for another host.
     Elsewhere,
-    /// Nothing that makes sense.
+    /// The request names a host in a way that makes no sense.
     Badly,
 }
 
 impl Names {
-    /// Of a host with these names, and with more that were configured.
+    /// Takes the names of a host, without their domains, and more that were configured.
     pub fn new<'a>(own: impl IntoIterator<Item = &'a str>, more: &[String]) -> Self {
         let short = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
         let own = own.into_iter().map(short).filter(|name| !name.is_empty()).collect();
         Self { own, more: more.iter().map(|name| name.to_ascii_lowercase()).collect() }
     }
 
-    /// Whether a request is for this host. Both the request's target and its
+    /// Judges whether a request is for this host. Both the request's target and its
     /// `Host` have to be, where they say so.
     pub(super) fn judge<B>(&self, request: &Request<B>) -> Named {
         let mut hosts = request.headers().get_all(HOST).iter();
@@ -102,7 +102,8 @@ fn is_of_this_network(host: &str, domain: &str) -> bool {
     searches(&read("/etc/resolv.conf"), domain) || has(&read("/etc/hosts"), host)
 }
 
-/// `search a.example b.example`, or the older `domain a.example`.
+/// Whether a resolv.conf has a search domain: `search a.example b.example`, or the
+/// older `domain a.example`.
 fn searches(resolver: &str, domain: &str) -> bool {
     resolver.lines().any(|line| {
         let mut words = line.split_whitespace();
@@ -111,7 +112,7 @@ fn searches(resolver: &str, domain: &str) -> bool {
     })
 }
 
-/// An address and its names; a comment after `#`.
+/// Whether a file of hosts has a name. A line is an address and its names; a comment after `#`.
 fn has(hosts: &str, host: &str) -> bool {
     let entry = |line: &str| {
         let line = line.split('#').next().unwrap_or_default();

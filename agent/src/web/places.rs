@@ -1,4 +1,4 @@
-//! Who is connected, and who goes when there are too many.
+//! Connections, and which of them is ended when there are too many.
 //!
 //! A request's head comes in one piece and is answered at once, so a connection
 //! that has not sent one yet is the one to end: the oldest of the same address if
@@ -26,7 +26,7 @@ impl Asked {
     }
 }
 
-/// The connections that there are, oldest first.
+/// Connections that there are, oldest first, and how many there may be.
 #[derive(Debug)]
 pub(super) struct Places {
     all: usize,
@@ -42,7 +42,7 @@ struct Taken {
 }
 
 impl Places {
-    /// So many in all, and of these for one address.
+    /// Creates room for so many connections in all, and of these for one address.
     pub(super) fn new(all: usize, of_one: usize) -> Self {
         Self { all, of_one, taken: VecDeque::new() }
     }
@@ -72,7 +72,7 @@ impl Places {
     }
 }
 
-/// Who has an IPv6 address has 2^64 of them.
+/// Returns the network of an IPv6 address: a host that has one has 2^64 of them.
 fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -20,7 +20,7 @@ fn stands(windows: &Windows, now: &str, zone: &TimeZone) -> String {
     format!("{} {until}", if state.open { "open" } else { "closed" })
 }
 
-/// Looks at every minute, as slowly and plainly as it can be done.
+/// Checks the state at every minute, as slowly and plainly as it can be done.
 fn check_each_minute(windows: &Windows, from: &str, days: i64, zone: &TimeZone) {
     let start = wall(from).as_millis();
     let mut expected: Option<(bool, Option<Wall>)> = None;

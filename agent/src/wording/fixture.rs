@@ -47,7 +47,7 @@ pub(crate) fn entry(n: u8, verdict: Ending, cause: Option<&str>, ago: i64) -> En
     }
 }
 
-/// Of a host on which all is well, with commit 1.
+/// Status of a host on which all is well, with commit 1.
 pub(crate) fn well() -> Status {
     Status {
         version: 1,
@@ -93,7 +93,7 @@ pub(crate) fn well() -> Status {
     }
 }
 
-/// Of the same host, when what it runs cannot be looked at.
+/// Status of the same host, when the system that it runs cannot be looked at.
 pub(crate) fn blind() -> Status {
     let unseen = Unseen {
         part: Part::Running,

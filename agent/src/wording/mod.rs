@@ -1,5 +1,5 @@
-//! What people read, said alike by every face: times, widths and tones of text, the
-//! sentences of a status and of a deployment that ended.
+//! Wording that every face shares: times, widths and tones of text, the sentences of a
+//! status and of a deployment that ended.
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -22,7 +22,7 @@ pub(crate) fn answer(status: &Status, clock: &Clock) -> (Tone, String) {
     }
 }
 
-/// What a person can do about it, or what happens without one.
+/// Returns what a person can do about a status, or what happens without one.
 pub(crate) fn lift(status: &Status, clock: &Clock) -> Lift {
     let run = |lift: &Lift| {
         let run = if lift.starts_with("fort-agent ") { "run " } else { "" };
@@ -68,10 +68,10 @@ pub(crate) fn in_sync(status: &Status, clock: &Clock) -> String {
     }
 }
 
-/// What is said of a part of the host that cannot be looked at.
+/// Text for a part of the host that cannot be looked at.
 pub(crate) const NOT_KNOWN: &str = "not known: it cannot be looked at";
 
-/// The name, and as much of the hash as tells two apart.
+/// Returns the name of a system, with as much of the hash as tells two apart.
 pub(crate) fn short(system: &StorePath) -> String {
     let base = system.base_name();
     match (base.get(..7), base.get(33..)) {

@@ -12,22 +12,22 @@ pub(crate) use crate::core::plain::clean;
 use crate::core::types::Wall;
 use crate::windows::TimeZone;
 
-/// What time it is, and where the reader is.
+/// Current time, and the time zone of the reader.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
-    /// Now.
+    /// Current time of the wall clock.
     pub now: Wall,
-    /// The reader's: of his environment, or else the host's.
+    /// Time zone of the reader, in which times are shown.
     pub zone: TimeZone,
 }
 
 impl Clock {
-    /// Of this process.
+    /// Reads the clock of this process; the zone is that of its environment, or else the host's.
     pub(crate) fn here() -> Self {
         Self { now: crate::clock::now().wall, zone: TimeZone::system() }
     }
 
-    /// The day, and the time of it.
+    /// Returns the day of a time, and the hour and minute, in the reader's zone.
     fn local(&self, time: Wall) -> (String, String) {
         let limit = jiff::Timestamp::MAX.as_millisecond();
         let millis = time.as_millis().clamp(-limit, limit);
@@ -36,19 +36,19 @@ impl Clock {
         (local.strftime("%Y-%m-%d").to_string(), local.strftime("%H:%M").to_string())
     }
 
-    /// As `14:02`, or `2026-01-01 14:02` on another day.
+    /// Formats a time as `14:02`, or `2026-01-01 14:02` on another day.
     pub(crate) fn at(&self, time: Wall) -> String {
         let ((day, minute), (today, _)) = (self.local(time), self.local(self.now));
         if day == today { minute } else { format!("{day} {minute}") }
     }
 
-    /// Now, as `14:02:31`.
+    /// Formats the current time as `14:02:31`.
     pub(crate) fn second(&self) -> String {
         let moment = jiff::Timestamp::from_millisecond(self.now.as_millis()).unwrap_or_default();
         moment.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
     }
 
-    /// Of texts by the agent, which are in UTC: as [`Clock::at`].
+    /// Rewrites the times in a text by the agent, which are in UTC, as [`Clock::at`] does.
     pub(crate) fn localise(&self, text: &str) -> String {
         let word = |word: &str| {
             let bare = word.trim_end_matches([',', ';', ':', '.', ')']);
@@ -61,7 +61,7 @@ impl Clock {
     }
 }
 
-/// The columns that a text takes on a terminal.
+/// Returns the columns that a text takes on a terminal.
 pub(crate) fn columns(text: &str) -> usize {
     text.width()
 }
@@ -69,15 +69,15 @@ pub(crate) fn columns(text: &str) -> usize {
 /// How wide lines may be, and whether they may have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// In characters.
+    /// Longest line, in columns of a terminal.
     pub width: usize,
     /// Whether colours are understood, and wanted.
     pub colour: bool,
 }
 
 impl Look {
-    /// Of this process's stdout; 80 columns and no colours when that is not a
-    /// terminal.
+    /// Returns the look of stdout; 80 columns and no colours when that is not a
+    /// terminal. `COLUMNS` comes before the width of the terminal.
     pub(crate) fn of_stdout() -> Self {
         let stdout = std::io::stdout();
         let terminal = stdout.is_terminal();
@@ -93,7 +93,7 @@ impl Look {
         Self { width: width.max(20), colour: terminal && !unwanted && !dumb }
     }
 
-    /// A text in a tone.
+    /// Returns a text in a tone: with escape codes, if colours are wanted.
     pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
         match (self.colour, tone) {
             (false, _) => text.to_owned(),
@@ -106,10 +106,10 @@ impl Look {
     }
 }
 
-/// What a colour says.
+/// Meaning of a text, which a colour shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// All is well.
+    /// Text that says that all is well.
     Good,
     /// Something is under way.
     Busy,
@@ -117,11 +117,11 @@ pub(crate) enum Tone {
     Bad,
     /// Less important than the rest.
     Faint,
-    /// As it is.
+    /// Text without a colour of its own.
     Plain,
 }
 
-/// Store paths by the digits that tell two apart, as everywhere here: whole,
+/// Shortens store paths to the digits that tell two apart, as everywhere here: whole,
 /// two of them fill a line and hide what is said of them.
 pub(crate) fn shorten_paths(text: &str) -> String {
     let mut out = String::new();
@@ -135,7 +135,7 @@ pub(crate) fn shorten_paths(text: &str) -> String {
     out + rest
 }
 
-/// What comes before, the first hash of a store path, and what follows it.
+/// Returns the text before the first hash of a store path, that hash, and the text after it.
 fn next_hash(text: &str) -> Option<(&str, &str, &str)> {
     let digit = |byte: &u8| b"0123456789abcdfghijklmnpqrsvwxyz".contains(byte);
     let bytes = text.as_bytes();
@@ -150,11 +150,11 @@ fn next_hash(text: &str) -> Option<(&str, &str, &str)> {
     Some((text.get(..start)?, text.get(start..end)?, text.get(end..)?))
 }
 
-/// Of a store path's hash.
+/// Length of a store path's hash, in characters.
 const HASH_DIGITS: usize = 32;
 const SHOWN_DIGITS: usize = 7;
 
-/// At most this wide; what is cut off is marked.
+/// Cuts a text to a width in columns, and marks the cut with an ellipsis.
 pub(crate) fn fit(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
@@ -172,12 +172,12 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Padded to this width.
+/// Pads a text with blanks to a width in columns.
 pub(crate) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
-/// Broken at blanks into at most `lines` lines; the first may be `width` wide,
+/// Breaks a text at blanks into at most `lines` lines; the first may be `width` wide,
 /// the others are indented by two.
 pub(crate) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
     let mut done: Vec<String> = Vec::new();
@@ -203,7 +203,7 @@ pub(crate) fn wrap(text: &str, width: usize, lines: usize) -> Vec<String> {
     done
 }
 
-/// How long ago, or when.
+/// Tells how long ago a time was, or when it was if that is far away.
 pub(crate) fn ago(then: Wall, clock: &Clock) -> String {
     let seconds = then.until(clock.now).as_secs();
     if then > clock.now.plus(std::time::Duration::from_secs(5)) || seconds >= FAR {
@@ -215,7 +215,7 @@ pub(crate) fn ago(then: Wall, clock: &Clock) -> String {
     }
 }
 
-/// In how long, or when.
+/// Tells in how long a time comes, or when it comes if that is far away.
 pub(crate) fn ahead(then: Wall, clock: &Clock) -> String {
     match clock.now.until(then).as_secs() {
         0 => "now".into(),
@@ -224,7 +224,7 @@ pub(crate) fn ahead(then: Wall, clock: &Clock) -> String {
     }
 }
 
-/// Since when, to follow a statement.
+/// Tells since when something lasts, to follow a statement.
 pub(crate) fn lasting(then: Wall, clock: &Clock) -> String {
     let seconds = then.until(clock.now).as_secs();
     if then > clock.now || seconds >= FAR {
@@ -236,7 +236,7 @@ pub(crate) fn lasting(then: Wall, clock: &Clock) -> String {
     }
 }
 
-/// How long something took.
+/// Formats how long something took, in milliseconds, for people.
 pub(crate) fn took(millis: u64) -> String {
     match millis / 1000 {
         0..10 if !millis.is_multiple_of(1000) => {
@@ -248,7 +248,7 @@ pub(crate) fn took(millis: u64) -> String {
     }
 }
 
-/// From here on a date says more than a distance.
+/// Distance in seconds from which on a date says more.
 const FAR: u64 = 48 * 3600;
 
 fn two(large: u64, unit: &str, small: u64, small_unit: &str) -> String {

@@ -1,13 +1,13 @@
-//! How long to pause after failures: doubling, bounded, with chance.
+//! Pause after failures: doubling, bounded, with a random part.
 
 use std::time::Duration;
 
-/// A number by chance, from the world: deciding has no randomness of its own.
+/// Random number from the world: deciding has no randomness of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Luck(pub u16);
 
 impl Luck {
-    /// That part of a duration, from none of it to all of it.
+    /// Returns a random share of a duration, from none of it to all of it.
     pub fn part_of(self, whole: Duration) -> Duration {
         whole.saturating_mul(u32::from(self.0)) / u32::from(u16::MAX)
     }

@@ -1,7 +1,7 @@
 //! The one way in which a number of bytes is shown to people: in binary units, as the
 //! configuration has them.
 
-/// A number of bytes: `812 B`, `9.6 KiB`, `2.2 GiB`.
+/// Shows a number of bytes: `812 B`, `9.6 KiB`, `2.2 GiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {

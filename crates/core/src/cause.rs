@@ -14,9 +14,9 @@ use crate::types::StorePath;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Program {
-    /// `switch-to-configuration test`.
+    /// `switch-to-configuration test` of a system.
     Test,
-    /// `switch-to-configuration boot`.
+    /// `switch-to-configuration boot` of a system.
     Boot,
     /// The `activate` script of a system, without `switch-to-configuration`.
     Activate,
@@ -32,12 +32,12 @@ impl fmt::Display for Program {
     }
 }
 
-/// How a program broke off that has no exit code.
+/// End of a program that left no exit code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broken {
-    /// Whether its time was over.
+    /// Whether the time of the program was over.
     pub timed_out: bool,
-    /// How it ended, in words.
+    /// How the program ended, in words.
     pub words: String,
 }
 
@@ -65,22 +65,22 @@ pub enum RebootedBefore {
     Commit,
 }
 
-/// Why a switch did not end with the candidate verified and in place.
+/// Cause of a switch that did not end with the candidate verified and in place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum SwitchCause {
     /// A check of the configuration, or that of the units, failed.
     Check {
-        /// The check's name.
+        /// Name of the check.
         name: String,
-        /// What it found.
+        /// Finding of the check, in words.
         detail: String,
     },
     /// No remote answers any more, and nothing else is wrong.
     RemotesLost {
-        /// The check's name.
+        /// Name of the check.
         name: String,
-        /// What was found instead.
+        /// Finding of the check instead of an answer.
         detail: String,
     },
     /// The time for checks was over before each had been made.
@@ -89,82 +89,82 @@ pub enum SwitchCause {
     NoVerdict,
     /// The verdict of an agent that does not say why.
     JudgedBad {
-        /// Its words, if it has any.
+        /// Words of the verdict, if it has any.
         words: Option<String>,
     },
     /// A program ended with a code that means failure.
     Exit {
-        /// Which program.
+        /// Program that ended with the code.
         program: Program,
-        /// Its exit code.
+        /// Exit code of the program.
         code: i32,
-        /// Whether it ended before it had started the units that it had stopped.
+        /// Whether the program ended before it had started the units that it had stopped.
         early: bool,
     },
     /// A program was killed, ran out of time or could not be started.
     Broke {
-        /// Which program.
+        /// Program that broke off.
         program: Program,
-        /// How it ended.
+        /// How the program ended.
         how: Broken,
         /// The units that systemd was starting meanwhile.
         starting: Vec<String>,
     },
     /// The time of an activation was over while units did not stop; they were killed.
     UnitsHung {
-        /// The units.
+        /// Units that did not stop and were killed.
         units: Vec<String>,
     },
     /// A check before the switch, or a switch inhibitor, refused it.
     Refused,
-    /// Only a reboot activates it.
+    /// Only a reboot activates the candidate.
     NeedsReboot {
-        /// Whether it is of a testing branch, which a reboot undoes.
+        /// Whether the candidate is of a testing branch, which a reboot undoes.
         testing: bool,
     },
     /// Another switch held the lock for all of the time.
     Locked {
-        /// Its process, in words.
+        /// Process that held the lock, in words; none where that is not known.
         holder: Option<String>,
     },
-    /// It was activated and does not run.
+    /// The candidate was activated and is not the running system.
     NotRunning,
     /// The profile could not be set.
     Profile {
-        /// Why; none: it was set, and names something else.
+        /// Error of setting it; none: it was set, and names something else.
         error: Option<String>,
     },
     /// Another hand has switched the host.
     OtherHand {
-        /// What runs.
+        /// System that runs now; none: nothing runs.
         running: Option<StorePath>,
     },
     /// The host was rebooted.
     Rebooted {
-        /// How far the switch was not yet.
+        /// Step that the switch had not reached before the reboot.
         before: RebootedBefore,
     },
     /// The switch job was killed while it activated.
     Killed,
-    /// What was done last is not what belongs to the phase.
+    /// The last action does not belong to the phase.
     Lost,
-    /// A person rolled it back.
+    /// A person rolled the candidate back.
     Asked {
         /// The person's reason; may be empty.
         reason: String,
     },
-    /// It was to be booted once, and something else came up.
+    /// The candidate was to be booted once, and another system came up.
     DidNotComeUp,
     /// The boot loader counted its tries down, and booted something else.
     BootGaveUp,
-    /// It cannot be booted just once, and it has failed before.
+    /// The candidate cannot be booted just once, and has failed before.
     Suspect {
-        /// Why it was to be booted.
+        /// Why the candidate was to be booted.
         why: String,
     },
     /// The host could not be looked at.
     Unseen {
-        /// What, in words.
+        /// Path that could not be read, and the error, in words.
         what: String,
     },
 }
@@ -230,25 +230,25 @@ impl fmt::Display for SwitchCause {
     }
 }
 
-/// What is said of a program that left its list of units behind.
+/// Words for a program that left its list of units to start behind.
 pub(crate) const EARLY: &str = ", before the units were started that it had stopped";
 
-/// Of units that could not be stopped.
+/// Returns the words for units that could not be stopped and were killed.
 pub(crate) fn killed(units: &[String]) -> String {
     let (units, were) = (units.join(", "), if units.len() == 1 { "was" } else { "were" });
     format!(", while systemd was stopping {units}, which {were} killed")
 }
 
-/// A cause in words, and as what it is where that is known.
+/// Cause of a switch's end in words, and as a value where that is known.
 ///
 /// More may be appended to the words than the cause itself says: who had to be ended for
 /// the way back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
-    /// The words.
+    /// Words of the cause, and of what was added to it.
     #[serde(rename = "cause")]
     pub words: String,
-    /// What it is; none in what an earlier version wrote, or a later one.
+    /// Cause as a value; none in what an earlier version wrote, or a later one.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
     pub why: Option<Box<SwitchCause>>,
 }
@@ -273,7 +273,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A cause that only a newer version knows is none: its words are still there.
+/// Reads a cause as a value; none for one that only a newer version knows: its words are still
+/// there.
 pub(crate) fn if_known<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<SwitchCause>>, D::Error> {

@@ -1,21 +1,21 @@
-//! Whose matter it is that a system could not be got, told apart by what a
-//! person would do about it; its words, and what lifts it.
+//! Kinds of failure to get a system, told apart by what a person would do about them; their
+//! words, and what lifts them.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a system could not be got.
+/// Reason why a system could not be got, by what a person would do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// The commit's expression describes no system.
     Evaluation,
-    /// Something that the system consists of was not built or fetched.
+    /// A part of the system was not built or fetched.
     Build,
     /// The kernel killed what was at work, for want of memory.
     Memory,
     /// Nix cannot read its own settings.
     NixSettings,
-    /// What the host has Nix run after each build failed.
+    /// The program that the host has Nix run after each build (`post-build-hook`) failed.
     PostBuildHook,
     /// No machine that Nix may use builds this, by system, features or `max-jobs`.
     NoBuilder,
@@ -23,7 +23,7 @@ pub enum Fault {
     NotBegun,
     /// Nix cannot be run, was killed, or does not reach its store.
     Nix,
-    /// It took longer than it may.
+    /// The work took longer than it may.
     Late,
     /// The agent's own directory cannot be written.
     StateDir,
@@ -31,13 +31,13 @@ pub enum Fault {
     JobNotBegun,
     /// The job was killed before it could say what came of it.
     JobKilled,
-    /// What this version does not know: a newer agent wrote it.
+    /// A fault that this version does not know: a newer agent wrote it.
     #[serde(other)]
     Other,
 }
 
 impl Fault {
-    /// All that are told apart.
+    /// All faults that this version tells apart.
     pub const ALL: [Self; 12] = [
         Self::Evaluation,
         Self::Build,
@@ -53,7 +53,7 @@ impl Fault {
         Self::JobKilled,
     ];
 
-    /// Whether it says anything of the commit: only then is it the commit's failure.
+    /// Whether the fault says anything of the commit: only then is it the commit's failure.
     pub fn is_of_the_commit(self) -> bool {
         match self {
             Self::Evaluation | Self::Build | Self::NoBuilder | Self::Late => true,
@@ -69,7 +69,7 @@ impl Fault {
         }
     }
 
-    /// The cause as people read it: what Nix or the system said, after what that means.
+    /// Returns the cause as people read it: what Nix or the system said, after what that means.
     pub fn told(self, said: &str) -> String {
         match self.heading() {
             Some(heading) => format!("{heading}: {said}"),
@@ -95,7 +95,7 @@ impl Fault {
         }
     }
 
-    /// What is to be done besides trying again; none where a commit mends it.
+    /// Returns what is to be done besides trying again; none where a commit mends it.
     pub fn lift(self) -> Option<&'static str> {
         match self {
             Self::Evaluation | Self::Build | Self::Late | Self::Other => None,

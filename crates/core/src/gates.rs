@@ -1,7 +1,7 @@
-//! What a person has a say in: deployments that are suspended, commits that wait
-//! to be confirmed, windows of time, and the way back to an earlier system.
+//! Everything that a person has a say in: deployments that are suspended, commits that wait to be
+//! confirmed, windows of time, and the way back to an earlier system.
 //!
-//! None of it is ever in the way of putting a system back.
+//! No gate is ever in the way of rolling a system back.
 
 use std::time::Duration;
 
@@ -16,80 +16,80 @@ use super::types::{BootId, Commit, Mono, Now, StorePath, Wall};
 /// Confirmed commits that are remembered: a revert needs no second word.
 const CONFIRMED: usize = 16;
 
-/// What people said, and what waits for them to.
+/// Decisions of people about deployments, and the commit that waits for one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gates {
-    /// Nothing is activated while this is here.
+    /// Suspension of deployments; nothing is activated while it is here.
     #[serde(default)]
     pub suspended: Option<Suspended>,
     /// The commit that waits to be confirmed.
     #[serde(default)]
     pub pending: Option<Pending>,
-    /// The commits that were, oldest first.
+    /// Commits that were confirmed, oldest first.
     #[serde(default)]
     pub confirmed: Vec<Commit>,
-    /// What a person wants to go back to.
+    /// Way back to an earlier system that a person wants, until it was gone.
     #[serde(default)]
     pub back: Option<Back>,
-    /// When a person last went back.
+    /// Last time that a person went back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub went_back: Option<WentBack>,
 }
 
-/// A person has gone back to an earlier system, or has begun to.
+/// Moment at which a person went back to an earlier system, or began to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WentBack {
-    /// In which boot.
+    /// Boot in which the person went back.
     pub boot_id: BootId,
-    /// When, by that boot's clock.
+    /// Time at which the person went back, by that boot's clock.
     pub at: Mono,
 }
 
-/// Deployments are suspended.
+/// Suspension of deployments by a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspended {
-    /// Why, in a person's words; may be empty.
+    /// Reason in the person's words; may be empty.
     pub reason: String,
-    /// Since when.
+    /// Time at which the suspension began.
     pub since: Wall,
-    /// For how long, in milliseconds; none: until a person says so.
+    /// Length in milliseconds; none: until a person ends the suspension.
     pub lasts: Option<u64>,
-    /// In which boot that was said.
+    /// Boot in which the suspension began.
     pub boot_id: BootId,
-    /// When, by that boot's clock.
+    /// Time at which it began, by that boot's clock.
     pub at: Mono,
 }
 
 /// A commit that is ready and waits to be confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// The commit.
+    /// Commit that waits to be confirmed.
     pub commit: Commit,
-    /// In which boot it was first seen to.
+    /// Boot in which the commit was first seen to wait.
     pub boot_id: BootId,
-    /// Since when.
+    /// Time since which it waits, by that boot's clock.
     pub since: Mono,
 }
 
 /// The way back to an earlier system, as long as it has not been gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Back {
-    /// What is left, and not activated again.
+    /// System that is left, and not activated again.
     pub left: StorePath,
-    /// What is to run instead.
+    /// System that is to run instead.
     pub to: StorePath,
-    /// Why, in a person's words; may be empty.
+    /// Reason in the person's words; may be empty.
     pub reason: String,
-    /// Whether what is left does not run, but awaits its first boot: then only the
+    /// Whether the system that is left does not run, but awaits its first boot: then only the
     /// default is given back.
     #[serde(default)]
     pub deferral: bool,
 }
 
 open_words! {
-    /// What kind of gate is closed.
+    /// Kind of gate that is closed.
     pub enum GateKind {
-        /// Deployments are suspended.
+        /// A person has suspended deployments.
         Suspended = "suspended",
         /// A person has to confirm the commit.
         Confirm = "confirm",
@@ -98,30 +98,30 @@ open_words! {
     }
 }
 
-/// Why a system that is ready is not activated.
+/// Gate that keeps a system that is ready from being activated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// Deployments are suspended, until then or until a person says so.
     Suspended {
-        /// Until when.
+        /// End of the suspension; none: when a person ends it.
         until: Option<Wall>,
-        /// Why, in a person's words.
+        /// Reason in the person's words; may be empty.
         reason: String,
     },
     /// A person has to confirm the commit.
     Unconfirmed {
-        /// When it goes ahead by itself.
+        /// Time at which the commit goes ahead by itself; none: never.
         until: Option<Wall>,
     },
     /// No window is open.
     Window {
-        /// When the next one opens; none: never.
+        /// Time at which the next window opens; none: never.
         opens: Option<Wall>,
     },
 }
 
 impl Gate {
-    /// The kind of gate, as outsiders read it.
+    /// Returns the kind of gate, as outsiders read it.
     pub fn kind(&self) -> GateKind {
         match self {
             Self::Suspended { .. } => GateKind::Suspended,
@@ -130,7 +130,7 @@ impl Gate {
         }
     }
 
-    /// When it opens by itself.
+    /// Returns the time at which the gate opens by itself, if it ever does.
     pub fn opens(&self) -> Option<Wall> {
         match self {
             Self::Suspended { until, .. } | Self::Unconfirmed { until } => *until,
@@ -138,7 +138,7 @@ impl Gate {
         }
     }
 
-    /// What would open it.
+    /// Returns what would open the gate for this commit.
     pub fn lift(&self, commit: Commit) -> Lift {
         match self {
             Self::Suspended { .. } => Lift::default().run("resume"),
@@ -152,11 +152,10 @@ impl Gate {
 }
 
 impl Suspended {
-    /// When it ends by itself. Within its own boot that is told by a clock that
-    /// nobody sets. After a reboot the wall clock may be a little behind what
-    /// it said before, or years: so it is only over once that time has come.
-    /// Deploying in the middle of what a person is doing would be worse than to
-    /// wait for `resume`.
+    /// Returns when the suspension ends by itself. Within its own boot that is told by a clock
+    /// that nobody sets. After a reboot the wall clock may be a little behind what it said
+    /// before, or years: so the suspension is only over once that time has come. Deploying in the
+    /// middle of what a person is doing would be worse than to wait for `resume`.
     pub fn until(&self, seen: &Seen, now: Now) -> Option<Wall> {
         let lasts = Duration::from_millis(self.lasts?);
         Some(match self.boot_id == seen.boot_id {
@@ -167,7 +166,7 @@ impl Suspended {
 }
 
 impl Pending {
-    /// For how long it has waited in this boot.
+    /// Returns how long the commit has waited in this boot.
     fn waited(&self, seen: &Seen, now: Now) -> Duration {
         // In another one it begins anew: whoever was to look at it may not have
         // been able to.
@@ -177,8 +176,8 @@ impl Pending {
 }
 
 impl Gates {
-    /// What stands between a commit whose system is ready and its activation;
-    /// the first that applies.
+    /// Returns the first gate that keeps a commit whose system is ready from being activated, if
+    /// one does.
     pub fn closed(&self, policy: &Policy, seen: &Seen, commit: Commit, now: Now) -> Option<Gate> {
         if let Some(suspended) = &self.suspended {
             let until = suspended.until(seen, now);
@@ -195,13 +194,13 @@ impl Gates {
         (!window.open).then_some(Gate::Window { opens: window.changes })
     }
 
-    /// Whether it is still to be written down since when a commit waits.
+    /// Whether the time since when a commit waits is still to be written down.
     pub fn lacks_pending(&self, commit: Commit, seen: &Seen) -> bool {
         let known = |pending: &Pending| pending.commit == commit && pending.boot_id == seen.boot_id;
         !self.pending.as_ref().is_some_and(known)
     }
 
-    /// A person has confirmed a commit.
+    /// Remembers that a person has confirmed a commit.
     pub(super) fn confirm(&mut self, commit: Commit) {
         self.confirmed.retain(|known| *known != commit);
         self.confirmed.push(commit);

@@ -1,5 +1,5 @@
-//! What a switch job does next: activate, wait for the verdict, then commit or
-//! put the old system back.
+//! Decides what a switch job does next: activate, wait for the verdict, then commit or roll back
+//! to the old system.
 //!
 //! The guardian is the old binary, outside the agent's unit, and finishes by
 //! itself: the new system may have taken agent, network and D-Bus with it. It
@@ -27,60 +27,60 @@ use super::job::{
 use super::types::{BootId, Mono, StorePath};
 use super::unseen::Unseen;
 
-/// How far the job is.
+/// Phase that a switch job is in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Phase {
-    /// Nothing was done.
+    /// The job has changed nothing yet.
     Ready,
     /// `switch-to-configuration test` of the candidate may be running.
     Activating {
-        /// Since when.
+        /// Time at which the activation began.
         since: Mono,
     },
     /// The candidate runs; the agent judges.
     Activated {
-        /// Since when.
+        /// Time at which the wait for the verdict began.
         at: Mono,
     },
     /// Verified: profile and boot loader are being set.
     Committing,
     /// The candidate is made the default for the next boot, unverified.
     Deferring {
-        /// Why it was not activated.
+        /// Why the candidate was not activated.
         why: String,
-        /// Whether it stays the default: booting it only once did not work out.
+        /// Whether the candidate stays the default: booting it only once did not work out.
         #[serde(default)]
         stays: bool,
     },
     /// The boot loader boots the candidate once: what was the default before
     /// becomes it again.
     Returning {
-        /// Why it was not activated.
+        /// Why the candidate was not activated.
         why: String,
     },
     /// The old system is being put back.
     PuttingBack(WayBack),
 }
 
-/// How far the way back to the old system is.
+/// State of the way back to the old system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WayBack {
-    /// Why it is gone, and who had to be ended for it.
+    /// Why the way back is taken, and which processes had to be ended for it.
     #[serde(flatten)]
     pub cause: Cause,
     /// Whether the candidate is to blame, or whoever killed this job.
     pub ending: Ending,
     /// Whether the old system was activated since.
     pub activated: bool,
-    /// How often that failed.
+    /// Number of tries that failed.
     pub tries: u32,
-    /// Why, the last time.
+    /// Error of the last try that failed.
     pub error: Option<String>,
-    /// Whether only the lock was in the way, the last time.
+    /// Whether only the lock was in the way of the last try.
     #[serde(default)]
     pub locked: bool,
-    /// Whether this does not count against the candidate.
+    /// Whether the end of the switch does not count against the candidate.
     #[serde(default)]
     pub blameless: bool,
 }
@@ -95,12 +95,12 @@ impl WayBack {
     }
 }
 
-/// The job's `progress.json`.
+/// Progress of a switch job, as its `progress.json` has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// How far it is.
+    /// Phase that the job is in.
     pub phase: Phase,
-    /// When that began.
+    /// Time at which the phase began.
     pub since: Mono,
     /// Whether profile and boot loader may have been touched.
     pub default_touched: bool,
@@ -110,13 +110,13 @@ pub struct Progress {
     /// The time that finished stages took.
     #[serde(default)]
     pub stages: Stages,
-    /// Who holds the lock that it waits for.
+    /// Holder of the lock that the job waits for, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<String>,
 }
 
 impl Progress {
-    /// Of a job that has just been started for the first time.
+    /// Returns the progress of a job that has just been started for the first time.
     pub fn ready(now: Mono) -> Self {
         let (default_touched, deferred) = (false, false);
         Self {
@@ -130,30 +130,30 @@ impl Progress {
     }
 }
 
-/// What the guardian sees.
+/// Observation of the host from which the guardian decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sight {
-    /// What could not be looked at, and since when this process has not been able
-    /// to. What is said of it below means nothing.
+    /// Part of the host that could not be looked at, and since when this process has not been
+    /// able to. The fields below that describe it mean nothing.
     pub unseen: Option<(Unseen, Mono)>,
-    /// Which boot this is.
+    /// Id of the current boot.
     pub boot_id: BootId,
-    /// What `/run/current-system` names.
+    /// System that `/run/current-system` names.
     pub running: Option<StorePath>,
-    /// What `/run/booted-system` names.
+    /// System that `/run/booted-system` names.
     pub booted: Option<StorePath>,
-    /// What the system profile names.
+    /// Generation that the system profile names.
     pub profile: Option<Generation>,
-    /// What the agent said.
+    /// Verdict of the agent, once there is one.
     pub verdict: Option<Verdict>,
     /// Whether this process wrote the phase down; otherwise the one that did
     /// was killed in it, and what it did in it is not known.
     pub own: bool,
-    /// What came of this process's last action in this phase.
+    /// Result of this process's last action in this phase.
     pub last: Option<Done>,
-    /// What the last `switch-to-configuration` left besides an exit code.
+    /// Traces that the last `switch-to-configuration` left besides an exit code.
     pub traces: Traces,
-    /// Who held the lock of `switch-to-configuration` when the last one ended with 11.
+    /// Holder of the lock of `switch-to-configuration` when the last one ended with 11.
     pub lock: Lock,
 }
 
@@ -163,32 +163,33 @@ pub struct Sight {
 /// ended nor how far it had come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traces {
-    /// Whether it said that it could not acquire the lock.
+    /// Whether the program said that it could not acquire the lock.
     pub locked_out: bool,
-    /// Whether it said that it stops units or activates: it had begun to change the host.
+    /// Whether the program said that it stops units or activates: it had begun to change the
+    /// host.
     pub began: bool,
-    /// Whether its list of units that are still to be started was left behind: it did not come
-    /// to its end.
+    /// Whether the program left its list of units that are still to be started behind: it did not
+    /// come to its end.
     pub unfinished: bool,
-    /// The units that systemd was still stopping or starting when its time ran out.
+    /// Units that systemd was still stopping or starting when the program's time ran out.
     pub hanging: Vec<Hanging>,
 }
 
 /// A unit whose job did not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hanging {
-    /// Its name.
+    /// Name of the unit.
     pub unit: String,
-    /// Whether it was being stopped, rather than started.
+    /// Whether the unit was being stopped, rather than started.
     pub stopping: bool,
 }
 
-/// What came of an action.
+/// Result of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
     /// A `switch-to-configuration` ended with this code.
     Exit(i32),
-    /// It was killed, ran out of time or could not be started.
+    /// The program was killed, ran out of time or could not be started.
     Broke(Broken),
     /// The waiting is over.
     Waited,
@@ -200,26 +201,25 @@ pub enum Done {
     Bus,
     /// The units that ran before were started; these are newly failed.
     Units(Vec<String>),
-    /// The lock was looked after. Who held it and holds it no more, in words.
+    /// The lock was looked after; the processes that held it and hold it no more, in words.
     Lock(Vec<String>),
     /// Units that could not be stopped were killed.
     UnitsEnded(Vec<String>),
 }
 
-/// What to do next. All but `Note`, `LookAgain` and `Finish` report in
-/// [`Sight::last`].
+/// Next action of the job. All but `Note`, `LookAgain` and `Finish` report in [`Sight::last`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Write this down; then look again.
+    /// Write this progress down; then look again.
     Note(Progress),
-    /// Look who holds the lock of `switch-to-configuration`, and take it from those who have no
-    /// claim to it. Comes before each of these programs.
+    /// Look which processes hold the lock of `switch-to-configuration`, and take it from those
+    /// that have no claim to it. Comes before each of these programs.
     FreeLock(Whom),
     /// Run `switch-to-configuration test` of the candidate.
     Activate,
-    /// Wait for the verdict, until then.
+    /// Wait for the verdict, until this time.
     AwaitVerdict(Mono),
-    /// Wait this long.
+    /// Wait for this long.
     Pause(Duration),
     /// Wait this long and look again, as if nothing had happened meanwhile: what
     /// [`Sight::last`] says stays.
@@ -250,9 +250,9 @@ pub enum Act {
     /// Let the boot loader boot `next` the next time, and only then; `default`
     /// is what it is to boot after that, so it must be able to.
     SetOneshot {
-        /// The candidate's generation.
+        /// Generation of the candidate, to be booted next.
         next: Generation,
-        /// The one of before.
+        /// Generation that was the default before.
         default: Generation,
     },
     /// Let the profile name this generation again, and keep what was made for
@@ -262,14 +262,15 @@ pub enum Act {
     Finish(SwitchOutcome),
 }
 
-/// `switch-to-configuration`: another one holds the lock, or any other EAGAIN.
+/// Exit code of `switch-to-configuration` where another one holds the lock, or of any other
+/// EAGAIN.
 pub const LOCKED: i32 = 11;
-/// The rungs of the way back: `switch-to-configuration`; the same with D-Bus and
-/// logind started anew; the old system's `activate` and units by hand. After the
-/// last one it begins again, with a pause.
+/// Number of rungs of the way back: `switch-to-configuration`; the same with D-Bus and logind
+/// started anew; the old system's `activate` and units by hand. After the last one it begins
+/// again, with a pause.
 pub const RUNGS: u32 = 3;
 
-/// The guardian's next act.
+/// Returns the guardian's next act.
 pub fn act(order: &SwitchOrder, progress: &Progress, sight: &Sight, now: Mono) -> Act {
     let g = Guardian { order, progress, sight, now };
     if let Some(act) = g.blind() {
@@ -407,7 +408,7 @@ impl Guardian<'_> {
         self.finish(Ending::Superseded, SwitchCause::OtherHand { running }, false)
     }
 
-    /// Whether something else runs than when this was ordered.
+    /// Finishes as superseded where something else runs than when the job was ordered.
     fn other_hand(&self) -> Option<Act> {
         (self.sight.running != self.order.running).then(|| self.superseded())
     }

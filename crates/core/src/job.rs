@@ -20,17 +20,17 @@ use super::open_words::open_words;
 use super::policy::Operation;
 use super::types::{BootId, Commit, Malformed, Mono, StorePath, Wall, as_text};
 
-/// Names one attempt to deploy: `YYYYMMDDTHHMMSSZ-<commit 8>-<attempt>`.
+/// Id of one attempt to deploy: `YYYYMMDDTHHMMSSZ-<commit 8>-<attempt>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeploymentId(Arc<str>);
 
 impl DeploymentId {
-    /// For an attempt that starts now.
+    /// Makes the id of an attempt that starts now.
     pub fn new(now: Wall, commit: Commit, attempt: u32) -> Self {
         Self(format!("{}-{}-{attempt}", now.compact(), commit.prefix(8)).into())
     }
 
-    /// As it is written.
+    /// Returns the id as it is written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -67,14 +67,14 @@ as_text!(DeploymentId, JobId);
 pub enum Kind {
     /// Evaluates and builds, or fetches, a system.
     Realise,
-    /// Activates it, waits for the verdict, commits or puts back.
+    /// Activates a system, waits for the verdict, commits or rolls back.
     Switch,
-    /// Gives the cache what it lacks of one that was found good.
+    /// Gives the cache what it lacks of a system that was found good.
     Publish,
 }
 
 impl Kind {
-    /// As in job directories and unit names.
+    /// Returns the name of the kind, as in job directories and unit names.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Realise => "realise",
@@ -84,12 +84,12 @@ impl Kind {
     }
 }
 
-/// Names a job, its directory and its unit: `<kind>-<deployment>`.
+/// Id of a job, and name of its directory and its unit: `<kind>-<deployment>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId {
-    /// What it does.
+    /// Kind of work that the job does.
     pub kind: Kind,
-    /// For which deployment.
+    /// Deployment that the job works for.
     pub deployment: DeploymentId,
 }
 
@@ -113,86 +113,87 @@ impl FromStr for JobId {
     }
 }
 
-/// What is to run on this host, and where that was read.
+/// Commit that is to run on this host, and where that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// The commit.
+    /// Commit that is to run.
     pub commit: Commit,
-    /// The branch whose head it was.
+    /// Branch whose head the commit was.
     pub branch: Arc<str>,
-    /// The remote that said so.
+    /// Remote that gave the head.
     pub remote: Arc<str>,
-    /// What is done with it.
+    /// Operation by which the commit's system is made to run.
     pub operation: Operation,
-    /// When it was first seen there.
+    /// Time at which the commit was first seen there.
     pub first_seen: Wall,
 }
 
 impl Target {
-    /// The same commit for the same purpose, wherever it was seen.
+    /// Whether this is the same commit for the same purpose, wherever it was seen.
     pub fn same_as(&self, other: &Target) -> bool {
         self.commit == other.commit && self.operation == other.operation
     }
 }
 
-/// What every job's `spec.json` begins with.
+/// Fields that every job's `spec.json` begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// The deployment that it works for.
+    /// Deployment that the job works for.
     pub deployment: DeploymentId,
-    /// What that deployment is to bring about.
+    /// Target that the deployment is to bring about.
     pub target: Target,
-    /// How often that was tried, with this.
+    /// Number of the attempt to deploy the target, counted from 1.
     pub attempt: u32,
-    /// When the deployment began.
+    /// Time at which the deployment began.
     pub started: Wall,
-    /// How a commit's tree becomes a system.
+    /// Recipe by which a commit's tree becomes a system.
     pub recipe: Arc<str>,
     /// The boot in which the job was ordered.
     pub boot_id: BootId,
-    /// When it was ordered, in that boot.
+    /// Time of the order, by that boot's clock.
     pub ordered: Mono,
 }
 
 impl Order {
-    /// The job of a kind that carries it out.
+    /// Returns the id of the job of this kind that carries the order out.
     pub fn job(&self, kind: Kind) -> JobId {
         JobId { kind, deployment: self.deployment.clone() }
     }
 }
 
-/// A profile's generation.
+/// One generation of a profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
-    /// Its number.
+    /// Number of the generation.
     pub number: u64,
-    /// The system it names.
+    /// System that the generation names.
     pub system: StorePath,
 }
 
-/// What a switch job does before it waits for the verdict.
+/// Beginning of a switch job, before it waits for the verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "HowFields", into = "HowFields")]
 pub enum How {
-    /// `switch-to-configuration test`.
+    /// The candidate is activated with `switch-to-configuration test`.
     Activate,
-    /// Nothing: the system runs already and lacks a verdict or the default.
+    /// Nothing is activated: the system runs already and lacks a verdict or the default.
     Verify,
-    /// Nothing, and no verdict yet: it becomes the default for the next boot.
+    /// Nothing is activated, and no verdict is awaited yet: the candidate becomes the default for
+    /// the next boot.
     Boot {
-        /// Why it is left to the next boot.
+        /// Why the candidate is left to the next boot.
         why: String,
     },
-    /// Nothing, for the candidate is given up: another system takes its place.
+    /// The candidate is given up: another system takes its place.
     Restore(Restore),
 }
 
-/// Why the candidate is given up.
+/// Reason why the candidate is given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restore {
     /// A person wants what was there before: that is activated, and becomes the default.
     Asked {
-        /// Why, in the person's words; may be empty.
+        /// Reason in the person's words; may be empty.
         reason: String,
     },
     /// The boot loader booted another system, which becomes the default.
@@ -200,7 +201,7 @@ pub enum Restore {
 }
 
 impl How {
-    /// The name of the variant, as in the log.
+    /// Returns the name of the variant, as in the log.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Activate => "Activate",
@@ -210,7 +211,7 @@ impl How {
         }
     }
 
-    /// Why a person wants the candidate given up, if one does; may be empty.
+    /// Returns a person's reason for giving the candidate up, if one wants that; may be empty.
     pub fn asked(&self) -> Option<&str> {
         match self {
             Self::Restore(Restore::Asked { reason }) => Some(reason),
@@ -279,25 +280,27 @@ impl From<HowFields> for How {
 /// The order of a switch job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchOrder {
-    /// Which deployment, when.
+    /// Deployment that the job works for, and when the job was ordered.
     #[serde(flatten)]
     pub order: Order,
     /// The system that is to run.
     pub candidate: StorePath,
-    /// The system that is put back if it does not work; none on a host where
-    /// nothing ran before.
+    /// System to roll back to if the candidate does not work; none on a host where nothing ran
+    /// before.
     pub old: Option<StorePath>,
-    /// What comes before the verdict.
+    /// Beginning of the switch, before the verdict.
     #[serde(flatten)]
     pub how: How,
-    /// What ran when this was ordered: anything else but the candidate was
-    /// put there by another hand.
+    /// System that ran when this was ordered: any other one but the candidate was put there by
+    /// another hand.
     pub running: Option<StorePath>,
-    /// The profile when this was ordered; likewise.
+    /// Profile's generation when this was ordered: any other one but the candidate's is another
+    /// hand's.
     pub profile: Option<Generation>,
     /// Limit of one `switch-to-configuration`.
     pub activation_timeout: Duration,
-    /// No good verdict within this time of the activation's end means put back.
+    /// Time after the activation's end within which a good verdict has to come; else the switch
+    /// is rolled back.
     pub health_timeout: Duration,
     /// Whether a remote answered before: if none did, none needs to after.
     pub remote_before: bool,
@@ -307,8 +310,8 @@ pub struct SwitchOrder {
     /// Whether the host is rebooted if the old system cannot be put back.
     #[serde(default)]
     pub reboot_if_stuck: bool,
-    /// What boots by default if it fails, though it does so already: it was left
-    /// to a boot that never came, and nobody found it good.
+    /// System that becomes the default if the candidate fails, though the candidate is the
+    /// default already: it was left to a boot that never came, and nobody found it good.
     #[serde(default)]
     pub default_instead: Option<StorePath>,
     /// Whether the candidate was to be booted once: it has a generation of its
@@ -323,7 +326,8 @@ pub struct SwitchOrder {
     /// that name; else the candidate itself is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specialisation: Option<String>,
-    /// The same for the system that is put back.
+    /// Name of the specialisation that is activated of the system to roll back to, if it has one
+    /// of that name; else that system itself is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_specialisation: Option<String>,
 }
@@ -333,10 +337,10 @@ pub const REMOTE_CHECK: &str = "remote";
 /// Name of the agent's own check that the host's units run.
 pub const UNITS_CHECK: &str = "units";
 
-/// Whose check it is.
+/// Owner of a check: the configuration, or the agent itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckKind {
-    /// One of the configuration's.
+    /// A check of the configuration.
     #[default]
     Configured,
     /// The agent's own, that a remote answers.
@@ -346,43 +350,43 @@ pub enum CheckKind {
 }
 
 impl SwitchOrder {
-    /// The job that carries it out.
+    /// Returns the id of the job that carries the order out.
     pub fn job(&self) -> JobId {
         self.order.job(Kind::Switch)
     }
 }
 
-/// One check's result.
+/// Result of one check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// Its name in the configuration.
+    /// Name of the check, from the configuration or of the agent itself.
     pub name: String,
-    /// Whose check it is; told from its name by nobody, since the configuration gives
-    /// names. Not in JSON: it matters to the agent that made the check alone.
+    /// Owner of the check; told from the name by nobody, since the configuration gives names. Not
+    /// in JSON: only the agent that made the check needs it.
     #[serde(skip)]
     pub kind: CheckKind,
-    /// Whether it passed.
+    /// Whether the check has passed.
     pub ok: bool,
-    /// What was found.
+    /// Finding of the check, in words.
     pub detail: String,
-    /// Whether failing it puts the old system back.
+    /// Whether a failure of the check rolls the system back.
     pub required: bool,
-    /// What it found to be wrong, and did not count: `x.service has failed`.
+    /// Faults that the check found and did not count: `x.service has failed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncounted: Vec<String>,
 }
 
-/// What the agent says of an activated system (`verdict.json`).
+/// Verdict of the agent on an activated system (`verdict.json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Whether it works.
+    /// Whether the system works.
     pub good: bool,
-    /// If not, or in spite of what, in words.
+    /// Why the system does not work, or in spite of what it does, in words.
     pub cause: Option<String>,
-    /// The same, if it does not work, as what it is.
+    /// Cause as a value, if the system does not work; none where this version does not know it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
     pub why: Option<Box<SwitchCause>>,
-    /// What that rests on.
+    /// Checks that the verdict rests on.
     #[serde(default)]
     pub checks: Vec<Check>,
 }
@@ -403,7 +407,7 @@ impl Verdict {
         }
     }
 
-    /// Why the system is put back, where this says that it does not work.
+    /// Returns why the system is rolled back, where the verdict says that it does not work.
     pub fn why_bad(&self) -> Cause {
         match &self.why {
             Some(why) => (**why).clone().into(),
@@ -412,24 +416,24 @@ impl Verdict {
     }
 }
 
-/// How a deployment ended: each as exactly one of these.
+/// End of a deployment: each ends as exactly one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
-    /// It runs, was verified, and is the boot default if it was to be.
+    /// The system runs, was verified, and is the boot default if it was to be.
     Good,
     /// The old system was put back.
     RolledBack,
     /// Nothing was changed, or there was nothing to put back.
     Failed,
-    /// Something killed it.
+    /// The deployment was killed, or cut off by a reboot.
     Interrupted,
-    /// Something newer, or another hand, took its place.
+    /// A newer target, or another hand, took the deployment's place.
     Superseded,
 }
 
 impl Ending {
-    /// As in history and metrics.
+    /// Returns the name of the ending, as in history and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -441,33 +445,33 @@ impl Ending {
     }
 }
 
-/// How long each stage took, in milliseconds; absent for one not reached.
+/// Time that each stage took, in milliseconds; absent for one not reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stages {
-    /// Evaluating, building, fetching.
+    /// Time for evaluating, building and fetching.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realise: Option<u64>,
-    /// `switch-to-configuration test`.
+    /// Time that `switch-to-configuration test` took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activate: Option<u64>,
-    /// From its end to the verdict.
+    /// Time from the end of the activation to the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<u64>,
-    /// Profile and boot loader.
+    /// Time for setting profile and boot loader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<u64>,
-    /// Putting the old system back.
+    /// Time for rolling back to the old system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<u64>,
 }
 
-/// Why nothing was touched.
+/// Reason why nothing was touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalCause {
     /// There is no room, on the store or on /boot.
     DiskSpace,
-    /// Something that the system refers to is not in the store.
+    /// A path that the system refers to is not in the store.
     IncompleteClosure,
     /// The system has no agent: nothing would follow the branch any more.
     NoAgent,
@@ -478,7 +482,7 @@ pub enum RefusalCause {
 }
 
 impl RefusalCause {
-    /// All of them.
+    /// Every cause of a refusal.
     pub const ALL: [Self; 5] = [
         Self::DiskSpace,
         Self::IncompleteClosure,
@@ -487,8 +491,8 @@ impl RefusalCause {
         Self::LockIncomplete,
     ];
 
-    /// Whether it is the commit that is refused, whatever the host is like: what is
-    /// refused so stays refused.
+    /// Whether the commit itself is refused, whatever the host is like: a commit that is refused
+    /// so stays refused.
     pub fn is_of_the_commit(self) -> bool {
         match self {
             Self::LockIncomplete => true,
@@ -496,7 +500,7 @@ impl RefusalCause {
         }
     }
 
-    /// As in status and metrics.
+    /// Returns the name of the cause, as in status and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DiskSpace => "disk-space",
@@ -511,29 +515,30 @@ impl RefusalCause {
 /// A refusal before anything was touched: nobody's failure, and asked again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// In one word.
+    /// Cause in one word.
     pub cause: RefusalCause,
-    /// In a sentence, with the figures.
+    /// Cause in a sentence, with the figures.
     pub detail: String,
-    /// What that rests on.
+    /// Evidence that the refusal rests on.
     #[serde(default)]
     pub evidence: BTreeMap<String, String>,
 }
 
-/// What came of a switch job (`outcome.json`).
+/// Outcome of a switch job (`outcome.json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchOutcome {
-    /// How the deployment ended; none when it awaits the next boot.
+    /// End of the deployment; none when it awaits the next boot.
     pub ending: Option<Ending>,
-    /// Why, in words.
+    /// Cause of that end, in words.
     pub cause: Option<String>,
-    /// The same, if it did not end well, as what it is.
+    /// Cause as a value, if the deployment did not end well; none where this version does not
+    /// know it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
     pub why: Option<Box<SwitchCause>>,
-    /// Whether it counts against the system.
+    /// Whether the outcome counts against the system.
     pub counts: bool,
-    /// Whether it came to be left to the next boot: the boot loader may boot it
-    /// once, however this ended.
+    /// Whether the system came to be left to the next boot: the boot loader may boot it once,
+    /// however this ended.
     #[serde(default)]
     pub deferred: bool,
     /// The default that was kept, where the system that awaits the next boot is
@@ -543,30 +548,30 @@ pub struct SwitchOutcome {
     /// The time that each stage took.
     #[serde(default)]
     pub stages: Stages,
-    /// What the verdict rested on.
+    /// Checks that the verdict rested on.
     #[serde(default)]
     pub checks: Vec<Check>,
 }
 
-/// What came of a realise job (`outcome.json`).
+/// Outcome of a realise job (`outcome.json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealiseOutcome {
-    /// What came of it.
+    /// Result of trying to get the system.
     pub result: Realised,
-    /// How long it took, in milliseconds.
+    /// Time that the job took, in milliseconds.
     pub took: u64,
     /// Settings of the flake's `nixConfig` that were not followed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
 }
 
-/// What came of trying to get a system.
+/// Result of trying to get a system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Realised {
     /// The system is in the store.
     Built {
-        /// Where.
+        /// Store path of the system.
         system: StorePath,
     },
     /// The commit has no such host.
@@ -574,36 +579,36 @@ pub enum Realised {
         /// The hosts that it has.
         hosts: Vec<String>,
     },
-    /// It could not be got.
+    /// The system could not be got.
     Failed {
-        /// Why, in one line or a few.
+        /// Cause in one line or a few.
         cause: String,
-        /// The end of what was printed.
+        /// End of the output that was printed.
         #[serde(default)]
         tail: String,
-        /// What kind of failure it was; none where nobody told it apart.
+        /// Kind of the failure; none where nobody told it apart.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fault: Option<Fault>,
     },
     /// The commit's objects are damaged in the clone.
     Damaged {
-        /// What was found.
+        /// Damage that was found, in words.
         cause: String,
     },
-    /// It was stopped, as asked.
+    /// The job was stopped, as asked.
     Cancelled,
-    /// Nothing was built or fetched.
+    /// The commit was refused: nothing was built or fetched.
     Refused {
-        /// Why.
+        /// Refusal, with what it rests on.
         refusal: Refusal,
     },
 }
 
 open_words! {
-    /// What a realise job is doing.
+    /// Phase that a realise job is in.
     #[derive(Default)]
     pub enum RealisePhase {
-        /// Nothing yet.
+        /// The job has done nothing yet.
         #[default]
         Begun = "",
         /// Writing the commit's tree out.
@@ -617,25 +622,25 @@ open_words! {
     }
 }
 
-/// What a realise job is doing (`progress.json`).
+/// Progress of a realise job (`progress.json`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RealiseProgress {
-    /// What it does now.
+    /// Phase that the job is in.
     pub phase: RealisePhase,
-    /// Derivations built, and to build in all.
+    /// Number of derivations that are built.
     pub built: u64,
-    /// See `built`.
+    /// Number of derivations to build in all.
     pub to_build: u64,
-    /// Paths fetched, and to fetch in all.
+    /// Number of paths that are fetched.
     pub fetched: u64,
-    /// See `fetched`.
+    /// Number of paths to fetch in all.
     pub to_fetch: u64,
-    /// Bytes fetched, and to fetch in all.
+    /// Number of bytes that are fetched.
     pub bytes: u64,
-    /// See `bytes`.
+    /// Number of bytes to fetch in all.
     pub bytes_expected: u64,
-    /// What is being built or fetched.
+    /// Name of the derivation or path that is being built or fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
     /// Why the cache is of no use, or may be of none.
@@ -650,8 +655,8 @@ pub struct RealiseProgress {
 /// The order of a publish job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishOrder {
-    /// Which commit's it is, and when this was ordered. The name in it is this
-    /// job's alone: it is no deployment, and is in no history.
+    /// Commit that the system is of, and when this was ordered. The name in it is this job's
+    /// alone: it is no deployment, and is in no history.
     #[serde(flatten)]
     pub order: Order,
     /// The system whose closure the cache is to have.
@@ -661,17 +666,17 @@ pub struct PublishOrder {
 }
 
 impl PublishOrder {
-    /// The job that carries it out.
+    /// Returns the id of the job that carries the order out.
     pub fn job(&self) -> JobId {
         self.order.job(Kind::Publish)
     }
 }
 
 open_words! {
-    /// What a publish job is doing.
+    /// Phase that a publish job is in.
     #[derive(Default)]
     pub enum PublishPhase {
-        /// Nothing yet.
+        /// The job has done nothing yet.
         #[default]
         Begun = "",
         /// Asking the cache what it lacks.
@@ -683,34 +688,34 @@ open_words! {
     }
 }
 
-/// What a publish job is doing (`progress.json`).
+/// Progress of a publish job (`progress.json`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishProgress {
-    /// What it does now.
+    /// Phase that the job is in.
     pub phase: PublishPhase,
-    /// Paths that the cache has confirmed, and to send in all.
+    /// Number of paths that the cache has confirmed.
     pub sent: u64,
-    /// See `sent`.
+    /// Number of paths to send in all.
     pub to_send: u64,
     /// Paths that are given up for now, with those that refer to them.
     pub given_up: u64,
-    /// Bytes sent, uncompressed, and to send in all.
+    /// Number of bytes that are sent, uncompressed.
     pub bytes: u64,
-    /// See `bytes`.
+    /// Number of bytes to send in all, uncompressed.
     pub bytes_expected: u64,
-    /// What is being sent: the name of one path.
+    /// Name of the path that is being sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
-    /// What went wrong last, and is tried again.
+    /// Error that came last, where the path is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// For how many seconds it is tried again still, if nothing else succeeds.
+    /// Seconds for which the path is tried again still, if nothing else succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
 }
 
-/// What came of a publish job (`outcome.json`).
+/// Outcome of a publish job (`outcome.json`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishOutcome {
@@ -718,15 +723,15 @@ pub struct PublishOutcome {
     pub sent: u64,
     /// Paths that the cache lacked first, and then had from another host.
     pub elsewhere: u64,
-    /// Bytes of these, uncompressed.
+    /// Bytes of the paths that were sent, uncompressed.
     pub bytes: u64,
     /// Paths that the cache lacks still, as far as that is known.
     pub left: u64,
-    /// Why, and what to do; none: it has everything.
+    /// Why paths are left, and what to do; none: the cache has everything.
     pub cause: Option<String>,
-    /// It was stopped, as asked.
+    /// Whether the job was stopped, as asked.
     pub cancelled: bool,
-    /// How long it took, in milliseconds.
+    /// Time that the job took, in milliseconds.
     pub took: u64,
     /// The first of the paths that could not be sent. What refers to them was
     /// not sent either, and is not named.
@@ -736,8 +741,8 @@ pub struct PublishOutcome {
 /// A path that could not be published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedPath {
-    /// The path.
+    /// Path that could not be sent.
     pub path: StorePath,
-    /// Why, and what to do.
+    /// Why the path could not be sent, and what to do.
     pub why: String,
 }

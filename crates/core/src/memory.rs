@@ -1,4 +1,4 @@
-//! What the agent remembers: what was decided, and what came of it.
+//! Memory of the agent: what was decided, and what came of it.
 //!
 //! Saved as one small JSON file (the journal) whenever it changed. Within a
 //! major version fields are only added, and unknown ones kept. The times of
@@ -19,16 +19,16 @@ use super::types::{BootId, Commit, Mono, StorePath, Wall};
 
 /// The journal's major version.
 pub const VERSION: u32 = 1;
-/// Deployments remembered.
+/// Number of deployments that are remembered.
 const HISTORY: usize = 50;
-/// Commits whose system is remembered.
+/// Number of commits whose system is remembered.
 const SYSTEMS: usize = 32;
-/// Systems remembered that may be booted once; nearly always there is one.
+/// Number of systems remembered that may be booted once; nearly always there is one.
 const ARMED: usize = 8;
-/// Commits and systems whose failures are remembered.
+/// Number of commits and systems whose failures are remembered.
 const TROUBLES: usize = 32;
 
-/// What is remembered.
+/// Memory of the agent, as the journal has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// The format's major version.
@@ -36,13 +36,13 @@ pub struct Memory {
     /// The last release head that was accepted: the next must descend from it.
     #[serde(default)]
     pub accepted: Option<Accepted>,
-    /// A head that a person accepted although it does not.
+    /// Head that a person accepted although it does not descend from the accepted one.
     #[serde(default)]
     pub allowed: Option<Commit>,
     /// A commit that a person accepted although its system has no agent.
     #[serde(default)]
     pub without_agent: Option<Commit>,
-    /// What this host is to run.
+    /// Target that this host is to run.
     #[serde(default)]
     pub target: Option<Target>,
     /// The deployment under way.
@@ -55,13 +55,13 @@ pub struct Memory {
     /// The system that was last verified and made the boot default.
     #[serde(default)]
     pub last_good: Option<Good>,
-    /// The one before it.
+    /// Last good system before that one.
     #[serde(default)]
     pub good_before: Option<Good>,
     /// The system that this agent last put there, or found at a boot.
     #[serde(default)]
     pub put: Option<StorePath>,
-    /// What ran when last looked at, and since when.
+    /// System that ran when last looked at, and since when.
     #[serde(default)]
     pub running: Option<Running>,
     /// A system that was left to the next boot, unverified.
@@ -73,8 +73,8 @@ pub struct Memory {
     /// The testing head that was activated, and in which boot.
     #[serde(default)]
     pub tested: Option<Tested>,
-    /// A system was put back because it lost the remotes: whether it is to
-    /// blame shows in whether they answer again.
+    /// System that was rolled back because it lost the remotes: whether it is to blame shows in
+    /// whether they answer again.
     #[serde(default)]
     pub experiment: Option<Experiment>,
     /// A system that was verified, but not in a boot of its own kernel.
@@ -83,31 +83,31 @@ pub struct Memory {
     /// The last reboot that was asked for.
     #[serde(default)]
     pub rebooted: Option<Rebooted>,
-    /// What people said, and what waits for them to.
+    /// Decisions of people about deployments, and the commit that waits for one.
     #[serde(default)]
     pub gates: Gates,
-    /// What the cache was given.
+    /// Publications to the cache: what it was given, and what it still lacks.
     #[serde(default)]
     pub publishing: Publishing,
-    /// What the last commit that was realised wants of Nix, and does not get.
+    /// Settings that the last realised commit wants of Nix, and does not get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignored: Option<IgnoredSettings>,
-    /// The boot in which this was last written.
+    /// Boot in which the memory was last written.
     #[serde(default)]
     pub boot_id: Option<BootId>,
     /// The systems that commits were found to describe, oldest first.
     #[serde(default)]
     pub systems: Vec<KnownSystem>,
-    /// What failed and when it is tried again, oldest first.
+    /// Failures and when they are tried again, oldest first.
     #[serde(default)]
     pub troubles: Vec<Trouble>,
-    /// How deployments ended, oldest first. Shared: each turn of the loop has a copy.
+    /// Deployments that ended, oldest first. Shared: each turn of the loop has a copy.
     #[serde(default)]
     pub history: Arc<Vec<Entry>>,
-    /// Why this had to be made anew, if it had to.
+    /// Why the memory had to be made anew, if it had to.
     #[serde(default)]
     pub rebuilt: Option<String>,
-    /// Since when the host cannot be looked at, if it cannot.
+    /// Time since which the host cannot be looked at, if it cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blind_since: Option<Wall>,
     /// Fields of newer versions.
@@ -118,7 +118,7 @@ pub struct Memory {
 /// A release head that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The head.
+    /// Head that was accepted.
     pub commit: Commit,
     /// The remote that gave it.
     pub remote: Arc<str>,
@@ -127,17 +127,17 @@ pub struct Accepted {
 /// A deployment under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
-    /// Its name.
+    /// Name of the deployment.
     pub id: DeploymentId,
-    /// What it is to bring about.
+    /// Target that the deployment is to bring about.
     pub target: Target,
-    /// Counted from 1.
+    /// Number of the attempt, counted from 1.
     pub attempt: u32,
-    /// Since when.
+    /// Time at which the deployment began.
     pub started: Wall,
     /// The system, as soon as it is known.
     pub system: Option<StorePath>,
-    /// The job that works for it; none between two.
+    /// Job that works for the deployment; none between two jobs.
     pub job: Option<JobId>,
     /// The time that finished stages took.
     #[serde(default)]
@@ -147,14 +147,14 @@ pub struct Deployment {
 /// A deployment that ended well, or was taken over by another hand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
-    /// Its commit.
+    /// Commit of the deployment.
     pub commit: Commit,
-    /// Its purpose.
+    /// Purpose of the deployment: switch, boot or test.
     pub operation: Operation,
-    /// Its system.
+    /// System of the deployment.
     pub system: StorePath,
-    /// Whether another hand ended it instead: it was not verified, and is left
-    /// alone while something else runs.
+    /// Whether another hand ended the deployment instead: the system was not verified, and is
+    /// left alone while something else runs.
     #[serde(default)]
     pub left: bool,
 }
@@ -162,38 +162,38 @@ pub struct Settled {
 /// A system that was verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Good {
-    /// The system.
+    /// System that was found good, or running.
     pub system: StorePath,
-    /// Whether this agent has found it good, and not only running.
+    /// Whether this agent has found the system good, and not only running.
     #[serde(default)]
     pub verified: bool,
 }
 
-/// What runs.
+/// Running system, with the time since which it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// The system.
+    /// System that was seen to run.
     pub system: StorePath,
-    /// When it was first seen to run.
+    /// Time at which the system was first seen to run.
     pub since: Wall,
 }
 
 /// A system that awaits its first boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Awaiting {
-    /// The deployment that it ends.
+    /// Deployment that ends with the boot.
     pub deployment: Deployment,
-    /// The system.
+    /// System that awaits its first boot.
     pub system: StorePath,
     /// The boot that has to end first.
     pub boot_id: BootId,
-    /// Why it was not activated.
+    /// Why the system was not activated.
     pub why: String,
     /// The default that is kept until it was verified, where it is booted once;
     /// none: it is the default itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<StorePath>,
-    /// Whether it was seen to run, in a boot that was to be its only one.
+    /// Whether the system was seen to run, in a boot that was to be its only one.
     #[serde(default)]
     pub came_up: bool,
 }
@@ -201,33 +201,33 @@ pub struct Awaiting {
 /// A system that the boot loader may boot once, with the boot after this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Armed {
-    /// The system.
+    /// System that may be booted once.
     pub system: StorePath,
-    /// In which boot it was told to.
+    /// Boot in which the boot loader was told to.
     pub boot_id: BootId,
-    /// Not before then.
+    /// Earliest time at which the arming may be undone.
     pub since: Mono,
 }
 
 /// A testing head that was activated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tested {
-    /// The head.
+    /// Testing head that was activated.
     pub commit: Commit,
-    /// In which boot: never in another one.
+    /// Boot in which the head was activated: never in another one.
     pub boot_id: BootId,
 }
 
 /// The third look for a remote, which is still to be taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Experiment {
-    /// The system that was put back.
+    /// System that lost the remotes and was rolled back.
     pub system: StorePath,
-    /// What its checks found.
+    /// Finding of the system's checks, in words.
     pub cause: String,
-    /// In which boot.
+    /// Boot in which the rollback was learned of.
     pub boot_id: BootId,
-    /// When that was learned.
+    /// Time at which the rollback was learned of.
     pub since: Mono,
 }
 
@@ -236,18 +236,18 @@ pub struct Experiment {
 pub struct Rebooted {
     /// The default that was to be booted.
     pub system: StorePath,
-    /// In which boot.
+    /// Boot in which the reboot was asked for.
     pub boot_id: BootId,
-    /// When.
+    /// Time of the request, by that boot's clock.
     pub at: Mono,
 }
 
 /// A verified system that needs a reboot, and is verified again after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unproven {
-    /// The system.
+    /// System that was verified, and will be again.
     pub system: StorePath,
-    /// What it is in force for.
+    /// Target that the system is in force for.
     pub target: Target,
     /// The boot in which it was verified.
     pub boot_id: BootId,
@@ -256,37 +256,37 @@ pub struct Unproven {
 /// The system that a commit describes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownSystem {
-    /// The commit.
+    /// Commit that describes the system.
     pub commit: Commit,
-    /// How its tree becomes a system.
+    /// Recipe by which the commit's tree becomes a system.
     pub recipe: Arc<str>,
-    /// The system.
+    /// System that the commit describes.
     pub system: StorePath,
 }
 
 /// Settings in a commit's `nixConfig` that Nix does not follow here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IgnoredSettings {
-    /// The commit.
+    /// Commit whose `nixConfig` has the settings.
     pub commit: Commit,
-    /// Their names.
+    /// Names of the settings.
     pub names: Vec<String>,
 }
 
-/// What failed.
+/// Commit or system that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Subject {
     /// A commit could not be realised by this recipe.
     Commit {
-        /// The commit.
+        /// Commit that could not be realised.
         commit: Commit,
-        /// The recipe.
+        /// Recipe that was used for the commit.
         recipe: Arc<str>,
     },
     /// A system could not be activated or verified.
     System {
-        /// The system.
+        /// System that could not be activated or verified.
         system: StorePath,
     },
 }
@@ -294,38 +294,38 @@ pub enum Subject {
 /// A failure and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// What failed.
+    /// Commit or system that failed.
     pub subject: Subject,
-    /// How often in a row.
+    /// Number of failures in a row.
     pub failures: u32,
-    /// The last time.
+    /// Time of the last failure.
     pub at: Wall,
-    /// Not tried again before then.
+    /// Earliest time at which it is tried again.
     pub not_before: Wall,
-    /// Not tried again at all until a person says so, or something else is
-    /// wanted.
+    /// Why it is not tried again at all until a person says so, or something else is wanted.
     pub stuck: Option<Stuck>,
-    /// Why, in words.
+    /// Cause of the last failure, in words.
     pub cause: String,
-    /// It was refused before anything was touched.
+    /// Refusal, if it came before anything was touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Why a commit could not be realised, by who has to do what about it.
+    /// Fault for which a commit could not be realised, by who has to do what about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
-    /// The commit was refused for what it is: it is stuck. In a field of its own, for
-    /// earlier versions do not know the causes, and could read nothing of all this.
+    /// Refusal of the commit for what it is: it is stuck. In a field of its own, for earlier
+    /// versions do not know the causes, and could read nothing of all this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
-    /// How often in a row it lost the remotes, and was not blamed for it.
+    /// Number of times in a row that the system lost the remotes, and was not blamed for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub excused: u32,
-    /// Whether the system itself was found bad, and not only who activated it killed.
+    /// Whether the system itself was found bad, and not only the process that activated it
+    /// killed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub found_bad: bool,
 }
 
-/// Why something is not tried again by itself.
+/// Reason why something is not tried again by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Stuck {
@@ -338,37 +338,37 @@ pub enum Stuck {
     },
 }
 
-/// How a deployment ended.
+/// Entry of the history: how a deployment ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its name.
+    /// Name of the deployment.
     pub id: DeploymentId,
-    /// Its commit.
+    /// Commit of the deployment.
     pub commit: Commit,
-    /// Its system, if that was found.
+    /// System of the deployment, if it was found.
     pub system: Option<StorePath>,
-    /// The system that ran before it.
+    /// System that ran before the deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<StorePath>,
-    /// Its purpose.
+    /// Purpose of the deployment: switch, boot or test.
     pub operation: Operation,
-    /// How it ended.
+    /// How the deployment ended.
     pub verdict: Ending,
-    /// Why, in words.
+    /// Cause of that end, in words.
     pub cause: Option<String>,
-    /// The same, if a switch ended it and this process learnt of that, as what it is.
+    /// Cause as a value, if a switch ended the deployment and this process learnt of that.
     #[serde(skip)]
     pub why: Option<Box<SwitchCause>>,
-    /// The same, if its system could not be got, by who has to do what about it.
+    /// Fault, if the deployment's system could not be got, by who has to do what about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
-    /// When it began.
+    /// Time at which the deployment began.
     pub started: Wall,
-    /// When that was learned.
+    /// Time at which the end was learned of.
     pub ended: Wall,
     /// The time that each stage took.
     pub stages: Stages,
-    /// What the verdict rested on.
+    /// Checks that the verdict rested on.
     pub checks: Vec<Check>,
 }
 
@@ -379,7 +379,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Of an agent that starts for the first time.
+    /// Makes the memory of an agent that starts for the first time.
     pub fn new() -> Self {
         Self {
             version: VERSION,
@@ -423,7 +423,7 @@ impl Memory {
         self.systems.iter().rev().find(|known| known.system == *system).map(|known| known.commit)
     }
 
-    /// What is known of failures of a commit or system.
+    /// Returns the remembered failures of a commit or system.
     pub fn trouble_with(&self, subject: &Subject) -> Option<&Trouble> {
         self.troubles.iter().find(|trouble| trouble.subject == *subject)
     }
@@ -460,13 +460,13 @@ impl Memory {
         keep_newest(&mut self.troubles, TROUBLES);
     }
 
-    /// The same, to be changed.
+    /// Returns the remembered failures of a commit or system, to be changed.
     pub(super) fn trouble_mut(&mut self, subject: &Subject) -> Option<&mut Trouble> {
         self.troubles.iter_mut().find(|trouble| trouble.subject == *subject)
     }
 
-    /// A system that was good is so no more: after its own kernel was booted,
-    /// say. The one before it, which was put back, is the last good one.
+    /// Forgets that a system was good: after its own kernel was booted, say. The one before it,
+    /// which was put back, is the last good one.
     pub(super) fn unlearn_good(&mut self, system: &StorePath, old: Option<&StorePath>) {
         if self.last_good.as_ref().is_some_and(|good| good.system == *system)
             && self.good_before.as_ref().is_some_and(|good| Some(&good.system) == old)
@@ -476,8 +476,7 @@ impl Memory {
         }
     }
 
-    /// A default that does not boot, whatever was thought of it; the other one
-    /// does.
+    /// Forgets a default that does not boot, whatever was thought of it; the booted one does.
     pub(super) fn lose_default(&mut self, system: &StorePath, booted: Option<&StorePath>) {
         self.awaiting.take_if(|awaiting| awaiting.system == *system);
         if let Some(awaiting) = &mut self.awaiting

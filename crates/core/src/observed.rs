@@ -1,4 +1,4 @@
-//! What the agent sees of the world, all at one moment.
+//! Observation of the world by the agent, all at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,43 +15,44 @@ use super::remedy::Remedy;
 use super::types::{BootId, Commit, Mono, StorePath, Wall};
 use super::unseen::{OddProfile, Unseen};
 
-/// One look at the world.
+/// Observation of the host, its jobs and the remotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// What could not be looked at. What is said of it below means nothing.
+    /// Parts of the host that could not be looked at. The fields below that describe them mean
+    /// nothing.
     pub unseen: Vec<Unseen>,
-    /// Which boot this is.
+    /// Id of the current boot.
     pub boot_id: BootId,
     /// The machine's id, if it has one.
     pub machine_id: Option<String>,
-    /// What `/run/current-system` names; of a specialisation, the system that it is
-    /// part of.
+    /// System that `/run/current-system` names; of a specialisation, the system that it is part
+    /// of.
     pub running: Option<StorePath>,
     /// The name of the specialisation that runs, if one does.
     pub specialisation: Option<String>,
-    /// What that says of the revision it was made from.
+    /// Revision that the running system says it was made from.
     pub revision: Option<String>,
-    /// What `/run/booted-system` names.
+    /// System that `/run/booted-system` names.
     pub booted: Option<StorePath>,
-    /// What the system profile names.
+    /// Generation that the system profile names.
     pub profile: Option<Generation>,
     /// The system profile, where `nix-env` did not make it: then it names none.
     pub odd_profile: Option<OddProfile>,
     /// Why the boot default cannot fully run without a reboot, if so.
     pub reboot_why: Option<String>,
-    /// Of the systems that the memory names, those that are in the store.
+    /// Systems that the memory names and that are in the store.
     pub present: BTreeSet<StorePath>,
     /// The systems that are kept from the garbage collector, by purpose.
     pub roots: BTreeMap<Purpose, StorePath>,
     /// Whether roots are being changed.
     pub rooting: bool,
-    /// Why what is new cannot be written to the state directory, if so.
+    /// Why nothing new can be written to the state directory, if so.
     pub unwritten: Option<String>,
     /// The remotes, in the policy's order.
     pub remotes: Vec<Remote>,
-    /// How commits are related, as far as that was looked up.
+    /// Relations between commits, as far as they were looked up.
     pub relations: Relations,
-    /// Whether that is being looked up.
+    /// Whether relations are being looked up.
     pub comparing: bool,
     /// The jobs that have a directory.
     pub jobs: Vec<Job>,
@@ -59,36 +60,36 @@ pub struct Seen {
     pub checks: Option<Round>,
     /// Whether a round of checks is running.
     pub checking: bool,
-    /// What was last found of a system that is to be activated.
+    /// Last finding on a system that is to be activated.
     pub preflight: Option<Preflight>,
-    /// Whether that is being found out.
+    /// Whether a preflight is under way.
     pub preflighting: bool,
     /// The last look for a remote.
     pub look: Option<Look>,
-    /// Whether one is under way.
+    /// Whether a look for a remote is under way.
     pub looking: bool,
     /// Whether the boot loader tried the default until it gave it up, and has
     /// booted something else.
     pub gave_up: bool,
-    /// What the boot loader was last told not to boot once, and when.
+    /// System that the boot loader was last told not to boot once, and when.
     pub disarmed: Option<(StorePath, Mono)>,
-    /// Whether it is being told.
+    /// Whether the boot loader is being told.
     pub disarming: bool,
-    /// What was last found to be against a reboot.
+    /// Last finding of what is against a reboot.
     pub against: Option<Against>,
-    /// Whether that is being found out, or a reboot was asked for.
+    /// Whether objections to a reboot are being looked for, or a reboot was asked for.
     pub rebooting: bool,
     /// Whether a system may be activated at this time of day.
     pub deploy_window: Window,
     /// Whether the host may be rebooted at this time of day.
     pub reboot_window: Window,
-    /// By chance.
+    /// Random number, for the pauses after failures.
     pub luck: Luck,
 }
 
 impl Seen {
-    /// What could not be looked at and decisions rest on: then nothing is done on
-    /// this host.
+    /// Returns a part that could not be looked at and that decisions rest on: then nothing is
+    /// done on this host.
     pub fn blind(&self) -> Option<&Unseen> {
         self.unseen.iter().find(|unseen| unseen.part.is_needed())
     }
@@ -101,7 +102,7 @@ impl Seen {
 }
 
 impl Job {
-    /// The system that it got.
+    /// Returns the system that the job got, if it got one.
     pub fn built(&self) -> Option<&StorePath> {
         match &self.work {
             Work::Realise { outcome: Some(outcome), .. } => match &outcome.result {
@@ -117,8 +118,8 @@ impl Job {
         }
     }
 
-    /// Why the job ended without a word of what came of it, by what it left behind;
-    /// only of one that has. `ordered` and `now` are boots.
+    /// Returns why the job ended without an outcome, by what it left behind; only for one that
+    /// has. `ordered` and `now` are boots.
     pub fn cut_short(&self, ordered: &BootId, now: &BootId) -> String {
         let kind = self.id.kind.as_str();
         match (&self.remains, &self.unstarted) {
@@ -136,7 +137,7 @@ impl Job {
         }
     }
 
-    /// Whether it works for a deployment. Nothing of one waits for the others.
+    /// Whether the job works for a deployment. Deployments never wait for other jobs.
     pub fn is_of_deployment(&self) -> bool {
         match self.id.kind {
             Kind::Realise | Kind::Switch => true,
@@ -145,83 +146,83 @@ impl Job {
     }
 }
 
-/// Whether a system may be activated on this host, nothing having been touched.
+/// Finding whether a system may be activated on this host, nothing having been touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preflight {
-    /// The system.
+    /// System that was looked at.
     pub system: StorePath,
-    /// Whether it had to have an agent.
+    /// Whether the system had to have an agent.
     pub needs_agent: bool,
-    /// Whether it was to become the boot default, which takes room on /boot.
+    /// Whether the system was to become the boot default, which takes room on /boot.
     pub writes_boot: bool,
-    /// When that was found.
+    /// Time at which the preflight was over.
     pub ended: Mono,
-    /// Why not.
+    /// Refusal, if the system may not be activated.
     pub refusal: Option<Refusal>,
-    /// Why it can only be left to the next boot.
+    /// Why the system can only be left to the next boot, if so.
     pub deferral: Option<String>,
 }
 
-/// What is against a reboot.
+/// Finding of what is against a reboot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Against {
-    /// When that was found.
+    /// Time at which the finding was made.
     pub ended: Mono,
-    /// Who or what, in words; nothing: nobody.
+    /// Objections to the reboot, in words; empty: nothing is against it.
     pub whom: Vec<String>,
 }
 
-/// A window of time.
+/// A window of time for activations or reboots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Whether it is open.
+    /// Whether the window is open.
     pub open: bool,
-    /// When that changes; none: never.
+    /// Time at which that changes; none: never.
     pub changes: Option<Wall>,
 }
 
 impl Window {
-    /// Always open.
+    /// A window that is always open.
     pub const ALWAYS: Self = Self { open: true, changes: None };
 }
 
 /// A look for a remote: on a new connection, with a new name lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// When it began.
+    /// Time at which the look began.
     pub began: Mono,
-    /// When it was over.
+    /// Time at which the look was over.
     pub ended: Mono,
-    /// Whether one answered.
+    /// Whether a remote answered it.
     pub reached: bool,
-    /// If none did: whether this host's own network works (link, default route
-    /// and gateway); none: that cannot be told.
+    /// Whether this host's own network works (link, default route and gateway), if no remote
+    /// answered; none: that cannot be told.
     pub network: Option<bool>,
-    /// What was found, in words.
+    /// Finding of the look, in words.
     pub detail: String,
 }
 
-/// What a system is kept in the store for.
+/// Purpose for which a system is kept in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
-    /// It is about to be activated.
+    /// The system is about to be activated.
     Candidate,
-    /// It runs; while a switch is under way, what is put back if that fails.
+    /// The system runs; while a switch is under way, the host is rolled back to it if that fails.
     Running,
-    /// It was last verified.
+    /// The system was last verified.
     LastGood,
-    /// It was verified before that.
+    /// The system was verified before the last one.
     GoodBefore,
-    /// It was booted.
+    /// The system was booted.
     Booted,
-    /// It boots once, unless it is the default.
+    /// The system boots once, unless it is the default.
     Awaiting,
-    /// It boots next.
+    /// The system boots next.
     Default,
 }
 
 impl Purpose {
-    /// All of them.
+    /// Every purpose of a root.
     pub const ALL: [Self; 7] = [
         Self::Candidate,
         Self::Running,
@@ -232,7 +233,7 @@ impl Purpose {
         Self::Default,
     ];
 
-    /// The name of its link.
+    /// Returns the name of the root's link.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Candidate => "candidate",
@@ -246,30 +247,30 @@ impl Purpose {
     }
 }
 
-/// What is known of a remote.
+/// State of a remote, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remote {
-    /// Whether it is being asked.
+    /// Whether the remote is being asked.
     pub busy: bool,
-    /// When it was last asked, and had answered or failed.
+    /// Time at which the remote was last asked, and had answered or failed.
     pub asked: Option<Mono>,
-    /// When it last answered.
+    /// Time of the remote's last answer.
     pub answered: Option<Wall>,
-    /// How often it failed since it last answered.
+    /// Number of failures since the remote last answered.
     pub failures: u32,
-    /// Why, the last time.
+    /// Error of the last poll, if it failed.
     pub error: Option<String>,
-    /// What a person can do about that.
+    /// Remedy of a person for that error.
     pub remedy: Remedy,
-    /// What it answered last.
+    /// Heads that the remote answered last.
     pub heads: Option<Heads>,
-    /// What it has now and this host did not take, if that is so.
+    /// Head that the remote has now and this host did not take, if there is one.
     pub oversize: Option<Oversize>,
-    /// When it last gave another answer than before.
+    /// Time at which the remote last gave another answer than before.
     pub moved: Option<Wall>,
-    /// A person wants it asked now.
+    /// Whether a person wants the remote asked now.
     pub wanted: bool,
-    /// By chance, anew for each poll.
+    /// Random number, drawn anew for each poll.
     pub luck: Luck,
 }
 
@@ -284,13 +285,13 @@ impl Remote {
 /// takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Oversize {
-    /// The head.
+    /// Head that was not fetched.
     pub head: Commit,
-    /// Whether it is that of the testing branch: then the release's was fetched.
+    /// Whether the head is that of the testing branch: then the release's was fetched.
     pub testing: bool,
-    /// Which limit it exceeds, in words.
+    /// Limit that the head exceeds, in words.
     pub found: String,
-    /// What would let it through.
+    /// Remedy that would let the head through.
     pub lift: String,
 }
 
@@ -298,23 +299,23 @@ pub struct Oversize {
 /// there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heads {
-    /// Of the release branch.
+    /// Head of the release branch.
     pub release: Option<Commit>,
-    /// Of the testing branch.
+    /// Head of the testing branch.
     pub testing: Option<Commit>,
 }
 
-/// How a newer-seen commit is related to an older-seen one.
+/// Relation of a newer-seen commit to an older-seen one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relation {
-    /// It is the same.
+    /// Both are the same commit.
     Same,
-    /// It descends from it.
+    /// The newer-seen commit descends from the older-seen one.
     Ahead,
-    /// It is an ancestor of it.
+    /// The newer-seen commit is an ancestor of the older-seen one.
     Behind,
-    /// Neither, as far as the clone knows.
+    /// Neither descends from the other, as far as the clone knows.
     Diverged,
 }
 
@@ -323,7 +324,7 @@ pub enum Relation {
 pub struct Relations(pub Arc<BTreeMap<(Commit, Commit), Relation>>);
 
 impl Relations {
-    /// How `newer` is related to `older`, if that was looked up.
+    /// Returns how `newer` is related to `older`, if that was looked up.
     pub fn of(&self, older: Commit, newer: Commit) -> Option<Relation> {
         if older == newer {
             return Some(Relation::Same);
@@ -335,78 +336,78 @@ impl Relations {
 /// Whether a job lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It was ordered a moment ago and does not hold its lock yet.
+    /// The job was ordered a moment ago and does not hold its lock yet.
     Starting,
-    /// It holds its lock.
+    /// The job holds its lock.
     Running,
-    /// It does not, and will not.
+    /// The job does not hold its lock, and will not.
     Ended,
 }
 
-/// What a job that ended without an outcome left.
+/// Remains of a job that ended without an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remains {
-    /// It never took its lock: nothing of it was begun.
+    /// The job never took its lock: nothing of it was begun.
     NotBegun,
-    /// It was at work.
+    /// The job was at work.
     Begun,
-    /// It had come to its end, and could not write that down.
+    /// The job had come to its end, and could not write that down, for this reason.
     Unwritten(String),
 }
 
 /// A job that has a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Its name.
+    /// Name of the job.
     pub id: JobId,
-    /// Whether it lives.
+    /// Whether the job lives.
     pub life: Life,
-    /// Whether it was told to stop.
+    /// Whether the job was told to stop.
     pub stopping: bool,
-    /// When it was last started again, by this agent.
+    /// Time at which the job was last started again, by this agent.
     pub resumed: Option<Mono>,
-    /// Why it could not be started the last time, if that failed.
+    /// Why the job could not be started the last time, if that failed.
     pub unstarted: Option<String>,
-    /// What it left, should it have ended without an outcome.
+    /// Remains of the job, should it have ended without an outcome.
     pub remains: Remains,
-    /// What its files say.
+    /// Contents of the job's files.
     pub work: Work,
 }
 
-/// What a job's files say.
+/// Contents of a job's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "a host has one or two jobs")]
 pub enum Work {
-    /// A realise job.
+    /// Files of a realise job.
     Realise {
-        /// What it was told.
+        /// Order of the job.
         order: Order,
-        /// How far it is.
+        /// Progress of the job, once it has written any.
         progress: Option<RealiseProgress>,
-        /// What came of it.
+        /// Outcome of the job, once it has ended.
         outcome: Option<RealiseOutcome>,
     },
-    /// A switch job.
+    /// Files of a switch job.
     Switch {
-        /// What it was told.
+        /// Order of the job.
         order: SwitchOrder,
-        /// How far it is.
+        /// Progress of the job, once it has written any.
         progress: Option<guardian::Progress>,
-        /// What it was told of the candidate.
+        /// Verdict on the candidate, once the agent has written one.
         verdict: Option<Verdict>,
-        /// What came of it.
+        /// Outcome of the job, once it has ended.
         outcome: Option<SwitchOutcome>,
     },
-    /// A publish job.
+    /// Files of a publish job.
     Publish {
-        /// What it was told.
+        /// Order of the job.
         order: PublishOrder,
-        /// How far it is.
+        /// Progress of the job, once it has written any.
         progress: Option<PublishProgress>,
-        /// What came of it.
+        /// Outcome of the job, once it has ended.
         outcome: Option<PublishOutcome>,
     },
-    /// Its order cannot be read.
+    /// The order of the job cannot be read.
     Unreadable,
 }
 
@@ -415,13 +416,13 @@ pub enum Work {
 pub struct Round {
     /// The job that awaits the verdict.
     pub job: JobId,
-    /// When the round began.
+    /// Time at which the round began.
     pub began: Mono,
-    /// When it was over.
+    /// Time at which the round was over.
     pub ended: Mono,
-    /// What each found.
+    /// Result of each check.
     pub checks: Vec<Check>,
-    /// Place in `checks` of a required one that failed and cannot pass any more by itself, if
+    /// Place in `checks` of a required check that failed and cannot pass any more by itself, if
     /// there is one: there is nothing left to wait for.
     pub hopeless: Option<usize>,
 }

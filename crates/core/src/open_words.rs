@@ -1,7 +1,7 @@
 //! Enumerations that outsiders read as single words, with room for those of newer versions.
 
-/// Declares such an enumeration: its variants are written and read as their words, and a
-/// word that no variant has is kept in `Other`.
+/// Declares an enumeration whose variants are written and read as their words; a word that no
+/// variant has is kept in `Other`.
 macro_rules! open_words {
     (
         $(#[$of_enum:meta])*
@@ -68,9 +68,9 @@ mod tests {
     open_words! {
         /// Colours of a test.
         pub enum Colour {
-            /// Red.
+            /// Variant of one word.
             Red = "red",
-            /// Light green.
+            /// Variant of two words, with a dash between them.
             LightGreen = "light-green",
         }
     }

@@ -4,7 +4,7 @@
 //! outside goes through here where it comes in, and so is the same harmless text
 //! in the journal, in JSON, on the page and on a terminal.
 
-/// What is kept of a line that a server says, in bytes.
+/// Largest part of a server's line that is kept, in bytes.
 const LINE: usize = 300;
 
 /// Whether a character is obeyed where it is shown, rather than seen: by a
@@ -21,14 +21,14 @@ pub fn is_obeyed(c: char) -> bool {
     }
 }
 
-/// On one line, without anything that is obeyed, and with single blanks.
+/// Returns the text on one line, without anything that is obeyed, and with single blanks.
 pub fn clean(text: &str) -> String {
     let shown: String = text.chars().map(blank_if_obeyed).collect();
     shown.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// On one line, without anything that is obeyed, and at most 300 bytes: what a
-/// server says ends up in a log.
+/// Returns the text on one line, without anything that is obeyed, and at most 300 bytes of it:
+/// what a server says ends up in a log.
 pub fn one_line(text: &str) -> String {
     let mut line = text.chars().map(blank_if_obeyed).take(LINE).collect::<String>();
     while line.len() > LINE {
@@ -37,8 +37,8 @@ pub fn one_line(text: &str) -> String {
     line.trim().to_owned()
 }
 
-/// Lines and tabs are kept; escape sequences and whatever else is obeyed are
-/// not. What is not UTF-8 is replaced.
+/// Decodes text of several lines: lines and tabs are kept; escape sequences and whatever else is
+/// obeyed are not. Bytes that are not UTF-8 are replaced.
 pub fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut plain = String::with_capacity(text.len());
@@ -82,8 +82,7 @@ mod tests {
         assert_eq!(plain(b"\x1b"), "");
     }
 
-    /// What Unicode's Bidi_Control has (UAX 9), its two separators, and all
-    /// controls.
+    /// Covers Unicode's Bidi_Control (UAX 9), Unicode's two separators, and all controls.
     #[test]
     fn nothing_that_is_obeyed_passes_any_way() {
         let marks = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\

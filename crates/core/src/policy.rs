@@ -1,12 +1,12 @@
-//! What the operator wants, as far as deciding goes: a part of the
-//! configuration, validated and with every default filled in.
+//! Policy of the operator, as far as deciding goes: a part of the configuration, validated and
+//! with every default filled in.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How a system is made to run.
+/// Way in which a system is made to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
@@ -37,30 +37,29 @@ impl Operation {
     }
 }
 
-/// What to do with a release head that does not descend from the last
-/// accepted one.
+/// Answer to a release head that does not descend from the last accepted one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForcePush {
     /// Hold until a person accepts it.
     Refuse,
-    /// Follow it.
+    /// Follow the head like any other.
     Accept,
 }
 
-/// What to do with a system whose required checks fail.
+/// Answer to a system whose required checks fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Put the old one back.
+    /// Roll back to the old system.
     Rollback,
-    /// Keep the new one and say so: for systems that cannot go back, such as
-    /// after a one-way migration.
+    /// Keep the new system and say so: for systems that cannot go back, such as after a one-way
+    /// migration.
     Report,
 }
 
 /// Everything that deciding needs to know of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// This host's name.
+    /// Name of this host.
     pub hostname: String,
     /// The only machine that this configuration is for.
     pub machine_id: Option<String>,
@@ -70,20 +69,20 @@ pub struct Policy {
     pub release: Arc<str>,
     /// The branch that is tried while it is ahead of the release.
     pub testing: Option<Arc<str>>,
-    /// What is done with a release: `Switch` or `Boot`.
+    /// Operation for a release: `Switch` or `Boot`.
     pub operation: Operation,
-    /// Release heads that do not descend from the last accepted one.
+    /// Answer to release heads that do not descend from the last accepted one.
     pub force_push: ForcePush,
-    /// How a commit's tree becomes a system: two commits, or one commit under
-    /// two recipes, are realised apart.
+    /// Recipe by which a commit's tree becomes a system: two commits, or one commit under two
+    /// recipes, are realised apart.
     pub recipe: Arc<str>,
     /// Time between two polls.
     pub poll_interval: Duration,
-    /// Added to it, by chance, up to this much.
+    /// Largest random time that is added to the poll interval.
     pub poll_jitter: Duration,
     /// Pause after the first failure; doubled with each further one.
     pub retry_first: Duration,
-    /// The longest pause.
+    /// Longest pause between two tries.
     pub retry_max: Duration,
     /// Failed activations or verifications after which a system is
     /// quarantined.
@@ -92,24 +91,24 @@ pub struct Policy {
     pub activation_timeout: Duration,
     /// A system may settle for this long before it is judged.
     pub grace: Duration,
-    /// From the end of the activation to the verdict, at most.
+    /// Longest time from the end of the activation to the verdict.
     pub health_timeout: Duration,
     /// Whether a remote must answer from the new system.
     pub health_remote: bool,
-    /// What failed checks lead to.
+    /// Answer to a system whose required checks fail.
     pub on_failure: OnFailure,
     /// Whether the host's units are looked after, which takes systemd. A system
     /// without an agent is then refused.
     pub units: bool,
-    /// What follows if the old system cannot be put back.
+    /// Answer to an old system that cannot be put back.
     pub on_rollback_failure: OnRollbackFailure,
-    /// Systems with another kernel.
+    /// Answer to systems with another kernel.
     pub on_kernel_change: OnKernelChange,
-    /// Which specialisation of a system is activated.
+    /// Choice of the specialisation that is activated.
     pub specialisation: Specialisation,
     /// Whether a commit waits for a person.
     pub confirm: Confirm,
-    /// What another hand has switched to.
+    /// Answer to another hand that has switched the host.
     pub drift: Drift,
     /// Whether the agent reboots the host for a system that needs it.
     pub reboots: bool,
@@ -118,32 +117,33 @@ pub struct Policy {
     pub publish: Option<Arc<str>>,
 }
 
-/// What to do with a system whose kernel, initrd, modules or parameters differ
-/// from those of the booted one.
+/// Answer to a system whose kernel, initrd, modules or parameters differ from those of the booted
+/// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnKernelChange {
-    /// As with every other: run it now, verify it, make it the boot default.
+    /// Run it now, verify it, make it the boot default, as with every other.
     /// It runs in full from the next boot on.
     #[default]
     Switch,
-    /// Only make it the one that boots next, and verify it then.
+    /// Make it the system that boots next, no more, and verify it then.
     Boot,
 }
 
-/// Which specialisation of a system is activated, where the system has it.
+/// Choice of the specialisation that is activated, where the system has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Specialisation {
-    /// The one whose name runs.
+    /// The specialisation whose name runs.
     #[default]
     Keep,
-    /// None: the system itself.
+    /// No specialisation: the system itself.
     None,
-    /// The one of this name.
+    /// The specialisation of this name.
     Named(Arc<str>),
 }
 
 impl Specialisation {
-    /// The name of the one to activate, where `running` is the name of the one that runs.
+    /// Returns the name of the specialisation to activate, where `running` is the name of the one
+    /// that runs.
     pub fn wanted(&self, running: Option<&str>) -> Option<String> {
         match self {
             Self::Keep => running.map(str::to_owned),
@@ -153,10 +153,10 @@ impl Specialisation {
     }
 }
 
-/// What to do when the old system could not be put back.
+/// Answer to an old system that could not be put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnRollbackFailure {
-    /// Say so, and try again.
+    /// Report the failure, and try again.
     #[default]
     Report,
     /// Reboot into the last good default.
@@ -166,17 +166,17 @@ pub enum OnRollbackFailure {
 /// Whether a commit is activated only after a person has confirmed it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Confirm {
-    /// It is not.
+    /// The commit waits for nobody.
     #[default]
     No,
-    /// It is.
+    /// The commit waits until a person has confirmed it.
     Manual,
-    /// It is, or after it has waited for this long.
+    /// The commit waits until a person has confirmed it, or for this long.
     After(Duration),
 }
 
 impl Confirm {
-    /// After how long it goes ahead by itself.
+    /// Returns how long a commit waits until it goes ahead by itself, if it does.
     pub fn by_itself(self) -> Option<Duration> {
         match self {
             Self::After(after) => Some(after),
@@ -185,12 +185,12 @@ impl Confirm {
     }
 }
 
-/// What is done when another hand has switched the host.
+/// Answer to another hand that has switched the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Drift {
-    /// It is left alone until the next commit, and reported.
+    /// The host is left alone until the next commit, and reported.
     #[default]
     Report,
-    /// What is to run is brought about again.
+    /// The target is brought about again.
     Revert,
 }

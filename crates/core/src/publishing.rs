@@ -1,7 +1,7 @@
-//! What is remembered of giving the cache what it lacks, and how that changes.
+//! Memory of giving the cache what it lacks, and how that memory changes.
 //!
-//! Beside the deployments: it adds nothing to their history, blames no commit
-//! and no system, and nothing of a deployment looks at it.
+//! Publishing goes beside the deployments: it adds nothing to their history, blames no commit and
+//! no system, and nothing of a deployment looks at it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,33 +15,33 @@ use super::observed::{Life, Seen, Work};
 use super::policy::Policy;
 use super::types::{Now, StorePath, Wall};
 
-/// What is remembered of publishing.
+/// Memory of publishing to the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Publishing {
-    /// What was last published in full.
+    /// System that was last published in full, with its cache.
     pub done: Option<Publication>,
     /// The job that publishes, until its end was taken in.
     pub job: Option<PublishJob>,
-    /// What came of the last one that did not come to its end.
+    /// Result of the last publication that did not come to its end.
     pub unfinished: Option<Unfinished>,
 }
 
 /// A system that a cache has, or is to have, in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publication {
-    /// The system.
+    /// System that the cache has or is to have.
     pub system: StorePath,
     /// The cache: one that is configured later has none of it.
     pub cache: Arc<str>,
 }
 
-/// A publish job.
+/// Publish job, with what it publishes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishJob {
-    /// Its name.
+    /// Name of the job.
     pub id: JobId,
-    /// What it publishes.
+    /// System that the job publishes, with the cache.
     #[serde(flatten)]
     pub what: Publication,
 }
@@ -49,35 +49,35 @@ pub struct PublishJob {
 /// A publication that did not come to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfinished {
-    /// Of what.
+    /// System that was to be published, with the cache.
     #[serde(flatten)]
     pub what: Publication,
     /// Paths that the cache lacks still; 0 while that is not known.
     pub left: u64,
-    /// How often in a row it failed.
+    /// Number of failures in a row.
     pub failures: u32,
-    /// When it ended.
+    /// Time at which the publication broke off.
     pub at: Wall,
-    /// Not tried again before then.
+    /// Earliest time at which it is tried again.
     pub not_before: Wall,
-    /// Why it failed the last time; none: it was only stopped.
+    /// Why the publication failed the last time; none: it was only stopped.
     pub cause: Option<String>,
 }
 
-/// How a publish job ended.
+/// End of a publish job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended<'a> {
-    /// The job.
+    /// Job that has ended.
     pub job: &'a PublishJob,
-    /// What it left; none: it was killed, or never began.
+    /// Outcome that the job left; none: it was killed, or never began.
     pub outcome: Option<&'a PublishOutcome>,
-    /// What follows, if that was not the end of it.
+    /// Rest of the publication, if that was not the end of it.
     pub unfinished: Option<&'a Unfinished>,
 }
 
 impl Memory {
-    /// What the cache is to have. A system that was only found running is not
-    /// given to others: whether it works was never found out.
+    /// Returns what the cache is to have. A system that was only found running is not given to
+    /// others: whether it works was never found out.
     pub fn to_publish(&self, policy: &Policy) -> Option<Publication> {
         let cache = policy.publish.clone()?;
         let good = self.last_good.as_ref().filter(|good| good.verified)?;
@@ -86,12 +86,12 @@ impl Memory {
 }
 
 impl Publishing {
-    /// What is left of publishing this, if it was begun.
+    /// Returns the rest of this publication, if it was begun.
     pub fn unfinished(&self, what: &Publication) -> Option<&Unfinished> {
         self.unfinished.as_ref().filter(|unfinished| unfinished.what == *what)
     }
 
-    /// How the job that was under way `before` ended, if it has since.
+    /// Returns how the job that was under way `before` ended, if it has since.
     pub fn ended<'a>(&'a self, before: &'a Self, seen: &'a Seen) -> Option<Ended<'a>> {
         let job = before.job.as_ref().filter(|job| self.job.as_ref() != Some(job))?;
         let outcome = seen.jobs.iter().find_map(|seen| match &seen.work {
@@ -102,7 +102,7 @@ impl Publishing {
         Some(Ended { job, outcome, unfinished: self.unfinished(&job.what) })
     }
 
-    /// A job is about to be started.
+    /// Notes that a job is about to be started.
     pub(super) fn begin(&mut self, order: &PublishOrder) {
         let id = order.job();
         let (system, cache) = (order.system.clone(), order.cache.clone());
@@ -170,7 +170,7 @@ pub(super) fn fold(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) 
     memory.publishing.job = None;
 }
 
-/// The pause after it was stopped.
+/// Pause after a job that was stopped.
 const STOPPED: Duration = Duration::from_secs(5);
 
 enum End {

@@ -21,7 +21,7 @@ use super::policy::{Operation, Policy};
 use super::publishing;
 use super::types::Now;
 
-/// The memory with what was seen in it.
+/// Returns the memory with what was seen in it.
 pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memory {
     if seen.blind().is_some() {
         // What was not seen did not happen, as far as anybody knows.
@@ -77,7 +77,7 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
     memory
 }
 
-/// The memory with the step that is about to be taken in it.
+/// Returns the memory with the step that is about to be taken in it.
 pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
     match step {
         Step::Wait { .. }
@@ -176,8 +176,8 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
     memory
 }
 
-/// Another deployment begins although one is under way: what that one had
-/// brought about is gone.
+/// Ends the deployment that is under way, where another one begins: what that one had brought
+/// about is gone.
 fn end_other(memory: &mut Memory, id: &DeploymentId, now: Now) {
     if memory.deployment.as_ref().is_some_and(|deployment| deployment.id != *id) {
         let cause = match memory.gates.back {
@@ -196,7 +196,7 @@ fn is_in_force(settled: &Settled, seen: &Seen) -> bool {
         && (!settled.operation.sets_default() || default == Some(&settled.system))
 }
 
-/// Something else is wanted: what was not yet activated ends here.
+/// Ends the deployment that is not yet activated, since something else is wanted.
 fn supersede(memory: &mut Memory, target: &Target, now: Now) {
     let switching = |d: &Deployment| {
         d.job.as_ref().is_some_and(|job| match job.kind {

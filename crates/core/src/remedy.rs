@@ -1,8 +1,8 @@
-//! What a person can do about a remote that gives no answer, or a wrong one.
+//! Remedies for a remote that gives no answer, or a wrong one.
 //!
 //! The words are those of docs/operations.md; a test compares them.
 
-/// What would bring an answer.
+/// Remedy that would bring an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Remedy {
     /// Network or forge are away, and have to come back.
@@ -18,7 +18,7 @@ pub enum Remedy {
     Access,
     /// Another address, or the right to see what is at this one.
     Repository,
-    /// Another address.
+    /// Another address in the configuration.
     Url,
     /// A forge that works.
     Forge,
@@ -28,12 +28,12 @@ pub enum Remedy {
     Certificate,
     /// Less to be read: fewer branches, or smaller files.
     Less,
-    /// Something on this host.
+    /// A repair of something on this host.
     Host,
 }
 
 impl Remedy {
-    /// All of them.
+    /// Every remedy there is.
     pub const ALL: [Self; 12] = [
         Self::Wait,
         Self::Token,
@@ -49,7 +49,7 @@ impl Remedy {
         Self::Host,
     ];
 
-    /// What is to be done.
+    /// Returns what a person is to do, in words.
     pub fn lift(self) -> &'static str {
         match self {
             Self::Wait => "bring network or forge back; it is asked again by itself",

@@ -1,4 +1,4 @@
-//! What a person can tell the agent, as changes of its memory.
+//! Requests of a person to the agent, as changes of its memory.
 
 mod gates;
 
@@ -11,7 +11,7 @@ use super::policy::Policy;
 use super::select::{Standing, Testing, select};
 use super::types::{Commit, Now, StorePath};
 
-/// What a person tells the agent.
+/// Request of a person to the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Accept a head that does not descend from the last accepted one.
@@ -22,19 +22,19 @@ pub enum Request {
     Confirm(Prefix),
     /// Activate nothing, for some time or until told otherwise.
     Suspend {
-        /// Why, in a person's words.
+        /// Reason in the person's words.
         reason: String,
-        /// For how long.
+        /// Length of the suspension; none: until told otherwise.
         lasts: Option<Duration>,
     },
-    /// Activate again.
+    /// End a suspension: activate again.
     Resume,
     /// Go back to the last good system before this one; where a system awaits its
     /// first boot, to what was the default before it.
     Rollback {
-        /// The commit to go back to; none: whichever comes next.
+        /// Commit to go back to; none: whichever comes next.
         to: Option<Prefix>,
-        /// Why, in a person's words.
+        /// Reason in the person's words.
         reason: String,
     },
 }
@@ -47,7 +47,7 @@ type Answered = Result<(Memory, String), String>;
 pub struct Prefix(String);
 
 impl Prefix {
-    /// Checks the digits.
+    /// Checks the digits: 7 to 40 hexadecimal ones.
     pub fn parse(text: &str) -> Result<Self, String> {
         let good = (7..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
         if good {
@@ -58,7 +58,7 @@ impl Prefix {
         }
     }
 
-    /// Whether it begins that commit's id.
+    /// Whether the prefix begins that commit's id.
     pub fn matches(&self, commit: Commit) -> bool {
         commit.to_string().starts_with(&self.0)
     }
@@ -70,7 +70,7 @@ impl std::fmt::Display for Prefix {
     }
 }
 
-/// The memory afterwards and what to answer; or why it was refused.
+/// Returns the memory afterwards and what to answer; or why the request was refused.
 pub fn answer(
     request: &Request,
     policy: &Policy,
@@ -123,7 +123,7 @@ fn accept(prefix: &Prefix, policy: &Policy, memory: &Memory, seen: &Seen, now: N
     }
 }
 
-/// The target, if its system was refused for having no agent.
+/// Returns the target, if its system was refused for having no agent.
 fn refused_without_agent(memory: &Memory, seen: &Seen) -> Option<Commit> {
     let found = seen.preflight.as_ref()?;
     let refusal = found.refusal.as_ref()?;

@@ -1,4 +1,4 @@
-//! Which commit is to run: the rules, applied to what the remotes answered.
+//! Selection of the commit that is to run: the rules, applied to what the remotes answered.
 //!
 //! Remotes are ordered; a later one is asked only when the earlier ones gave
 //! no usable head. A refusal stays visible even when another remote is usable.
@@ -11,41 +11,41 @@ use super::observed::{Relation, Seen};
 use super::policy::{ForcePush, Operation, Policy};
 use super::types::{Commit, Now};
 
-/// What follows from the remotes' answers.
+/// Result of the rules, applied to the remotes' answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// What is to run; none while nothing is known.
+    /// Commit that is to run; none while nothing is known.
     pub target: Option<Target>,
-    /// The release head that would be accepted with it.
+    /// Release head that would be accepted with the target.
     pub release: Option<(Commit, Arc<str>)>,
-    /// What each remote's release head is worth, in their order.
+    /// Standing of each remote's release head, in the remotes' order.
     pub standings: Vec<Standing>,
-    /// What became of the testing branch.
+    /// Fate of the testing branch.
     pub testing: Testing,
     /// Two commits, older first, whose relation must be known first.
     pub compare: Option<(Commit, Commit)>,
 }
 
-/// What a remote's release head is worth.
+/// Standing of a remote's release head: how far it is usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// It was not asked, or has not answered yet.
+    /// The remote was not asked, or has not answered yet.
     Unknown,
-    /// It did not answer the last time; what it said before may be old.
+    /// The remote did not answer the last time; its earlier answer may be old.
     Silent,
-    /// It has no such branch.
+    /// The remote has no such branch.
     BranchMissing,
-    /// It is usable.
+    /// The head is usable.
     Usable(Commit),
-    /// It is an ancestor of the accepted head: an old copy.
+    /// The head is an ancestor of the accepted head: an old copy.
     Behind(Commit),
-    /// It does not descend from the accepted head.
+    /// The head does not descend from the accepted head.
     ForcePush(Commit),
     /// The remote that gave the accepted head now gives an ancestor of it.
     Rewind(Commit),
-    /// Its relation to the accepted head is not known yet.
+    /// The head's relation to the accepted head is not known yet.
     Unclear(Commit),
-    /// It was not fetched, for it is larger than this host takes.
+    /// The head was not fetched, for it is larger than this host takes.
     TooLarge(Commit),
 }
 
@@ -64,20 +64,20 @@ impl Standing {
     }
 }
 
-/// What became of the testing branch.
+/// Fate of the testing branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Testing {
-    /// There is none.
+    /// There is no testing head.
     Absent,
-    /// Its head is the target.
+    /// The testing head is the target.
     Followed(Commit),
-    /// The release has it, or has gone another way: it costs nothing.
+    /// The release has the testing head, or has gone another way: it costs nothing.
     Stale(Commit),
-    /// It was activated in another boot.
+    /// The testing head was activated in another boot.
     UndoneByReboot(Commit),
 }
 
-/// Applies the rules.
+/// Applies the rules to the remotes' answers.
 pub fn select(policy: &Policy, memory: &Memory, seen: &Seen, now: Now) -> Selection {
     let standings: Vec<Standing> =
         (0..policy.remotes.len()).map(|index| standing(policy, memory, seen, index)).collect();
@@ -184,8 +184,8 @@ fn standing(policy: &Policy, memory: &Memory, seen: &Seen, index: usize) -> Stan
     }
 }
 
-/// The testing head, and which remote gives it: the one whose release is used,
-/// else the first that ever gave any.
+/// Returns the testing head, and which remote gives it: the one whose release is used, else the
+/// first that ever gave any.
 fn testing_head(policy: &Policy, seen: &Seen, chosen: Option<usize>) -> Option<(Commit, usize)> {
     policy.testing.as_ref()?;
     let index = chosen.or_else(|| seen.remotes.iter().position(|r| r.heads.is_some()))?;
@@ -193,7 +193,7 @@ fn testing_head(policy: &Policy, seen: &Seen, chosen: Option<usize>) -> Option<(
     Some((head, index))
 }
 
-/// A testing head is activated in at most one boot.
+/// Whether a testing head was activated in another boot: it is activated in at most one.
 fn undone(memory: &Memory, seen: &Seen, head: Commit) -> bool {
     memory
         .tested
@@ -201,8 +201,8 @@ fn undone(memory: &Memory, seen: &Seen, head: Commit) -> bool {
         .is_some_and(|tested| tested.commit == head && tested.boot_id != seen.boot_id)
 }
 
-/// The remote that gave the accepted head stays its giver while it is
-/// configured, whoever else gives it too.
+/// Returns the remote that counts as the giver of the accepted head: the one that gave it stays
+/// that while it is configured, whichever else gives it too.
 fn kept_remote(policy: &Policy, giver: Arc<str>, index: usize) -> Arc<str> {
     if policy.remotes.contains(&giver) { giver } else { policy.remotes[index].clone() }
 }

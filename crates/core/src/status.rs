@@ -31,7 +31,7 @@ pub use self::progress::{Stage, StageProgress};
 pub use self::publish::{PublishProgressView, PublishView};
 pub use self::unconfined::Unconfined;
 
-/// How things stand.
+/// Returns how things stand, why, and what happens next.
 pub fn status(
     policy: &Policy,
     memory: &Memory,
@@ -71,7 +71,7 @@ pub fn status(
     }
 }
 
-/// All that is known of one moment.
+/// Everything that is known of one moment.
 pub(super) struct Viewer<'a> {
     pub(super) policy: &'a Policy,
     pub(super) memory: &'a Memory,

@@ -14,24 +14,24 @@ use serde::{Deserialize, Serialize};
 pub struct Commit([u8; 20]);
 
 impl Commit {
-    /// From the twenty bytes of its id.
+    /// Makes a commit from the twenty bytes of its id.
     pub const fn from_bytes(bytes: [u8; 20]) -> Self {
         Self(bytes)
     }
 
-    /// The twenty bytes of its id.
+    /// Returns the twenty bytes of its id.
     pub const fn as_bytes(&self) -> &[u8; 20] {
         &self.0
     }
 
-    /// The first `n` hexadecimal digits.
+    /// Returns the first `n` hexadecimal digits.
     pub fn prefix(&self, n: usize) -> String {
         let mut hex = self.to_string();
         hex.truncate(n);
         hex
     }
 
-    /// The seven digits that people read.
+    /// Returns the seven digits that people read.
     pub fn short(&self) -> String {
         self.prefix(7)
     }
@@ -53,7 +53,7 @@ impl fmt::Debug for Commit {
     }
 }
 
-/// What was given is not what its type says.
+/// Error of a text that is not what its type requires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not {expected}")]
 pub struct Malformed {
@@ -93,22 +93,22 @@ pub struct StorePath(Arc<str>);
 impl StorePath {
     const STORE: &'static str = "/nix/store/";
 
-    /// The whole path.
+    /// Returns the whole path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The hash and the name, without the store's directory.
+    /// Returns the hash and the name, without the store's directory.
     pub fn base_name(&self) -> &str {
         &self.0[Self::STORE.len()..]
     }
 
-    /// The hash in its name: 32 digits of Nix's base 32.
+    /// Returns the hash in the path's name: 32 digits of Nix's base 32.
     pub fn hash(&self) -> &str {
         self.base_name().split_at_checked(32).map_or("", |(hash, _)| hash)
     }
 
-    /// From any path at or below a store path, the store path.
+    /// Returns the store path of any path at or below it.
     pub fn containing(text: &str) -> Result<Self, Malformed> {
         let rest = text.strip_prefix(Self::STORE).unwrap_or_default();
         let base = rest.split('/').next().unwrap_or_default();
@@ -133,8 +133,8 @@ impl fmt::Debug for StorePath {
 impl FromStr for StorePath {
     type Err = Malformed;
 
-    /// Nix's own rules (`store/path.cc`): 32 digits of its base 32, a dash,
-    /// then at most 211 of the characters below; never a leading dot.
+    /// Follows Nix's own rules (`store/path.cc`): 32 digits of its base 32, a dash, then at most
+    /// 211 of the characters below; never a leading dot.
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let hash_digit = |b: u8| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&b);
         let name_char = |b: u8| b.is_ascii_alphanumeric() || b"+-._?=".contains(&b);
@@ -182,22 +182,22 @@ as_text!(Commit, StorePath, Wall);
 pub struct Wall(i64);
 
 impl Wall {
-    /// From milliseconds since 1970 UTC.
+    /// Makes a moment from milliseconds since 1970 UTC.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since 1970 UTC.
+    /// Returns the milliseconds since 1970 UTC.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Later by a duration.
+    /// Returns the moment that is later by a duration.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// How long until then; zero if it is over.
+    /// Returns how long it is until the later moment; zero if that is over.
     pub fn until(self, later: Wall) -> Duration {
         Duration::from_millis(later.0.saturating_sub(self.0).max(0).unsigned_abs())
     }
@@ -209,7 +209,7 @@ impl Wall {
         self >= not_before || self.until(not_before) > maximum
     }
 
-    /// As `YYYYMMDDTHHMMSSZ`, the first part of an id.
+    /// Returns the moment as `YYYYMMDDTHHMMSSZ`, the first part of an id.
     pub fn compact(self) -> String {
         self.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect()
     }
@@ -222,7 +222,7 @@ impl Wall {
     }
 }
 
-/// RFC 3339 in UTC, in whole seconds.
+/// Shows the moment as RFC 3339 has it, in UTC and whole seconds.
 impl fmt::Display for Wall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.0}", self.timestamp())
@@ -252,22 +252,22 @@ impl FromStr for Wall {
 pub struct Mono(u64);
 
 impl Mono {
-    /// From milliseconds since the boot.
+    /// Makes a moment from milliseconds since the boot.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the boot.
+    /// Returns the milliseconds since the boot.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// Later by a duration.
+    /// Returns the moment that is later by a duration.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration).unsigned_abs()))
     }
 
-    /// How long ago `earlier` was; zero if it is still to come.
+    /// Returns how long ago `earlier` was; zero if it is still to come.
     pub fn since(self, earlier: Mono) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -276,13 +276,13 @@ impl Mono {
 /// Both clocks, read together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// For what outlives a boot, and for people.
+    /// Wall clock, for what outlives a boot, and for people.
     pub wall: Wall,
-    /// For everything that is measured.
+    /// Clock of the boot, for everything that is measured.
     pub mono: Mono,
 }
 
-/// Which boot this is: the kernel's `boot_id`.
+/// Id of a boot: the kernel's `boot_id`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootId(pub Arc<str>);

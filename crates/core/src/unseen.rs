@@ -1,4 +1,4 @@
-//! What of this host could not be looked at, and a system profile that is none.
+//! Parts of this host that could not be looked at, and a system profile that is none.
 //!
 //! A look that fails is no answer. It says neither that nothing is there nor
 //! that all is as it was, so nothing is concluded from it: while a part that
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 pub enum Part {
     /// The agent's own room for open files: without it every other look fails.
     Descriptors,
-    /// Which boot this is.
+    /// Id of the current boot.
     Boot,
     /// The machine's id, where the configuration names one.
     MachineId,
-    /// What runs.
+    /// System that runs (`/run/current-system`).
     Running,
-    /// What was booted.
+    /// System that was booted (`/run/booted-system`).
     Booted,
     /// The system profile: what boots by default.
     Profile,
@@ -38,7 +38,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Whether decisions rest on it. What does not is only told.
+    /// Whether decisions rest on this part. One that they do not rest on is only reported.
     pub fn is_needed(self) -> bool {
         match self {
             Self::Descriptors
@@ -60,11 +60,11 @@ impl Part {
 /// A part of the host that could not be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unseen {
-    /// Which part.
+    /// Part that could not be looked at.
     pub part: Part,
     /// The file, link or directory that could not be read.
     pub path: String,
-    /// The system's number of the error; none where it is not the system's.
+    /// Number of the error, as the system has it; none where the error is not the system's.
     pub errno: Option<i32>,
     /// The error, in words.
     pub error: String,
@@ -81,7 +81,7 @@ const EMFILE: i32 = 24;
 const ELOOP: i32 = 40;
 
 impl Unseen {
-    /// What a person can do about it.
+    /// Returns what a person can do about it.
     pub fn lift(&self) -> &'static str {
         match self.errno {
             Some(EMFILE) => {
@@ -110,30 +110,30 @@ impl std::fmt::Display for Unseen {
 /// it makes it one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OddProfile {
-    /// Where it is.
+    /// Path of the profile.
     pub path: String,
-    /// What is wrong with it.
+    /// Fault that was found in the profile.
     pub why: Odd,
 }
 
-/// What a profile is that `nix-env` did not make.
+/// Fault of a profile that `nix-env` did not make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Odd {
     /// A file or directory.
     NoLink,
     /// A link to something else than a generation of its own.
     Elsewhere {
-        /// What it names.
+        /// Target of the link.
         target: String,
     },
     /// A link to a generation that is not there.
     Dangling {
-        /// The generation.
+        /// Number of the missing generation.
         number: u64,
     },
     /// A link to a generation that is none of a system.
     NoSystem {
-        /// The generation.
+        /// Number of that generation.
         number: u64,
     },
 }

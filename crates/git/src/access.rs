@@ -1,4 +1,4 @@
-//! What lets this host in: the token, read from a file that others write.
+//! Access to a remote: the token, read from a file that others write.
 
 use super::Remote;
 use super::failure::PollError;

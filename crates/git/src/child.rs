@@ -17,59 +17,59 @@ use super::process::{self, Died};
 use super::{Related, Remote, clone};
 use fort_core::types::Commit;
 
-/// What is to be brought into the clone, and compared there.
+/// Branches and commits to bring into the clone, and to compare there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The bare repository that all remotes share. Made if absent; beside it,
     /// names that begin with its own are used.
     pub clone: PathBuf,
-    /// Where from.
+    /// Remote that is fetched from.
     pub remote: Remote,
-    /// Names without `refs/heads/`. None: no network, only `compare`.
+    /// Branch names without `refs/heads/`. None: no network, only `compare`.
     pub branches: Vec<String>,
-    /// Pairs of (older, newer).
+    /// Pairs of (older, newer) to compare.
     #[serde(default)]
     pub compare: Vec<(Commit, Commit)>,
     /// Commits that must stay although no branch holds them any more. Those of
     /// earlier requests that are not named again are let go.
     #[serde(default)]
     pub keep: Vec<Commit>,
-    /// The clone is known to be damaged: make it anew.
+    /// Whether the clone is known to be damaged: it is made anew.
     #[serde(default)]
     pub reclone: bool,
-    /// Whether what submodules name is brought as well.
+    /// Whether the commits that submodules name are brought as well.
     #[serde(default)]
     pub submodules: bool,
-    /// What it may cost.
+    /// Limits of what the request may cost.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// What came of it.
+/// Answer to a request that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
-    /// Where the branches are. One that the remote lacks is absent.
+    /// Heads of the branches. One that the remote lacks is absent.
     pub heads: BTreeMap<String, Commit>,
-    /// In the order asked.
+    /// Relations of the pairs, in the order asked.
     pub relations: Vec<Related>,
-    /// The old clone was replaced. It holds nothing but the branches of this
-    /// request: what else is needed must be asked for again.
+    /// Whether the old clone was replaced. The new one holds nothing but the branches
+    /// of this request: what else is needed must be asked for again.
     pub recloned: bool,
-    /// Something a person should know.
+    /// Note on something a person should know.
     pub note: Option<String>,
 }
 
-/// Why there is no reply.
+/// Reason for which there is no reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum FetchError {
-    /// It is the remote, or the way there.
+    /// The remote failed, or the way there.
     #[error(transparent)]
     Remote(#[from] PollError),
-    /// What is new is larger than this host takes.
+    /// The new commits are larger than this host takes.
     #[error("{0}: {lift}", lift = .0.lift())]
     Exceeds(Exceeded),
-    /// What is new is whole, and cannot be used. Git itself could not.
+    /// The new commits are whole, and cannot be used. Git itself could not.
     #[error("{0}: push a commit that git can read (git fsck)")]
     Unreadable(String),
     /// The clone cannot be read. Ask again, with branches.
@@ -90,15 +90,15 @@ pub enum FetchError {
     /// The whole run took too long and was ended.
     #[error("fetching took longer than {}s and was ended", after.as_secs_f32())]
     TimedOut {
-        /// The limit.
+        /// Deadline that was exceeded.
         after: Duration,
     },
     /// The process could not run, or ended without an answer.
     #[error("the fetching process {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
     Crashed {
-        /// How it ended.
+        /// End of the process in words, such as its exit status.
         status: String,
-        /// The last of what it said.
+        /// End of the process's stderr, as one line.
         stderr: String,
     },
 }

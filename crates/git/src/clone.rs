@@ -19,14 +19,14 @@ use super::history::{self, Reader, Trouble};
 use super::repository::{self, Damage, Related, State};
 use super::submodules;
 
-/// Every fetch adds a pack. They are combined long before; where that does not work,
-/// the clone is made anew.
+/// Most packs of a clone. Every fetch adds one. They are combined long before; where
+/// that does not work, the clone is made anew.
 const MAX_PACKS: usize = 64;
-/// Whoever holds the lock ends with its parent; this is for the moment between.
+/// Longest wait for the lock: its holder ends with its parent; this is for the moment between.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const KEEP: &str = "refs/fort/keep/";
 
-/// Does what is asked, in this process.
+/// Carries out a request, in this process.
 pub(super) fn update(request: &Request) -> Result<Reply, FetchError> {
     let clone = &request.clone;
     let _lock = lock(clone)?;
@@ -111,7 +111,7 @@ fn bring(repository: &gix::Repository, request: &Request) -> Result<Reply, Fetch
     Ok(Reply { heads, relations, recloned: false, note: None })
 }
 
-/// Refs that keep commits alive through a force-push; the others are deleted.
+/// Writes refs that keep commits alive through a force-push; the others are deleted.
 fn keep(repository: &gix::Repository, request: &Request) -> gix::Result<()> {
     let hexes: Vec<_> = request.keep.iter().map(ToString::to_string).collect();
     repository::delete_refs(repository, KEEP, |hex| !hexes.iter().any(|kept| kept == hex))?;
@@ -223,13 +223,14 @@ fn remove_lock(path: &Path) {
     }
 }
 
-/// What cannot be listed holds nothing to sweep; the clone is judged later.
+/// Lists a directory. One that cannot be listed holds nothing to sweep; the clone is
+/// judged later.
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let listed = std::fs::read_dir(directory).into_iter().flatten();
     listed.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
-/// What cannot be removed now is swept the next time.
+/// Removes a file or directory. One that cannot be removed now is swept the next time.
 fn remove(path: &Path) {
     let _ = match path.is_dir() && !path.is_symlink() {
         true => std::fs::remove_dir_all(path),

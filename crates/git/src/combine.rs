@@ -16,14 +16,14 @@ use gix::progress::Discard;
 use super::limits::Limits;
 use super::repository;
 
-/// So many packs are left as they are.
+/// Number of packs that are left as they are.
 pub(super) const AT: usize = 32;
-/// At least so many are combined. More, as long as one is no larger than all before it:
-/// so nothing is copied more often than its size doubles.
+/// Number of packs that are combined at least. More, as long as one is no larger than
+/// all before it: so nothing is copied more often than its size doubles.
 const LEAST: usize = AT / 2;
-/// The signature, the version and the number of entries.
+/// Bytes of the signature, the version and the number of entries.
 const HEADER: usize = 12;
-/// The SHA-1 of all that is before it.
+/// Bytes of the SHA-1 of all that is before it.
 const TRAILER: u64 = 20;
 
 /// Combines as many of these packs as it should.
@@ -65,7 +65,7 @@ fn sizes(packs: Vec<PathBuf>) -> io::Result<Vec<(u64, PathBuf)>> {
     packs.into_iter().map(|pack| Ok((pack.metadata()?.len(), pack))).collect()
 }
 
-/// The smallest, up to so many bytes in all.
+/// Returns the smallest packs, up to `most` bytes in all.
 fn chosen(mut packs: Vec<(u64, PathBuf)>, most: u64) -> Vec<PathBuf> {
     packs.sort();
     let mut sum = 0;
@@ -79,7 +79,7 @@ fn chosen(mut packs: Vec<(u64, PathBuf)>, most: u64) -> Vec<PathBuf> {
 
 /// Packs one after the other, read as one.
 struct Combined {
-    /// How many objects there are.
+    /// Number of objects in all of the packs.
     entries: u32,
     header: io::Cursor<Vec<u8>>,
     /// The entries of each, the next one last.

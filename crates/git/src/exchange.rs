@@ -15,7 +15,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::http::{Http, lock};
 
-/// What is posted is wants and haves, never objects.
+/// Largest request that is posted, in bytes: wants and haves, never objects.
 const POST_LIMIT: usize = 16 << 20;
 
 struct Exchange {
@@ -27,9 +27,9 @@ struct Exchange {
     answer: Option<Answer>,
 }
 
-/// What came back.
+/// Answer to an HTTP request.
 pub(super) struct Answer {
-    /// "name: value" lines.
+    /// Headers as "name: value" lines.
     pub(super) headers: Cursor<Vec<u8>>,
     pub(super) body: Box<dyn BufRead + Send>,
 }
@@ -54,7 +54,7 @@ pub(super) struct Body {
     exchange: Shared,
     reader: Option<Box<dyn BufRead + Send>>,
 }
-/// What is to be posted.
+/// Body of a request that is to be posted.
 pub(super) struct Post(Shared);
 
 impl Read for Headers {

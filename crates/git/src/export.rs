@@ -29,26 +29,26 @@ use fort_core::bytes::bytes;
 use fort_core::plain::one_line;
 use fort_core::types::Commit;
 
-/// What an export that is not complete has in its name.
+/// Marker in the name of an export that is not complete.
 const PARTIAL: &str = ".partial-";
 
-/// What is to be written, and where.
+/// Tree that is to be written, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Export {
     /// The clone that has the commit.
     pub clone: PathBuf,
-    /// Whose tree.
+    /// Commit whose tree is written.
     pub commit: Commit,
-    /// Must not exist yet, and appears when it is complete. Beside it, names that
-    /// begin with its own are used: `DEST.partial-PID` while it is written, and
-    /// `DEST.commit`, by which a later export recognises it as its `previous`.
+    /// Directory that must not exist yet, and appears when it is complete. Beside it,
+    /// names that begin with its own are used: `DEST.partial-PID` while it is written,
+    /// and `DEST.commit`, by which a later export recognises it as its `previous`.
     pub dest: PathBuf,
     /// An earlier export, whose unchanged files are linked to.
     pub previous: Option<PathBuf>,
     /// Whether submodules are written out too: they must have been fetched.
     #[serde(default)]
     pub submodules: bool,
-    /// What it may cost.
+    /// Limits of what the export may cost.
     #[serde(default)]
     pub limits: Limits,
 }
@@ -56,7 +56,7 @@ pub struct Export {
 /// A tree that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exported {
-    /// Where it is: files 0444, or 0555 if executable, less the umask.
+    /// Directory of the tree: files are 0444, or 0555 if executable, less the umask.
     pub dir: PathBuf,
     /// The committer's time, in seconds since 1970; 0 where the commit tells none.
     pub last_modified: i64,
@@ -68,28 +68,28 @@ pub struct Exported {
     pub elsewhere: Vec<String>,
 }
 
-/// Why a tree was not written. Nothing is left of it.
+/// Reason for which a tree was not written. Nothing is left of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExportError {
     /// The clone lacks something or cannot be read: fetch with `reclone`.
     #[error("the clone is damaged: {0}")]
     Damaged(String),
-    /// It can be read but not written faithfully: a fault of the commit.
+    /// The tree can be read but not written faithfully: a fault of the commit.
     #[error("{path}: {why}")]
     Refused {
-        /// Where in the tree.
+        /// Path within the tree.
         path: String,
-        /// What is there.
+        /// Reason for which it cannot be written.
         why: Unfit,
     },
     /// The commit is whole, and not what a commit should be.
     #[error("{0}")]
     Unreadable(String),
-    /// It is larger than this host takes.
+    /// The tree is larger than this host takes.
     #[error("its tree is larger than {}", bytes(*limit))]
     TooLarge {
-        /// In bytes, each file counted in whole blocks.
+        /// Largest tree in bytes, each file counted in whole blocks.
         limit: u64,
     },
     /// Reading it takes more than is granted.
@@ -104,22 +104,22 @@ pub enum ExportError {
     /// Anything else with our own files.
     #[error("cannot write {}: {why}", path.display())]
     Local {
-        /// What was being written.
+        /// File or directory that was being written.
         path: PathBuf,
-        /// Why not.
+        /// Cause of the failure, as one line.
         why: String,
     },
     /// The process could not run, or ended without an answer.
     #[error("the exporting process {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
     Crashed {
-        /// How it ended.
+        /// End of the process in words, such as its exit status.
         status: String,
-        /// The last of what it said.
+        /// End of the process's stderr, as one line.
         stderr: String,
     },
 }
 
-/// What cannot be written as it was committed.
+/// Reason for which a part of a tree cannot be written as it was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unfit {
@@ -141,22 +141,22 @@ pub enum Unfit {
     /// A link's target is empty, or no path.
     #[error("a symbolic link to nowhere")]
     Link,
-    /// Of no kind that git knows, or of another than its tree says.
+    /// The entry is of no kind that git knows, or of another than its tree says.
     #[error("neither a file nor a directory")]
     Kind,
     /// The bytes of a tree are none.
     #[error("this directory is not one that git can read")]
     Tree,
-    /// It is wanted, and was not brought.
+    /// The submodule is wanted, and was not brought.
     #[error(
         "this submodule is not here: it has to be in .gitmodules, on the remote's own host, and \
          readable with its token"
     )]
     Submodule,
-    /// More than is read, or was fetched.
+    /// The file is larger than is read, or was fetched.
     #[error("the file is larger than {}", bytes(*limit))]
     TooLarge {
-        /// In bytes.
+        /// Largest file that is written, in bytes.
         limit: u64,
     },
 }
@@ -201,7 +201,7 @@ pub async fn run(exe: &Path, order: &Export) -> Result<Exported, ExportError> {
     Err(exceeded.map_or_else(|| ExportError::Crashed { status: how, stderr }, ExportError::Exceeds))
 }
 
-/// However it ends, if it is only that nobody waits for it any more.
+/// Sweeps an export however it ends, even if it is only that nobody waits for it any more.
 struct Swept<'a>(&'a Export);
 
 impl Drop for Swept<'_> {
@@ -286,7 +286,7 @@ pub fn sweep(dest: &Path) {
     });
 }
 
-/// The same of all exports in a directory.
+/// Removes what was written of all exports in a directory that are not complete.
 pub fn sweep_all(directory: &Path) {
     let partial = |name: &[u8]| name.windows(PARTIAL.len()).any(|it| it == PARTIAL.as_bytes());
     remove_all(Some(directory), |path| {

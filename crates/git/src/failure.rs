@@ -1,4 +1,4 @@
-//! Why a remote gave no answer, told apart by what a person would do about it.
+//! Failures of a remote to answer, told apart by what a person would do about them.
 //!
 //! No text in here carries a secret: it is made from statuses, host names and
 //! the causes that the network stack names, and cleaned of the token.
@@ -12,54 +12,54 @@ use super::limits::Exceeded;
 use fort_core::remedy::Remedy;
 use fort_http::Broken;
 
-/// Why a remote could not be asked. `Display` is one line: what is wrong, and
-/// what to do.
+/// Reason for which a remote could not be asked. `Display` is one line: what is wrong,
+/// and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum PollError {
     /// The token is still to come. Not a failure of the remote.
     #[error("waiting for a token: {} is absent or empty", file.display())]
     NoToken {
-        /// Where it is expected.
+        /// File in which the token is expected.
         file: PathBuf,
     },
     /// The key for ssh is still to come. Not a failure of the remote.
     #[error("waiting for a key: {} is absent or empty", file.display())]
     NoKey {
-        /// Where it is expected.
+        /// File in which the key is expected.
         file: PathBuf,
     },
     /// The host at the address is not one that is known.
     #[error("the forge's host key is not in {}: if it is right, put it there", file.display())]
     HostKeyUnknown {
-        /// The known hosts.
+        /// File of known hosts.
         file: PathBuf,
     },
     /// Another host is at the address, or its key was replaced.
     #[error("the forge's host key is another than in {}: somebody may be in between. Nothing was sent; if the forge has a new key, put it there", file.display())]
     HostKeyChanged {
-        /// The known hosts.
+        /// File of known hosts.
         file: PathBuf,
     },
-    /// ssh's 401.
+    /// The forge does not accept the key: ssh's 401.
     #[error("the forge does not accept the key in {}: give its public half access to the repository", file.display())]
     KeyRefused {
         /// The private key that was offered.
         file: PathBuf,
     },
-    /// ssh's 404.
+    /// There is no such repository, or the key may not see it: ssh's 404.
     #[error("there is no such repository, or the key may not see it: check the url")]
     NoRepository,
-    /// 401.
+    /// The forge does not accept the token, or wants one (401).
     #[error("the forge does not accept the token (401): put a valid one in {}", file.as_ref().map_or_else(|| "a token_file".into(), |f| f.display().to_string()))]
     Unauthorized {
-        /// Where the token came from, if one was sent.
+        /// File that the token came from, if one was sent.
         file: Option<PathBuf>,
     },
-    /// 403.
+    /// The forge forbids reading the repository (403).
     #[error("the forge forbids reading this repository (403): give the token's user access to it")]
     Forbidden,
-    /// 404 and 410.
+    /// There is no such repository, or the token may not see it (404 and 410).
     #[error("there is no such repository, or the token may not see it (404): check the url")]
     NotFound,
     /// Any other status that is not success.
@@ -69,7 +69,7 @@ pub enum PollError {
     /// and to no other.
     #[error("the forge redirects to {to}: if that is right, make it the url")]
     Redirected {
-        /// Where to, without user, password and query.
+        /// Address that it leads to, without user, password and query.
         to: String,
     },
     /// A web page, or anything else that is not git's protocol.
@@ -90,18 +90,18 @@ pub enum PollError {
         /// The limit that was exceeded.
         after: Duration,
     },
-    /// It answers with more than this host takes.
+    /// The remote answers with more than this host takes.
     #[error("{0}: {lift}", lift = .0.lift())]
     Exceeds(Exceeded),
     /// A line of the server's own that it answers with, instead of what was asked.
     #[error("the forge says: {0}")]
     Said(String),
-    /// Its objects have other names than this agent reads.
+    /// The repository's objects have other names than this agent reads.
     #[error(
         "the repository is one of {format}, and only SHA-1 can be read: serve one that was made without --object-format"
     )]
     ObjectFormat {
-        /// As git calls it.
+        /// Name of the format, as git calls it.
         format: String,
     },
     /// Git's protocol, but not as expected.
@@ -113,7 +113,7 @@ pub enum PollError {
 }
 
 impl PollError {
-    /// What a person can do about it.
+    /// Returns what a person can do about the failure.
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::NoToken { .. } | Self::Unauthorized { .. } => Remedy::Token,
@@ -133,7 +133,7 @@ impl PollError {
         }
     }
 
-    /// From what reqwest reports when there is no status.
+    /// Converts an error of reqwest's, which is reported when there is no status.
     pub(super) fn from_reqwest(error: &reqwest::Error, limit: Duration) -> Self {
         match Broken::of(error, error.is_timeout(), "set ca_file to the issuer's") {
             Broken::Tls(what) => Self::Tls(what),

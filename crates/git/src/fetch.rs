@@ -111,7 +111,7 @@ struct Wanted<'a> {
 enum What<'a> {
     Branches {
         branches: &'a [String],
-        /// The same in full: theirs.
+        /// Full names of the branches on the remote.
         names: Vec<String>,
     },
     Commits(Vec<ObjectId>),

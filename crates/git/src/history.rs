@@ -19,30 +19,30 @@ use fort_core::observed::Relation;
 use fort_core::plain::one_line;
 use fort_core::types::Commit;
 
-/// What of a commit matters here.
+/// Parts of a commit that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Links {
-    /// Its tree.
+    /// Tree of the commit.
     pub(super) tree: ObjectId,
-    /// The commits it was made from; none for a first one.
+    /// Commits that it was made from; none for a first one.
     pub(super) parents: Vec<ObjectId>,
     /// The committer's time, in seconds since 1970; 0 where none is told.
     pub(super) time: i64,
 }
 
-/// Why an object is not there to be used.
+/// Reason for which an object is not there to be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Trouble {
-    /// The clone lacks it.
+    /// The clone lacks the object.
     #[error("{0}")]
     Missing(String),
-    /// Its bytes are not what was written.
+    /// The object's bytes are not what was written.
     #[error("{0}")]
     Damaged(String),
-    /// It is larger than is read.
+    /// The object is larger than is read.
     #[error("{0}")]
     Exceeds(Exceeded),
-    /// It is whole, and not what it should be.
+    /// The object is whole, and not what it should be.
     #[error("{0}")]
     Odd(String),
 }
@@ -55,7 +55,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The bytes of an object, which must be of that kind.
+    /// Reads the bytes of an object, which must be of that kind.
     pub(super) fn object(
         self,
         id: ObjectId,
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         if found == kind { Ok(()) } else { Err(Trouble::Odd(format!("{id} is a {found}"))) }
     }
 
-    /// A commit.
+    /// Reads the tree, parents and time of a commit.
     pub(super) fn links(self, id: ObjectId, buffer: &mut Vec<u8>) -> Result<Links, Trouble> {
         self.object(id, Kind::Commit, buffer)?;
         parse(buffer)
@@ -173,12 +173,12 @@ pub(super) struct Walk<'a> {
     reader: Reader<'a>,
     waiting: BinaryHeap<Waiting>,
     seen: HashSet<ObjectId>,
-    /// Whose parents a shallow remote does not have.
+    /// Commits whose parents a shallow remote does not have.
     shallow: HashSet<ObjectId>,
     buffer: Vec<u8>,
 }
 
-/// Ordered by time first.
+/// Commit that a walk has still to visit; ordered by time first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Waiting {
     time: i64,
@@ -223,7 +223,7 @@ pub(super) fn id(commit: Commit) -> ObjectId {
     ObjectId::Sha1(*commit.as_bytes())
 }
 
-/// As git's `parse_commit_buffer`: a tree, then all parents; the rest as it is.
+/// Parses a commit as git's `parse_commit_buffer`: a tree, then all parents; the rest as it is.
 fn parse(data: &[u8]) -> Option<Links> {
     let (tree, mut rest) = named(data, b"tree ")?;
     let mut parents = Vec::new();
@@ -243,7 +243,7 @@ fn named<'a>(data: &'a [u8], name: &[u8]) -> Option<(ObjectId, &'a [u8])> {
     Some((ObjectId::from_hex(hex).ok()?, rest.strip_prefix(b"\n")?))
 }
 
-/// The number behind the address.
+/// Reads the committer's time, the number behind the address.
 fn time(committer: &[u8]) -> Option<i64> {
     let behind = committer.rsplit(|byte| *byte == b'>').next()?;
     std::str::from_utf8(behind).ok()?.split_whitespace().next()?.parse().ok()

@@ -28,10 +28,10 @@ use super::failure::PollError;
 use super::limits::{Meter, Stopped};
 use fort_core::plain::one_line;
 
-/// For the name lookup, TCP and TLS together.
+/// Timeout of the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long an answer may take. How large it may be, its [`Meter`] says.
+/// Time that an answer may take. How large it may be, its [`Meter`] says.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pace {
     /// Read as a whole within twice the remote's timeout.
@@ -73,12 +73,12 @@ impl Http {
         Ok(Self { client, driver, remote, pace, meter: Meter::list(), failure: Arc::default() })
     }
 
-    /// What went wrong first, if it was in here.
+    /// First failure of the connection, if it was in the HTTP part.
     pub(super) fn failure(&self) -> Option<PollError> {
         lock(&self.failure).clone()
     }
 
-    /// Counts what comes. It expects lists of refs, until told otherwise.
+    /// Meter that counts what comes. It expects lists of refs, until told otherwise.
     pub(super) fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -177,7 +177,7 @@ impl Http {
 struct Bounded {
     http: Http,
     answer: Response,
-    /// What has come and was not read yet.
+    /// Bytes that have come and were not read yet.
     chunk: Bytes,
     started: Instant,
 }

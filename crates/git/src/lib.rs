@@ -47,19 +47,19 @@ pub use poll::{is_branch_name, reads_as};
 pub use repository::Related;
 pub use ssh::ssh_takes;
 
-/// Where a branch comes from, and how to get in.
+/// Repository that branches come from, and how to get in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {
-    /// How it is called in the configuration, the status and the clone's refs.
+    /// Name of the remote in the configuration, the status and the clone's refs.
     pub name: String,
-    /// `https://`; `ssh://`; `http://` only where no token is sent; `file://` in
-    /// tests. The scheme is in lower case. Never with a password in it, and with a
-    /// user for `ssh://` only.
+    /// Address of the repository: `https://`; `ssh://`; `http://` only where no token
+    /// is sent; `file://` in tests. The scheme is in lower case. Never with a password
+    /// in it, and with a user for `ssh://` only.
     pub url: String,
     /// The user that the token belongs to.
     pub username: String,
-    /// Read at every use. It may be absent or empty for now, which is
-    /// [`PollError::NoToken`]. `None`: the remote needs no token.
+    /// File of the token, read at every use. It may be absent or empty for now, which
+    /// is [`PollError::NoToken`]. `None`: the remote needs no token.
     pub token_file: Option<PathBuf>,
     /// Certificates (PEM) that are trusted *instead of* the platform's, as
     /// git's `http.sslCAInfo` has it. Read when a connection is opened.
@@ -69,6 +69,6 @@ pub struct Remote {
     pub ssh_key_file: Option<PathBuf>,
     /// The host keys that are accepted, in sshd(8)'s format; `ssh://` needs it.
     pub known_hosts: Option<PathBuf>,
-    /// How long the remote may be silent.
+    /// Longest time that the remote may be silent.
     pub timeout: Duration,
 }

@@ -1,4 +1,4 @@
-//! What git may cost this host: how much a remote may send, how much memory
+//! Limits of what git may cost this host: how much a remote may send, how much memory
 //! reading that may take, and how large a tree may become on disk.
 //!
 //! What is read here comes from whoever may push: a pack of some hundred bytes
@@ -22,12 +22,12 @@ use fort_sys::disk::Space;
 use super::http::lock;
 use fort_core::bytes::bytes;
 
-/// A list of refs, in bytes: some ten thousand branches.
+/// Largest list of refs, in bytes: some ten thousand branches.
 const LIST: u64 = 2 << 20;
-/// The disk is looked at after so many bytes.
+/// Bytes after which the disk is looked at again.
 const LOOK: u64 = 1 << 20;
 
-/// What git may cost, in bytes.
+/// Limits of what git may cost, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -60,31 +60,31 @@ pub enum Exceeded {
     /// A remote lists more than is taken.
     #[error("the list of its branches is larger than {}", bytes(*limit))]
     List {
-        /// In bytes.
+        /// Largest list of refs, in bytes.
         limit: u64,
     },
     /// A remote sends more than is taken.
     #[error("what is new there is larger than {}", bytes(*limit))]
     Pack {
-        /// In bytes.
+        /// Largest pack that is received, in bytes.
         limit: u64,
     },
     /// Reading takes more memory than is granted.
     #[error("reading it takes more than {} of memory", bytes(*limit))]
     Memory {
-        /// In bytes.
+        /// Memory of a process that reads what was pushed, in bytes.
         limit: u64,
     },
     /// One object is larger than may be read.
     #[error("a file in it is larger than {}", bytes(*limit))]
     Object {
-        /// In bytes.
+        /// Largest object that is read, in bytes.
         limit: u64,
     },
 }
 
 impl Exceeded {
-    /// What would let it through.
+    /// Returns what would let through what was refused.
     pub fn lift(self) -> &'static str {
         match self {
             Self::List { .. } => "delete branches there whose names begin like those followed here",
@@ -102,7 +102,7 @@ impl Exceeded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}", self.words())]
 pub struct NoRoom {
-    /// Where.
+    /// Directory that has too little room.
     pub directory: PathBuf,
     /// Bytes that can be used.
     pub free: u64,
@@ -152,7 +152,7 @@ pub(super) fn confine(limits: Limits) -> io::Result<()> {
     Ok(())
 }
 
-/// Why no more is taken.
+/// Reason for which no more is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stopped {
     Exceeds(Exceeded),
@@ -167,10 +167,10 @@ pub(super) struct Meter(Arc<Mutex<Counted>>);
 #[derive(Debug)]
 struct Counted {
     limit: Exceeded,
-    /// In earlier packs.
+    /// Bytes that came in earlier packs.
     received: u64,
     taken: u64,
-    /// Where it is written to, and how much room there was; none for what is kept
+    /// Directory that is written to, and how much room there was; none for what is kept
     /// in memory.
     disk: Option<(PathBuf, u64)>,
     looked: u64,
@@ -178,7 +178,7 @@ struct Counted {
 }
 
 impl Meter {
-    /// For a list of refs.
+    /// Returns a meter for a list of refs.
     pub(super) fn list() -> Self {
         Self(Arc::new(Mutex::new(Counted {
             limit: Exceeded::List { limit: LIST },
@@ -190,7 +190,7 @@ impl Meter {
         })))
     }
 
-    /// From now on a pack comes, and is written to a directory. `received` bytes of
+    /// Expects a pack from now on, which is written to a directory. `received` bytes of
     /// what may come have come in packs before it.
     pub(super) fn expect_pack(&self, limit: u64, received: u64, directory: &Path) {
         let mut counted = lock(&self.0);
@@ -202,14 +202,14 @@ impl Meter {
         counted.looked = 0;
     }
 
-    /// Another answer begins.
+    /// Counts from zero, as another answer begins.
     pub(super) fn begin(&self) {
         let mut counted = lock(&self.0);
         counted.taken = 0;
         counted.looked = 0;
     }
 
-    /// So much has come. Fails when that is too much.
+    /// Counts bytes that have come. Fails when that is too much.
     pub(super) fn take(&self, bytes: usize) -> io::Result<()> {
         let mut counted = lock(&self.0);
         counted.taken = counted.taken.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -232,7 +232,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Why no more was taken, if that was so.
+    /// Reason for which no more was taken, if that was so.
     pub(super) fn stopped(&self) -> Option<Stopped> {
         lock(&self.0).stopped.clone()
     }

@@ -15,10 +15,11 @@ use super::history::Walk;
 
 const FIRST_BATCH: usize = 32;
 const LARGEST_BATCH: usize = 4096;
-/// The server has another history: it is cheaper to send all of that.
+/// Commits after which no more are named: the server has another history, and it is
+/// cheaper to send all of that.
 const MOST: usize = 16 << 10;
 
-/// What is wanted, and what is here.
+/// Commits that are wanted, and those that are here.
 pub(super) struct Haves<'a> {
     wanted: Vec<ObjectId>,
     largest: Option<u64>,

@@ -27,7 +27,7 @@ use super::said::{self, Lines, OtherFormat};
 use super::ssh::Ssh;
 use fort_core::types::Commit;
 
-/// What we call ourselves to the server.
+/// Name of this agent towards the server.
 pub(super) const AGENT: &str = fort_http::USER_AGENT;
 
 /// A remote with which the handshake is done. It owns a thread and at most one
@@ -159,7 +159,7 @@ pub fn is_branch_name(name: &str) -> bool {
     !ambiguous && gix::validate::reference::name(full.as_str().into()).is_ok()
 }
 
-/// What gix said, when the failure was not in the HTTP below it.
+/// Failure that gix reports, when it was not in the HTTP below it.
 pub(super) fn protocol(remote: &Remote, error: &gix::Error) -> PollError {
     if let Some(said) = said::error_line(error) {
         return PollError::Said(remote.presentable(&said));
@@ -177,8 +177,8 @@ pub(super) fn words(error: &gix::Error) -> String {
     words.join(": ")
 }
 
-/// `any`: also with a server that does not speak the second version, which then
-/// says all of its refs right away.
+/// Does the handshake. `any`: also with a server that does not speak the second
+/// version, which then says all of its refs right away.
 pub(super) fn shake_hands(transport: &mut impl Transport, any: bool) -> gix::Result<Handshake> {
     // Never called: a 401 is reported as such, the token was sent at once.
     let no_helper = |_| Ok(None);
@@ -223,7 +223,7 @@ fn named(found: &Ref) -> Option<(String, Commit)> {
     Some((name.to_string(), commit(target?)?))
 }
 
-/// From gix's id; `None` for what is not SHA-1.
+/// Converts gix's id; `None` for what is not SHA-1.
 pub(super) fn commit(id: &gix::oid) -> Option<Commit> {
     id.as_bytes().try_into().ok().map(Commit::from_bytes)
 }

@@ -27,15 +27,15 @@ const STDERR_TAIL: usize = 4 << 10;
 /// The end of a child that gave no answer.
 #[derive(Debug)]
 pub(super) struct Died {
-    /// In words.
+    /// End of the child in words, such as its exit status.
     pub(super) how: String,
     signal: Option<i32>,
-    /// The last of its stderr.
+    /// End of the child's stderr, as one line.
     pub(super) stderr: String,
 }
 
 impl Died {
-    /// The limit that it met, if it was one: there is no answer then, as a program
+    /// Limit that the child met, if it was one: there is no answer then, as a program
     /// whose memory is at an end cannot go on.
     pub(super) fn exceeded(&self, limits: Limits) -> Option<Exceeded> {
         let signal = self.signal?;

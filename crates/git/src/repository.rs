@@ -18,7 +18,7 @@ use fort_core::observed::Relation;
 use fort_core::plain::one_line;
 use fort_core::types::Commit;
 
-/// Says which files this clone may lack: those of more bytes than it names.
+/// File that says which files this clone may lack: those of more bytes than it names.
 const LEFT_OUT: &str = "fort-left-out";
 
 /// Two commits and how they relate.
@@ -32,7 +32,7 @@ pub struct Related {
     pub relation: Relation,
 }
 
-/// What is wrong with a clone, in one line.
+/// Damage of a clone, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Damage(pub(super) String);
@@ -43,14 +43,14 @@ impl Damage {
     }
 }
 
-/// What is found where the clone should be.
+/// State of what is found where the clone should be.
 pub(super) enum State {
     Absent,
     Damaged(Damage),
     Sound { repository: Box<gix::Repository>, packs: usize },
 }
 
-/// A new, empty, bare repository.
+/// Creates a new, empty, bare repository.
 pub(super) fn create(dir: &Path, limits: Limits) -> Result<gix::Repository, gix::Error> {
     gix::init_bare(dir)?;
     gix::open_opts(dir, options(limits))
@@ -107,7 +107,8 @@ pub(super) fn verify(dir: &Path, limits: Limits) -> Result<(), Damage> {
     undamaged(walked)
 }
 
-/// What is whole may still be odd, or too large to be read.
+/// Fails for what is missing or damaged. Objects that are whole may still be odd, or
+/// too large to be read.
 fn undamaged(read: Result<(), Trouble>) -> Result<(), Damage> {
     match read {
         Ok(()) | Err(Trouble::Odd(_) | Trouble::Exceeds(_)) => Ok(()),

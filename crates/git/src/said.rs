@@ -1,4 +1,4 @@
-//! What a server says of itself, and not by a status of HTTP: a line of its own that
+//! Reports of a server on itself, and not by a status of HTTP: a line of its own that
 //! the request fails with, and what its repository's objects are named by.
 //!
 //! The line is a packet `ERR` and text (gitprotocol-pack(5)), at any place of an

@@ -34,9 +34,9 @@ use super::limits::{Meter, Stopped};
 use super::ssh_words;
 use fort_sys::foreign_file;
 
-/// For the name lookup, TCP and the key exchange together.
+/// Timeout of the name lookup, TCP and the key exchange together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// The far side's end and ssh's last words are waited for.
+/// Longest wait for the far side's end and ssh's last words.
 const FAREWELL: Duration = Duration::from_secs(1);
 const STDERR_TAIL: usize = 4 << 10;
 
@@ -47,9 +47,9 @@ pub(super) type Transport = Connection<Reader, Writer>;
 #[derive(Clone)]
 pub(super) struct Ssh(Arc<Mutex<Session>>);
 
-/// What the far side sends.
+/// Reader of what the far side sends.
 pub(super) struct Reader(Ssh);
-/// What is sent to it.
+/// Writer of what is sent to the far side.
 pub(super) struct Writer(Ssh);
 
 /// Whether ssh takes this path as it is: in its options it expands `~`, `%` and
@@ -100,12 +100,12 @@ impl Ssh {
         Ok((ssh, transport))
     }
 
-    /// What went wrong first, if it was the session's end or a limit of ours.
+    /// First failure of the session, if it was the session's end or a limit of ours.
     pub(super) fn failure(&self) -> Option<PollError> {
         lock(&self.0).failure()
     }
 
-    /// Counts what comes. It expects a list of refs, until told otherwise.
+    /// Meter that counts what comes. It expects a list of refs, until told otherwise.
     pub(super) fn meter(&self) -> Meter {
         lock(&self.0).meter.clone()
     }
@@ -134,7 +134,7 @@ struct Session {
     stderr: Option<ChildStderr>,
     /// The end of what came on stderr.
     said: Vec<u8>,
-    /// The far side has no more to say.
+    /// Whether the far side has no more to say.
     ended: bool,
     failure: Option<PollError>,
     remote: Remote,
@@ -191,7 +191,7 @@ impl Session {
         }
     }
 
-    /// When a wait that begins now is too long.
+    /// Time from which a wait that begins now is too long.
     fn deadline(&self) -> Instant {
         let silence = Instant::now() + self.remote.timeout;
         self.until.map_or(silence, |until| until.min(silence))
@@ -356,7 +356,7 @@ fn command(remote: &Remote, url: &gix::Url) -> Result<Command, PollError> {
     Ok(command)
 }
 
-/// What the far side's shell is to run: the path is one word of it.
+/// Command that the far side's shell is to run: the path is one word of it.
 fn far_command(url: &gix::Url) -> Option<String> {
     let path = gix::url::expand_path::for_shell(url.path.clone());
     let path = std::str::from_utf8(&path).ok()?;

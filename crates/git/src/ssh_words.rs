@@ -1,4 +1,4 @@
-//! What the ssh program's last words mean.
+//! Meaning of the ssh program's last words.
 //!
 //! ssh has one exit status for all of its failures (255); what it was is only
 //! in its messages, which are not translated. One that is not known is passed

@@ -12,11 +12,11 @@ use std::num::NonZeroU32;
 use gix::ObjectId;
 use gix::protocol::fetch::Shallow;
 
-/// Commits along one line of history. Most repositories for hosts are smaller, and come
-/// in one.
+/// Commits of a step along one line of history. Most repositories for hosts are
+/// smaller, and come in one.
 const COMMITS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not 0");
 
-/// What one request asks for.
+/// Part of history that one request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// All of history at once.

@@ -17,11 +17,11 @@ use super::fetch::fetch_commits;
 use super::history::{Reader, Trouble};
 use super::{Remote, repository};
 
-/// Submodules of submodules, and so on: not deeper than this.
+/// Deepest level of submodules of submodules, and so on.
 const MAX_DEPTH: u32 = 8;
-/// So many in all.
+/// Most submodules that are fetched in all.
 const MOST: usize = 100;
-/// The refs that keep them.
+/// Prefix of the refs that keep submodules' commits.
 const REFS: &str = "refs/fort/sub/";
 
 /// A submodule, as a tree and its `.gitmodules` have it.
@@ -78,7 +78,7 @@ fn submodules(reader: Reader<'_>, commit: ObjectId, base: &str) -> Result<Vec<Su
     Ok(found)
 }
 
-/// What a tree has at a path.
+/// Kind and id of what a tree has at a path; `None` if nothing is there.
 fn at(
     reader: Reader<'_>,
     mut tree: ObjectId,

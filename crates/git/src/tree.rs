@@ -23,17 +23,17 @@ use super::history::{Reader, Trouble};
 use super::limits::{Exceeded, NoRoom};
 use fort_core::plain::one_line;
 
-/// Deeper than any project, and well within the stack.
+/// Deepest nesting of directories: deeper than any project, and well within the stack.
 const MAX_DEPTH: usize = 100;
-/// A small tree can name itself a million times over.
+/// Most entries of a tree: a small one can name itself a million times over.
 const MAX_ENTRIES: u32 = 1_000_000;
-/// What git-lfs writes in place of a file; pointers are shorter than this
-/// (git-lfs, docs/spec.md).
+/// Beginning of what git-lfs writes in place of a file; pointers are shorter than
+/// `LFS_LIMIT` (git-lfs, docs/spec.md).
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 const LFS_LIMIT: usize = 1024;
-/// So many paths whose content is elsewhere are named.
+/// Most paths that are named whose content is elsewhere.
 const MOST_NAMED: usize = 10;
-/// The disk is looked at after so many bytes.
+/// Bytes after which the disk is looked at again.
 const LOOK: u64 = 1 << 20;
 
 /// The same directory in the previous export.
@@ -42,19 +42,19 @@ pub(super) struct Older {
     pub(super) dir: PathBuf,
 }
 
-/// Writes one tree.
+/// Writer of one tree, which counts what it takes.
 pub(super) struct Writer<'a> {
     reader: Reader<'a>,
-    /// The clone lacks larger files than this.
+    /// Size in bytes above which the clone may lack files.
     left_out: Option<u64>,
     submodules: bool,
     entries: u32,
-    /// What its files take, each in whole blocks.
+    /// Bytes that the files take, each in whole blocks.
     bytes: u64,
     looked: u64,
     block: u64,
     top: PathBuf,
-    /// Where content was first written to, by whether it is executable.
+    /// Path that content was first written to, by whether it is executable.
     written: HashMap<(ObjectId, bool), PathBuf>,
     elsewhere: Vec<String>,
     /// The path within the tree, for what is said to people.
@@ -190,7 +190,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The tree of a submodule's commit, in its place.
+    /// Writes the tree of a submodule's commit in its place.
     fn submodule(
         &mut self,
         commit: ObjectId,
@@ -234,7 +234,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// So many bytes more, of a file or directory.
+    /// Counts the bytes of one more file or directory.
     fn takes(&mut self, bytes: u64) -> Result<(), ExportError> {
         let blocks = bytes.div_ceil(self.block).max(1);
         self.bytes = self.bytes.saturating_add(blocks.saturating_mul(self.block));
@@ -250,7 +250,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A blob, into the buffer.
+    /// Reads a blob into the buffer.
     fn blob(&mut self, id: ObjectId) -> Result<(), ExportError> {
         let read = self.reader.object(id, Kind::Blob, &mut self.buffer);
         read.map_err(|trouble| match (trouble, self.left_out) {

@@ -5,7 +5,7 @@ use std::io;
 
 use fort_core::plain::one_line;
 
-/// What broke, told apart by what a person would do about it.
+/// Causes of a broken exchange, told apart by what a person would do about each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broken {
     /// The connection could not be made private.
@@ -17,8 +17,8 @@ pub enum Broken {
 }
 
 impl Broken {
-    /// From the error that came of it. `advice` is what to do about a
-    /// certificate of an unknown issuer.
+    /// Classifies the error of an exchange. `advice` is what to do about a certificate of
+    /// an unknown issuer.
     pub fn of(error: &(dyn Error + 'static), timed_out: bool, advice: &str) -> Self {
         if let Some(tls) = find::<rustls::Error>(error) {
             return Self::Tls(tls_in_words(tls, advice));
@@ -33,8 +33,8 @@ impl Broken {
     }
 }
 
-/// Every error below `error`, itself first. `io::Error` hides the error that
-/// it wraps from `source`, so that one is looked into.
+/// Returns every error below `error`, itself first. `io::Error` hides the error that it
+/// wraps from `source`, so that one is looked into.
 pub fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -49,13 +49,13 @@ pub fn chain<'a>(
     .take(32)
 }
 
-/// The first error of a kind in the chain of another ([`chain`]).
+/// Returns the first error of a kind in the chain of another ([`chain`]).
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     chain(error).find_map(|e| e.downcast_ref())
 }
 
-/// The cause at the bottom says it in the operating system's words; the ones
-/// above it say "error sending request" and repeat the address.
+/// Returns the message of the cause at the bottom, which has the operating system's
+/// words; the ones above it say "error sending request" and repeat the address.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let words: Vec<_> =
         chain(error).filter(|e| !e.is::<reqwest::Error>()).map(|e| e.to_string()).collect();

@@ -9,24 +9,24 @@ use reqwest::redirect::Policy;
 
 use crate::stays_here;
 
-/// The name by which servers know this program.
+/// Name by which servers know this program.
 pub const USER_AGENT: &str = concat!("fort-agent/", env!("CARGO_PKG_VERSION"));
 /// Largest file of trusted certificates that is read, in bytes.
 const CA_LIMIT: u64 = 1 << 20;
 
-/// The trusted certificates cannot be used.
+/// Error: the trusted certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("ca_file {file}: {what}")]
 pub struct NotTrusted {
-    /// The file that names them.
+    /// Path of the file with the certificates.
     file: String,
-    /// What is wrong with it.
+    /// Description of what is wrong with the file.
     what: String,
 }
 
-/// A client that talks to the server of a URL and nobody else: redirects are answers,
-/// and what is not encrypted because it stays on this host goes through no proxy. It
-/// trusts the certificates that this host trusts.
+/// Makes a client that talks to the server of a URL and nobody else: redirects are
+/// answers, and what is not encrypted because it stays on this host goes through no
+/// proxy. It trusts the certificates that this host trusts.
 pub fn client(url: &str) -> ClientBuilder {
     // The platform's verifier takes the process's provider. Whoever installed one
     // before chose the same: only ring is built in.
@@ -35,8 +35,8 @@ pub fn client(url: &str) -> ClientBuilder {
     if stays_here(url) { builder.no_proxy() } else { builder }
 }
 
-/// A client as [`client`]'s that trusts the certificates in `ca_file` and no others,
-/// where there is one.
+/// Makes a client as [`client`] does that trusts the certificates in `ca_file` and no
+/// others, where there is one.
 pub fn client_trusting(url: &str, ca_file: Option<&Path>) -> Result<ClientBuilder, NotTrusted> {
     let builder = client(url);
     Ok(match ca_file {
@@ -45,7 +45,7 @@ pub fn client_trusting(url: &str, ca_file: Option<&Path>) -> Result<ClientBuilde
     })
 }
 
-/// TLS that trusts the certificates in a file and no others.
+/// Makes a TLS configuration that trusts the certificates in a file and no others.
 fn trusting(file: &Path) -> Result<rustls::ClientConfig, NotTrusted> {
     use rustls::pki_types::{CertificateDer, pem::PemObject as _};
     let trouble = |what: String| NotTrusted { file: file.display().to_string(), what };

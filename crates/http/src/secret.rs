@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The text itself, for the request or the file that it goes into.
+    /// Returns the text itself, for the request or the file that it goes into.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Text from elsewhere with every repetition of this one blotted out.
+    /// Returns text from elsewhere with every repetition of this one blotted out.
     pub fn hidden_in(&self, text: &str) -> String {
         text.replace(self.expose(), "***")
     }

@@ -10,29 +10,29 @@ use zeroize::Zeroizing;
 
 use crate::Secret;
 
-/// Larger than any token; smaller than a mistake.
+/// Largest file that is read, in bytes: larger than any token, smaller than a mistake.
 const LIMIT: u64 = 16 << 10;
 
-/// There is no token to use.
+/// Reason why there is no token to use.
 #[derive(Debug, thiserror::Error)]
 pub enum NoToken {
-    /// It is still to come.
+    /// The token is still to come: its file is absent or empty.
     #[error("waiting for a token: {} is absent or empty", file.display())]
     Absent {
-        /// Where it is expected.
+        /// Path at which the token is expected.
         file: PathBuf,
     },
-    /// What is there is no token. Nothing of it is repeated.
+    /// The file holds no token. Nothing of its contents is repeated.
     #[error("the token in {} {what}", file.display())]
     Unusable {
-        /// Where it was read.
+        /// Path at which the token was read.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Description of what is wrong with the contents.
         what: String,
     },
 }
 
-/// The token as it is now.
+/// Reads the token as it is now.
 pub fn read(file: &Path) -> Result<Secret, NoToken> {
     let unusable = |what: &str| NoToken::Unusable { file: file.into(), what: what.into() };
     let text: Zeroizing<String> = match foreign_file::read(file, LIMIT) {

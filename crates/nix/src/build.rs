@@ -17,12 +17,12 @@ use super::{Nix, Progress, executable, roots};
 use crate::store::{Store, StoreFailed};
 use fort_core::types::StorePath;
 
-/// For a question to the store about what it has.
+/// Time limit of a request to the store about what it has.
 const QUICK: Duration = Duration::from_secs(60);
 
-/// What came of building a derivation.
+/// Result of building a derivation.
 pub(super) enum Build {
-    /// This, which says something of the system.
+    /// The build ended with an outcome that says something of the system.
     Ended(RealiseOutcome),
     /// The derivation is not in the store any more: it has to be evaluated again.
     Lost,

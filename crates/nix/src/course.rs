@@ -1,5 +1,5 @@
-//! What is told of Nix while it works, whichever of its programs does; and how it
-//! ends where that says nothing of the commit.
+//! Progress of Nix while any of its programs works, and the outcome of a program whose
+//! end says nothing about the commit.
 
 use std::pin::Pin;
 
@@ -53,13 +53,12 @@ impl<P: FnMut(Progress)> Course<P> {
         }
     }
 
-    /// What the system is built from is known: what comes now is building it.
+    /// Marks the end of the evaluation: later output is that of the build.
     pub(super) fn evaluated(&mut self) {
         self.log.evaluated();
     }
 
-    /// What went wrong with the program that failed. What was done so far is
-    /// forgotten with it.
+    /// Returns the failure of the program that just failed, and forgets the progress so far.
     pub(super) fn failure(&mut self) -> Failure {
         std::mem::replace(&mut self.log, Log::new()).failure()
     }

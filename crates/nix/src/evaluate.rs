@@ -25,9 +25,9 @@ use fort_core::plain::clean;
 use fort_core::types::StorePath;
 use fort_sys::command::{Command, End, Finished};
 
-/// Of what Nix says of a flake and its lock, this much is read.
+/// Most output of Nix about a flake and its lock that is read, in bytes.
 const MOST_METADATA: usize = 8 << 20;
-/// What is listed of a host's name, which the commit chose, in characters.
+/// Longest part of a host's name that is listed, in characters: the commit chose the name.
 const HOST_CHARS: usize = 100;
 /// Names of hosts beyond this many are not listed.
 const MOST_HOSTS: usize = 1000;
@@ -224,7 +224,7 @@ fn lock_incomplete(spec: &RealiseSpec, inputs: Vec<String>) -> RealiseOutcome {
     RealiseOutcome::LockIncomplete { inputs, directory: directory.display().to_string() }
 }
 
-/// What is evaluated, and what may be done with its lock.
+/// Flake or file to evaluate, with what may be done with its lock.
 #[derive(Clone, Copy)]
 struct Flake<'a> {
     reference: &'a Reference,

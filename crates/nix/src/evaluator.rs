@@ -1,9 +1,9 @@
-//! Who evaluates commits: a user of its own, that can open nothing of this host.
+//! User that evaluates commits: one of its own, that can open nothing of this host.
 //!
-//! Evaluating runs what a commit says before anybody has looked at it. Purity
-//! does not make that harmless: an input names any file of the host that whoever
-//! evaluates can read. So it is done by a user that can read what everybody can,
-//! through Nix's daemon and as one that the daemon does not trust.
+//! Evaluating runs what a commit says before anybody has looked at it. Purity does not
+//! make that harmless: an input names any file of the host that the evaluating user can
+//! read. So it is done by a user that can read what everybody can, through Nix's daemon
+//! and as one that the daemon does not trust.
 //!
 //! The user is [`USER`] where there is one, as module.nix makes it; else
 //! `nobody`, which other services may be as well.
@@ -30,7 +30,7 @@ use fort_sys::files::{self, Durability};
 pub const USER: &str = "fort-agent-eval";
 /// The user that everybody has.
 const NOBODY: &str = "nobody";
-/// Its number where it is not listed, as the kernel has it.
+/// User id of `nobody` where it is not listed, as the kernel has it.
 const NOBODY_ID: u32 = 65_534;
 
 /// Where its directories are seen in the unit of a realise job, whatever is above
@@ -54,7 +54,7 @@ pub struct Evaluator {
     pub user: String,
     /// The user as the kernel knows it.
     pub credentials: Credentials,
-    /// Its settings and what it keeps from one evaluation to the next.
+    /// Directory of the user's settings and of what is kept between evaluations.
     pub own: Lent,
     /// The trees to evaluate, which it may only read.
     pub exports: Lent,
@@ -63,9 +63,9 @@ pub struct Evaluator {
 /// A directory that is lent to the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lent {
-    /// Where it is.
+    /// Path of the directory on the host.
     pub at: PathBuf,
-    /// Where the user sees it.
+    /// Path of the directory as the user sees it.
     pub seen: PathBuf,
 }
 
@@ -79,7 +79,8 @@ pub enum Way {
 }
 
 impl Evaluator {
-    /// Who evaluates on this host; or why nobody else than the agent can.
+    /// Chooses the user that evaluates on this host. The error says why only the agent
+    /// itself can.
     pub fn choose(store: &str, state_dir: &Path, way: Way) -> Result<Self, Unconfined> {
         if !store::has_daemon(store) {
             return Err(Unconfined::NoDaemon { store: store.into() });

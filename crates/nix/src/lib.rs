@@ -36,12 +36,12 @@ use fort_sys::environment;
 /// The option that says where names and passwords are.
 const NETRC_FILE: &str = "netrc-file";
 
-/// What no option replaces: these come last. A repository that may set substituters
-/// and trusted keys decides what this host believes; so does a cache, where nothing
-/// has to be signed.
+/// Options that nothing replaces: these come last on every command line. A repository
+/// that may set substituters and trusted keys decides what this host believes; so does
+/// a cache, where nothing has to be signed.
 const ALWAYS: [(&str, &str); 2] = [("accept-flake-config", "false"), ("require-sigs", "true")];
 
-/// For what only reads or links.
+/// Time limit of commands that only read or link.
 const QUICK: Duration = Duration::from_secs(120);
 
 /// How Nix is run: fixed at start, and part of a job's specification.
@@ -51,13 +51,13 @@ pub struct Nix {
     bin_dir: PathBuf,
     /// Where Nix finds git and ssh, for flake inputs.
     search_path: PathBuf,
-    /// What `--store` takes; `auto` leaves it to Nix.
+    /// Store URL as `--store` takes it; `auto` leaves the choice to Nix.
     store: String,
     /// `--option NAME VALUE` for every call.
     options: Vec<(String, String)>,
     /// `HOME`: not a person's, whose settings would apply.
     home: PathBuf,
-    /// `XDG_CACHE_HOME`.
+    /// Nix's cache directory, set as `XDG_CACHE_HOME`.
     cache: PathBuf,
 }
 
@@ -66,13 +66,13 @@ pub struct Nix {
 pub struct Settings {
     /// Where nix and nix-env are; absent: the first of the search path.
     pub bin_dir: Option<PathBuf>,
-    /// What `--store` takes, or `auto`.
+    /// Store URL as `--store` takes it, or `auto`.
     pub store: String,
     /// `--option NAME VALUE`, lists joined by blanks.
     pub options: Vec<(String, String)>,
-    /// Below state_dir.
+    /// Nix's `HOME`, below state_dir.
     pub home: PathBuf,
-    /// Below state_dir.
+    /// Nix's cache directory, below state_dir.
     pub cache: PathBuf,
 }
 
@@ -83,12 +83,12 @@ pub struct NoNix {
     looked_in: String,
 }
 
-/// Which Nix it is.
+/// Version of a Nix, as far as the agent distinguishes versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
-    /// As in 2.8.
+    /// Major version number: 2 in 2.8.
     pub major: u32,
-    /// As in 2.8.
+    /// Minor version number: 8 in 2.8.
     pub minor: u32,
     /// Lix: forked from 2.18, with numbers of its own from 2.90 on.
     pub lix: bool,
@@ -97,15 +97,15 @@ pub struct Version {
 /// Nix could not be asked, or its answer not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum NixFailed {
-    /// It could not be started.
+    /// Nix could not be started.
     #[error("nix cannot be run")]
     CannotStart(#[from] CannotStart),
-    /// It ended otherwise than well; what it said is for people.
+    /// Nix ended with a failure; its error message is for people.
     #[error("{what}: {said}")]
     Refused {
-        /// What was asked of it.
+        /// Request that failed, as named in the error message.
         what: String,
-        /// The end of what it said, or how it ended.
+        /// End of Nix's output, or how the process ended.
         said: String,
     },
 }
@@ -157,13 +157,13 @@ impl Nix {
         variables
     }
 
-    /// What `--store` takes; `auto` leaves it to Nix.
+    /// Returns the store URL as `--store` takes it; `auto` leaves the choice to Nix.
     pub fn store(&self) -> &str {
         &self.store
     }
 
-    /// The same with these options, too: those of the configuration come after
-    /// them and win, but for lists (`extra-NAME`), which add up; and with another
+    /// Returns a copy of this Nix with further options: those of the configuration come
+    /// after them and win, but for lists (`extra-NAME`), which add up; and with another
     /// file of names and passwords, which has those of the first one.
     pub fn with(&self, options: Vec<(String, String)>, netrc: Option<&Path>) -> Self {
         let netrc = netrc.map(|file| (NETRC_FILE.into(), file.to_string_lossy().into_owned()));
@@ -201,7 +201,7 @@ impl Nix {
         StoreRoot::of(&self.store)
     }
 
-    /// Asks for its version.
+    /// Asks Nix for its version.
     pub async fn version(&self) -> Result<Version, NixFailed> {
         let command = self.program("nix").arg("--version").time_limit(QUICK);
         let said = succeed("nix --version", command.run(std::future::pending()).await?)?;
@@ -237,8 +237,9 @@ impl Nix {
         Command::new(self.bin_dir.join(name)).environment(self.environment())
     }
 
-    /// A program where everybody finds it, whoever may enter the directory that we
-    /// know it by.
+    /// Builds the command of a program by its canonical path, which every user can
+    /// reach even where the directory that the agent knows it by is closed to that
+    /// user.
     fn program_for_all(&self, name: &str) -> Command {
         let program = self.bin_dir.join(name);
         let program = std::fs::canonicalize(&program).unwrap_or(program);
@@ -269,7 +270,7 @@ impl Version {
     }
 }
 
-/// What `nix show-config --json` says, of which this much is of interest.
+/// Answer of `nix show-config --json`, as far as it is of interest.
 #[derive(Deserialize)]
 struct Configured {
     #[serde(rename = "netrc-file")]
@@ -288,7 +289,7 @@ fn lists_last(mut options: Vec<(String, String)>) -> Vec<(String, String)> {
     options
 }
 
-/// What a program printed, if it ended well.
+/// Returns the output of a program that succeeded, or an error with the end of its stderr.
 fn succeed(what: &str, done: Finished) -> Result<Vec<u8>, NixFailed> {
     if done.end.success() {
         return Ok(done.stdout);

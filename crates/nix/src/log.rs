@@ -34,29 +34,29 @@ const PROGRESS: u64 = 105;
 const EXPECTED: u64 = 106;
 const HOOK_LINE: u64 = 107;
 
-/// What paths begin with; never where the store really is.
+/// Prefix of logical store paths, wherever the store really is.
 const STORE: &str = "/nix/store/";
 /// Activities beyond this many are not followed: a bound, not a real number.
 const MOST_ACTIVITIES: usize = 4096;
-/// So many builds that have ended are remembered.
+/// Most builds that have ended and are remembered.
 const MOST_ENDED: usize = 64;
-/// Of a builder's log, this much is kept.
+/// Most lines of a builder's log that are kept.
 const LOG_LINES: usize = 10;
-/// Of a line of it, this much.
+/// Longest part of a line of a builder's log that is kept, in characters.
 const LOG_LINE_CHARS: usize = 400;
-/// Of an error, this much.
+/// Longest part of an error message that is kept, in characters.
 const CAUSE_CHARS: usize = 700;
-/// Settings that were ignored, by name: so many, and of each so much.
+/// Most ignored settings whose names are kept; [`SETTING_CHARS`] bounds each name.
 const MOST_IGNORED: usize = 30;
 const SETTING_CHARS: usize = 60;
-/// Of everything that it said, this much.
+/// Largest end of Nix's whole output that is kept, in bytes.
 const TAIL_BYTES: usize = 16 << 10;
 
 /// How Nix begins what is no error, where it comes from a daemon. It only keeps
 /// what is shown as the cause from being one of these.
 const ASIDES: [&str; 2] = ["warning:", "error (ignored):"];
 
-/// What Nix is doing.
+/// Phase of Nix's work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -73,19 +73,19 @@ pub enum Phase {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Progress {
-    /// What it is doing.
+    /// Phase that Nix is in.
     pub phase: Phase,
-    /// Derivations built.
+    /// Number of derivations built.
     pub built: u64,
-    /// Derivations to build, with those built.
+    /// Number of derivations to build, with those built.
     pub to_build: u64,
-    /// Store paths downloaded.
+    /// Number of store paths downloaded.
     pub fetched: u64,
-    /// Store paths to download, with those downloaded.
+    /// Number of store paths to download, with those downloaded.
     pub to_fetch: u64,
-    /// Bytes downloaded, unpacked.
+    /// Number of bytes downloaded, unpacked.
     pub bytes_done: u64,
-    /// Bytes to download, unpacked.
+    /// Number of bytes to download, unpacked.
     pub bytes_expected: u64,
     /// The name of what was begun last and still runs.
     pub current: Option<String>,
@@ -93,11 +93,11 @@ pub struct Progress {
     pub ignored: Vec<String>,
 }
 
-/// What has been read so far.
+/// State of Nix's log as read so far.
 pub(super) struct Log {
     activities: BTreeMap<u64, Activity>,
     started: u64,
-    /// What activities that have ended had done, by kind.
+    /// Amounts done by activities that have ended, by kind.
     done: BTreeMap<u64, u64>,
     /// Builds that have ended, the newest last: the error may come after.
     ended: VecDeque<Activity>,
@@ -118,17 +118,17 @@ pub(super) struct Log {
     plain_error: Option<String>,
     last_text: Option<String>,
     tail: Tail,
-    /// What is to be built is known: whatever Nix does, it does for that.
+    /// Whether the evaluation is over: whatever Nix does from then on, it does for the build.
     evaluated: bool,
 }
 
-/// What Nix says that it will do, a path a line: versions from 2.9 on.
+/// Amount of work that Nix announces, a path a line: versions from 2.9 on.
 ///
 /// Its counters are no such promise: what may be fetched is counted as to be
 /// built until it was looked for.
 #[derive(Default)]
 struct Announced {
-    /// What had been done before, for the evaluation.
+    /// Number of builds that had been done before, for the evaluation.
     built: u64,
     fetched: u64,
     builds: u64,
@@ -137,7 +137,7 @@ struct Announced {
 
 /// The program that the host has run after each build.
 struct Hook {
-    /// What was built.
+    /// Derivation that was built.
     drv: Option<String>,
     /// How many builds had been done when it began: one more, and it went well.
     done: u64,
@@ -152,7 +152,7 @@ struct Activity {
     done: u64,
     expected: u64,
     running: u64,
-    /// Announced to be downloaded.
+    /// Number of bytes announced to be downloaded.
     bytes: u64,
     log: VecDeque<String>,
 }
@@ -164,16 +164,16 @@ struct FirstError {
     realising: bool,
 }
 
-/// What went wrong, once Nix has failed.
+/// Failure of Nix, as derived from its log.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Short, for people.
+    /// Error message in short, for people.
     pub(super) cause: String,
-    /// The end of what was said, builders' logs included.
+    /// End of Nix's output, builders' logs included.
     pub(super) tail: String,
-    /// What that means.
+    /// Kind of the failure.
     pub(super) fault: Fault,
-    /// Whose builder failed, if it was one.
+    /// Derivation whose builder failed, if a builder did.
     pub(super) drv: Option<String>,
 }
 
@@ -229,8 +229,8 @@ impl Log {
         }
     }
 
-    /// What is to be built is known: what is read from now on is of another
-    /// program, that builds it. What was done counts on.
+    /// Marks the evaluation as over: from now on another program, the build, is read.
+    /// The amounts done so far still count.
     pub(super) fn evaluated(&mut self) {
         self.evaluated = true;
         // One that has ended does nothing any more, whatever it did not say.
@@ -268,7 +268,7 @@ impl Log {
         }
     }
 
-    /// How far it is.
+    /// Returns how far Nix is.
     pub(super) fn progress(&self) -> Progress {
         let (built, to_build) = self.sum(BUILDS);
         let (fetched, to_fetch) = self.sum(COPY_PATHS);
@@ -318,7 +318,7 @@ impl Log {
         }
     }
 
-    /// What went wrong, knowing that something did.
+    /// Returns the failure. To be called only once it is known that Nix failed.
     pub(super) fn failure(self) -> Failure {
         let tail = self.tail.clone().text();
         let unfinished = self.failed || self.cut || self.evaluated;
@@ -563,8 +563,8 @@ fn nobody_may_build(text: &str) -> bool {
     WORDS.iter().any(|words| text.contains(words))
 }
 
-/// What a builder said last says more than that it failed. Some versions repeat
-/// its log in the error, which belongs in the tail.
+/// Appends the last line of a builder's log, which says more than that the builder
+/// failed. Some versions repeat its log in the error, which belongs in the tail.
 fn with_last_words(error: &str, last: Option<&String>) -> String {
     let Some(last) = last else { return error.to_owned() };
     let mut lines = error.lines().map(|line| line.trim_end_matches([';', '.', ':']));

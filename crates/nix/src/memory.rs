@@ -29,7 +29,7 @@ struct Count {
 }
 
 impl Kills {
-    /// What the kernel has counted until now.
+    /// Reads the counts of the kernel as they are now.
     pub(super) fn so_far() -> Self {
         let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let own = group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
@@ -41,7 +41,7 @@ impl Kills {
         Self { own: Count::of(own), host: Count::of(host) }
     }
 
-    /// What is said of Nix that was killed by this signal while it did something.
+    /// Outcome of Nix having been killed by this signal, with what it was doing.
     pub(super) fn of_nix(&self, signal: i32, doing: &str) -> RealiseOutcome {
         let killed = format!("nix was killed by signal {signal} while {doing}");
         // What killed a process of ours is in our own group, where that is counted.
@@ -81,7 +81,7 @@ impl Count {
         Self { file, at }
     }
 
-    /// None: nobody counts.
+    /// Whether the count has grown since; `None` where the kernel does not count.
     fn has_grown(&self) -> Option<bool> {
         Some(oom_kills(&self.file)? > self.at?)
     }

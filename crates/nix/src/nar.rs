@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::store::{NarHash, PathInfo, Store, StoreFailed};
 use fort_core::types::StorePath;
 
-/// What is read, hashed and sent at once.
+/// Size of the pieces that are read, hashed and sent at once, in bytes.
 const CHUNK: usize = 128 << 10;
 /// Chunks that are ready before they are wanted.
 const AHEAD: usize = 2;
@@ -28,11 +28,11 @@ const LARGEST_PART: usize = 8 << 10;
 /// Why a path could not be packed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NarFailed {
-    /// It is not there, or cannot be read.
+    /// The path is not there, or cannot be read.
     #[error("it cannot be read: {0}")]
     Unreadable(String),
-    /// It is not what the store has written down. `nix-store --repair-path`
-    /// may get it back.
+    /// The path's contents differ from those that the store registered. `nix-store
+    /// --repair-path` may get them back.
     #[error(
         "it is damaged on disk: its contents are not those that the store registered (try nix-store --repair-path)"
     )]
@@ -50,7 +50,7 @@ pub struct Packed {
 pub struct Fault(Arc<Mutex<Option<NarFailed>>>);
 
 impl Fault {
-    /// Why.
+    /// Returns why the path did not arrive whole; `None` if the path was not at fault.
     pub fn get(&self) -> Option<NarFailed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -61,7 +61,7 @@ impl Fault {
 }
 
 impl Packed {
-    /// Its length in bytes.
+    /// Length of the archive in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }

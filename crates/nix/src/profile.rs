@@ -19,20 +19,20 @@ use fort_sys::sight::{Unreadable, at};
 /// A generation of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
-    /// Its number: the next one made gets a higher one.
+    /// Number of the generation: the next one made gets a higher one.
     pub number: u64,
-    /// What it is a generation of.
+    /// System that the generation links to.
     pub system: StorePath,
 }
 
-/// What is found where a profile is to be.
+/// State of a profile, as found at its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Profile {
-    /// Nothing.
+    /// No file is at the profile's path.
     Absent,
     /// Something that `nix-env` did not make.
     Odd(Odd),
-    /// Its current generation.
+    /// The profile has this current generation.
     Current(Generation),
 }
 

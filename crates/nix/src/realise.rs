@@ -33,10 +33,10 @@ use fort_core::types::{Commit, StorePath};
 /// How often a derivation may be collected before it is built.
 const TRIES: usize = 3;
 
-/// What to realise, and with what.
+/// Specification of a realisation: the commit, the expression in it, and how Nix is run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealiseSpec {
-    /// Whose tree it is.
+    /// Commit whose tree is evaluated.
     pub commit: Commit,
     /// The commit's tree, exported. Never changed while this runs.
     pub export: PathBuf,
@@ -49,7 +49,7 @@ pub struct RealiseSpec {
     pub clone: PathBuf,
     /// Replaces `{hostname}` in `flake_dir` and `attribute`.
     pub hostname: String,
-    /// What kind of expression it is.
+    /// Kind of the expression: a flake or a plain file.
     pub kind: Kind,
     /// The file to evaluate, below `flake_dir`; for [`Kind::File`].
     pub file: String,
@@ -59,15 +59,15 @@ pub struct RealiseSpec {
     pub attribute: String,
     /// How Nix is run.
     pub nix: Nix,
-    /// Who evaluates; none: whoever runs this, with all its rights.
+    /// User that evaluates; `None` evaluates as the calling process, with all its rights.
     pub evaluator: Option<Evaluator>,
-    /// For evaluation and build together.
+    /// Time limit of evaluation and build together.
     pub timeout: Duration,
     /// A link to the system, and its root in the store; its directory exists.
     pub out_link: PathBuf,
 }
 
-/// What kind of expression describes the systems.
+/// Kind of the expression that describes the systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -77,22 +77,22 @@ pub enum Kind {
     File,
 }
 
-/// How it went.
+/// Outcome of a realisation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum RealiseOutcome {
     /// The system is in the store, and rooted there by the out-link.
     Built {
-        /// The system.
+        /// Store path of the system.
         system: StorePath,
-        /// What it was built from.
+        /// Derivation that the system was built from.
         drv: StorePath,
     },
     /// The commit describes other hosts, not this one.
     NoSuchHost {
         /// The host that is not there.
         hostname: String,
-        /// Those that are.
+        /// Hosts that the commit does describe.
         hosts: Vec<String>,
     },
     /// The flake has inputs that nothing pins: another host, or this one tomorrow,
@@ -104,34 +104,34 @@ pub enum RealiseOutcome {
         /// The flake's directory in the tree; empty for its top.
         directory: String,
     },
-    /// What the commit says is no system.
+    /// The commit's expression does not evaluate to a system.
     EvaluationFailed {
-        /// In short, for people.
+        /// Error message in short, for people.
         cause: String,
-        /// The end of what Nix said.
+        /// End of Nix's output.
         tail: String,
     },
     /// Something that the system consists of could not be got.
     BuildFailed {
-        /// In short, for people.
+        /// Error message in short, for people.
         cause: String,
-        /// The end of what Nix and the builders said.
+        /// End of the output of Nix and the builders.
         tail: String,
-        /// Whose builder failed, if that is known.
+        /// Derivation whose builder failed; `None` if it is not known.
         drv: Option<StorePath>,
-        /// What kind of failure it was.
+        /// Kind of the failure.
         fault: Fault,
     },
-    /// It took longer than it may.
+    /// Evaluation and build took longer than the time limit.
     TimedOut,
-    /// It was not wanted any more.
+    /// The realisation was cancelled before its end.
     Cancelled,
     /// Nothing is known about the commit: Nix could not be run, or its store
     /// not be reached.
     Broken {
-        /// In short, for people.
+        /// Error message in short, for people.
         cause: String,
-        /// What kind of failure it was.
+        /// Kind of the failure.
         fault: Fault,
     },
 }
@@ -225,7 +225,7 @@ impl RealiseSpec {
         self.flake_dir.replace("{hostname}", &self.hostname)
     }
 
-    /// Where whoever evaluates sees a path.
+    /// Returns a path as the evaluating user sees it.
     pub(super) fn seen(&self, path: &Path) -> PathBuf {
         match &self.evaluator {
             Some(evaluator) => evaluator.sees(path),
@@ -233,7 +233,7 @@ impl RealiseSpec {
         }
     }
 
-    /// What works depends on Nix's version only for a flake in a directory.
+    /// Whether Nix's version has to be known: only a flake in a directory depends on it.
     pub(super) fn asks_version(&self) -> bool {
         let top = matches!(self.flake_dir.trim_end_matches('/'), "" | ".");
         self.kind == Kind::Flake && !top

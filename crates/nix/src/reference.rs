@@ -20,9 +20,9 @@ use super::realise::{Kind, RealiseSpec};
 use super::{Version, lent_repository};
 use fort_core::types::Commit;
 
-/// What Nix keeps in memory of a tree by itself (`nar-buffer-size`).
+/// Largest part of a tree that Nix keeps in memory by itself, in bytes (`nar-buffer-size`).
 const BUFFER: u64 = 32 << 20;
-/// What a file takes in an archive besides its contents, at most: its name, twice
+/// Bytes that a file takes in an archive besides its contents, at most: its name, twice
 /// that of the longest, and some words.
 const PER_ENTRY: u64 = 1024;
 
@@ -30,7 +30,7 @@ const PER_ENTRY: u64 = 1024;
 pub(super) struct Reference {
     /// A flake's reference, or a file.
     base: Base,
-    /// What the tree takes as an archive, at most, in bytes.
+    /// Size of the tree as an archive, at most, in bytes.
     archive: u64,
 }
 
@@ -40,8 +40,8 @@ enum Base {
 }
 
 impl Reference {
-    /// What the specification names. `version` matters for flakes in a
-    /// directory only.
+    /// Returns the reference that the specification names. `version` matters for flakes
+    /// in a directory only.
     pub(super) fn of(spec: &RealiseSpec, version: Option<Version>) -> io::Result<Self> {
         let dir = in_tree(&spec.directory())?;
         match spec.kind {
@@ -54,9 +54,9 @@ impl Reference {
         }
     }
 
-    /// What Nix has to keep in memory of the tree, in bytes, if that is more than it
-    /// would by itself: one that it writes to a disk first has, before 2.26, not the
-    /// time that it is said to have.
+    /// Bytes of the tree that Nix has to keep in memory; `None` if it does so by
+    /// itself. A tree that Nix before 2.26 writes to a disk first loses the time that
+    /// its reference states.
     pub(super) fn buffer(&self) -> Option<u64> {
         (self.archive > BUFFER).then_some(self.archive)
     }
@@ -120,7 +120,7 @@ fn flake(spec: &RealiseSpec, dir: &Path, version: Option<Version>) -> io::Result
     Ok(flake(reference, 0))
 }
 
-/// Which times the files of a tree get.
+/// Modification times that the files of a tree get.
 #[derive(Clone, Copy)]
 enum Stamp {
     /// The ones that they have.
@@ -129,10 +129,10 @@ enum Stamp {
     At(i64),
 }
 
-/// Lets whoever evaluates read a tree, and sets its times: before 2.26 Nix refuses
+/// Lets the evaluating user read a tree, and sets its times: before 2.26 Nix refuses
 /// `lastModified` if it is anything else than the newest. That belongs to the top
-/// directory alone; files, which other trees may share, all get the same. Returns
-/// what it takes as an archive, at most, in bytes.
+/// directory alone; files, which other trees may share, all get the same. Returns the
+/// size of the tree as an archive, at most, in bytes.
 fn prepare(tree: &Path, stamp: Stamp) -> io::Result<u64> {
     let mut archive = PER_ENTRY;
     let mut directories = vec![tree.to_owned()];
@@ -157,20 +157,21 @@ fn prepare(tree: &Path, stamp: Stamp) -> io::Result<u64> {
     Ok(archive)
 }
 
-/// Of the file itself, if it is a link.
+/// Sets the modification time of a file; of the link itself, if it is one.
 fn set_modified(path: &Path, seconds: i64) -> io::Result<()> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Named for its commit, so that Nix's copy of it never has to go back.
+/// Name of a commit's branch: every commit has its own, so that Nix's copy never has to go back.
 fn branch(commit: Commit) -> String {
     format!("commit-{commit}")
 }
 
-/// Makes a bare repository that has one branch, at the commit, and no objects but those of the clone. Its place is always the same:
-/// Nix keeps a copy of the history for every place it was given.
+/// Makes a bare repository that has one branch, at the commit, and no objects but those
+/// of the clone. Its place is always the same: Nix keeps a copy of the history for
+/// every place that it was given.
 fn borrow(repository: &Path, clone: &Path, commit: Commit) -> io::Result<()> {
     let branch = branch(commit);
     let heads = repository.join("refs/heads");

@@ -1,4 +1,4 @@
-//! What keeps systems from being collected as garbage: links of ours that Nix
+//! Roots that keep systems from being collected as garbage: links of ours that Nix
 //! knows as roots. [`crate::store::Store::root`] makes them.
 //!
 //! A root lives as long as its link: removing the link is enough, and whoever
@@ -11,8 +11,8 @@ use std::path::Path;
 use fort_core::types::StorePath;
 use fort_sys::sight::{Unreadable, at};
 
-/// What a root keeps, if there is one. Something else in its place keeps nothing:
-/// it is made anew.
+/// Returns the store path that a root keeps; `None` if there is no root, or something
+/// else in its place, which keeps nothing: the root is made anew.
 pub fn look(link: &Path) -> Result<Option<StorePath>, Unreadable> {
     match kept(link) {
         Ok(kept) => Ok(kept),
@@ -22,7 +22,7 @@ pub fn look(link: &Path) -> Result<Option<StorePath>, Unreadable> {
     }
 }
 
-/// What a root keeps, if there is one.
+/// Returns the store path that a root keeps; `None` if there is no root.
 pub fn kept(link: &Path) -> io::Result<Option<StorePath>> {
     match std::fs::read_link(link) {
         Ok(target) => target.to_string_lossy().parse().map(Some).map_err(io::Error::other),

@@ -20,7 +20,7 @@ const MOST_LINKS: usize = 40;
 /// Where the paths of one store really are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreRoot {
-    /// What stands for `/nix/store`.
+    /// Physical directory that stands for `/nix/store`.
     store_dir: PathBuf,
 }
 

@@ -9,19 +9,19 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::sight::{Unreadable, at};
 use fort_core::types::{BootId, Mono, Now, Wall};
 
-/// Both clocks, now.
+/// Reads the wall clock and the monotonic clock.
 pub fn now() -> Now {
     Now { wall: wall(), mono: mono() }
 }
 
-/// Time since the boot, suspended time included; the same for every process.
+/// Returns the time since the boot, suspended time included; the same for every process.
 pub fn mono() -> Mono {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Mono::from_millis(seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000)
 }
 
-/// The clock that systemd dates its units by, in microseconds: as [`mono`], but
+/// Returns the clock that systemd dates its units by, in microseconds: as [`mono`], but
 /// suspended time is not in it.
 pub fn monotonic_micros() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
@@ -38,8 +38,8 @@ fn wall() -> Wall {
     Wall::from_millis(millis)
 }
 
-/// This boot's id: the kernel's, or that of a host that lives below `root`
-/// and has a `/proc` of its own.
+/// Reads the id of this boot: the kernel's, or that of a host that lives below `root` and
+/// has a `/proc` of its own.
 pub fn boot_id(root: &Path) -> Result<BootId, Unreadable> {
     let below = root.join("proc/sys/kernel/random/boot_id");
     match std::fs::read_to_string(&below) {

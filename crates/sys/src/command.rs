@@ -32,14 +32,14 @@ use self::output::{Head, Lines};
 pub use self::output::{Tail, plain};
 pub use self::pipes::Talk;
 
-/// Between SIGTERM and SIGKILL.
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a program may hold on after SIGKILL (in an uninterruptible wait).
+/// Time that a program may hold on after SIGKILL (in an uninterruptible wait).
 const AFTER_KILL: Duration = Duration::from_secs(10);
-/// How long after its end its pipes are still read: a process that it left
-/// behind may hold them open for ever.
+/// Time for which its pipes are still read after its end: a process that it left behind
+/// may hold them open for ever.
 const DRAIN: Duration = Duration::from_secs(1);
-/// Stands for "no time limit".
+/// Stand-in for "no time limit".
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A program to run, and within which bounds.
@@ -57,34 +57,34 @@ pub struct Command {
     user: Option<Credentials>,
 }
 
-/// How a program ended.
+/// End of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// By itself, with this code.
+    /// The program ended by itself, with this code.
     Exit(i32),
-    /// By this signal, which somebody else sent.
+    /// The program was ended by this signal, which somebody else sent.
     Signal(i32),
-    /// Stopped here: the time was over.
+    /// The program was stopped here: the time was over.
     TimedOut,
-    /// Stopped here: it was cancelled.
+    /// The program was stopped here: it was cancelled.
     Cancelled,
 }
 
-/// A program that has ended, and what it said.
+/// Result of a program that has ended: its end and its output.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// How it ended.
+    /// End of the program: exit code, signal, time-out or cancellation.
     pub end: End,
-    /// The first bytes of its stdout, up to the limit.
+    /// First bytes of its stdout, up to the limit.
     pub stdout: Vec<u8>,
-    /// Whether there was more of it.
+    /// Whether stdout had more than was kept.
     pub stdout_cut: bool,
-    /// The last of its stderr, as [`plain`] text.
+    /// End of its stderr, as [`plain`] text.
     pub stderr: String,
 }
 
-/// The program could not be started at all.
+/// Error of a program that could not be started at all.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot run {}", program.display())]
 pub struct CannotStart {
@@ -92,18 +92,18 @@ pub struct CannotStart {
     source: std::io::Error,
 }
 
-/// Where a line was written to.
+/// Stream that a line was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// Standard output.
+    /// Standard output of the program.
     Stdout,
-    /// Standard error.
+    /// Standard error of the program.
     Stderr,
 }
 
 impl Command {
-    /// The program at an absolute path: no search, no arguments, an empty
-    /// environment, run in `/`, without a time limit.
+    /// Makes a command for the program at an absolute path: no search, no arguments, an
+    /// empty environment, run in `/`, without a time limit.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -119,19 +119,19 @@ impl Command {
         }
     }
 
-    /// One more argument. Everybody on the host can read it.
+    /// Adds an argument. Everybody on the host can read it.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// More arguments.
+    /// Adds several arguments, which everybody on the host can read.
     pub fn args<T: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// More variables; a later one replaces an earlier one of its name.
+    /// Adds variables; a later one replaces an earlier one of its name.
     pub fn environment<K: Into<OsString>, V: Into<OsString>>(
         mut self,
         variables: impl IntoIterator<Item = (K, V)>,
@@ -183,8 +183,8 @@ impl Command {
         self.run_with_lines(cancel, |_, _| ()).await
     }
 
-    /// As [`Command::run`], and hands out each line, without its end, as it
-    /// is written. Of a line over the limit only the beginning.
+    /// Runs the program as [`Command::run`] does, and hands out each line, without its
+    /// end, as it is written. Of a line over the limit only the beginning.
     pub async fn run_with_lines(
         &self,
         cancel: impl Future<Output = ()>,
@@ -280,13 +280,13 @@ impl Command {
         started.map_err(error)
     }
 
-    /// The program.
+    /// Returns the path of the program.
     pub fn program(&self) -> &Path {
         &self.program
     }
 }
 
-/// Without the environment, which may hold a proxy's password.
+/// Shows the command without the environment, which may hold a proxy's password.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {:?}", self.program, self.arguments)
@@ -294,7 +294,7 @@ impl fmt::Debug for Command {
 }
 
 impl End {
-    /// Whether it ended by itself with code 0.
+    /// Whether the program ended by itself with code 0.
     pub fn success(self) -> bool {
         self == End::Exit(0)
     }
@@ -311,7 +311,7 @@ impl fmt::Display for End {
     }
 }
 
-/// A child's process group. Killed when dropped before the child has gone.
+/// Process group of a child. Killed when dropped before the child has gone.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -481,7 +481,7 @@ mod tests {
         rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     }
 
-    /// Gone, or dead and waiting for whoever adopted it.
+    /// Whether a process is gone, or dead and waiting for the one that adopted it.
     fn has_gone(pid: &str) -> bool {
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while std::time::Instant::now() < deadline {

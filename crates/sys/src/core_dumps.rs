@@ -6,8 +6,8 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, geteuid, getrlimit, set_dumpable_behavior, setrlimit,
 };
 
-/// From here on this process leaves no core dump, nor do the programs that it runs,
-/// unless they ask for one.
+/// Forbids core dumps: from here on this process leaves none, nor do the programs that it
+/// runs, unless they ask for one.
 pub fn forbid() {
     // Only the soft limit: what a system's own scripts start is not ours to bind.
     let Rlimit { maximum, .. } = getrlimit(Resource::Core);

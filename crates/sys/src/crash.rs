@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-/// What jobs get of the agent's environment for it.
+/// Variables of the agent's environment that jobs get for it.
 pub const HANDED_ON: &[&str] = if cfg!(debug_assertions) { &["FORT_AGENT_CRASH"] } else { &[] };
 
 /// Something that is being done: one point where it begins, one where it ends.
@@ -36,17 +36,17 @@ impl Drop for Passing {
     }
 }
 
-/// A file was written.
+/// Passes the point at which a file was written.
 pub fn wrote(path: &Path) {
     pass(|| format!("wrote {}", path.file_name().unwrap_or_default().to_string_lossy()));
 }
 
-/// Passes a point.
+/// Passes a point; in builds without debug assertions that does nothing.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn pass(_point: impl FnOnce() -> String) {}
 
-/// Passes a point.
+/// Passes a point: records it, and kills this process where that is asked for.
 #[cfg(debug_assertions)]
 pub fn pass(point: impl FnOnce() -> String) {
     use std::sync::OnceLock;
@@ -80,7 +80,7 @@ fn pass_in(directory: &Path, line: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// `agent`, or the kind of job that this process is.
+/// Returns `agent`, or the kind of job that this process is.
 #[cfg(debug_assertions)]
 fn process() -> String {
     let mut words = std::env::args().skip_while(|word| word != "job").skip(1);

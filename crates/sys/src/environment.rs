@@ -1,4 +1,4 @@
-//! What the agent hands on of its own environment: to its jobs, to the process that
+//! Environment variables that the agent hands on: to its jobs, to the process that
 //! fetches, and to Nix. Nothing else is inherited anywhere.
 //!
 //! The lists are here together, so that none of them loses what another has. The
@@ -10,8 +10,8 @@ use std::ffi::{OsStr, OsString};
 
 use crate::crash;
 
-/// Which proxies are used, as libcurl and reqwest know them: the second spelling
-/// is for those that know only that one.
+/// Variables that name proxies, as libcurl and reqwest know them: the second spelling is
+/// for those that know only that one.
 const PROXIES: [&str; 10] = [
     "http_proxy",
     "https_proxy",
@@ -24,39 +24,40 @@ const PROXIES: [&str; 10] = [
     "ALL_PROXY",
     "NO_PROXY",
 ];
-/// Who is asked without them.
+/// Variable that lists the hosts to ask without a proxy.
 const EXCEPTIONS: &str = "no_proxy";
 
-/// Whom HTTPS trusts: for Nix, and for the agent itself.
+/// Variable that names the certificates HTTPS trusts: for Nix, and for the agent itself.
 const NIX_TRUSTS: &str = "NIX_SSL_CERT_FILE";
 const TRUSTED: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// This host, by every name that is asked for it.
+/// Names and addresses of this host by which requests are made to it.
 const HERE: &str = "127.0.0.1,::1,localhost";
 
-/// Variables and their values.
+/// Names of variables with their values.
 pub type Variables = Vec<(&'static str, OsString)>;
 
-/// What everybody may see of a job's environment.
+/// Returns the variables of a job that everybody may see.
 pub fn public_of_job() -> Variables {
     let own = ["PATH", "LOCALE_ARCHIVE", "FORT_AGENT_LOG", "TZDIR", NIX_TRUSTS];
     present(own.iter().chain(&TRUSTED).chain(crash::HANDED_ON).copied())
 }
 
-/// What only root may see of it.
+/// Returns the variables of a job that only root may see.
 pub fn secret_of_job() -> Variables {
     present(PROXIES)
 }
 
-/// The environment of the process that fetches: where git is (for `file://`) and
+/// Returns the environment of the process that fetches: where git is (for `file://`) and
 /// ssh, how to reach the network, whom to trust.
 pub fn of_fetch() -> Variables {
     let own = ["PATH", "TMPDIR", "RUST_BACKTRACE"];
     present(own.iter().chain(&TRUSTED).chain(&PROXIES).copied())
 }
 
-/// What Nix gets besides what it is given: where its certificates are, and the
-/// proxies, but not for this host. What goes to a cache here is not encrypted.
+/// Returns the variables that Nix gets besides those it is given: where its certificates
+/// are, and the proxies, but not for this host. Requests to a cache here are not
+/// encrypted.
 pub fn of_nix() -> Variables {
     let mut variables = present([NIX_TRUSTS]);
     variables.extend(but_not_for_this_host(present(PROXIES)));

@@ -11,15 +11,15 @@ use serde::de::DeserializeOwned;
 
 use crate::crash;
 
-/// Larger was not written by us.
+/// Largest file that is read, in bytes: a larger one was not written by us.
 const MOST_BYTES: u64 = 8 << 20;
 
 /// Whether a write must outlast a power cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// It must: what follows relies on it.
+    /// The write must outlast a power cut: what follows relies on it.
     Durable,
-    /// It need not: it is made anew, or only tells how far something is.
+    /// The write may be lost: the file is made anew, or only tells how far something is.
     Passing,
 }
 

@@ -1,10 +1,11 @@
-//! Who holds the lock of a file, and how such a process is ended.
+//! Holders of the lock of a file: finds these processes, and ends them.
 //!
-//! Of flock(2). A lock belongs to an open file description, and so to every process that has
-//! inherited it: the one that took it may be gone. proc_pid_fdinfo(5) says of each descriptor
-//! whether it is one of those. The table in proc_locks(5) only names who took it, leaves that out
-//! where the process is of another PID namespace or dead, and on some file systems has another
-//! device there than stat(2).
+//! Locks are those of flock(2). A lock belongs to an open file description, and so to
+//! every process that has inherited it: the one that took it may be gone.
+//! proc_pid_fdinfo(5) says of each descriptor whether it is one of those. The table in
+//! proc_locks(5) only names the process that took it, leaves that out where the process
+//! is of another PID namespace or dead, and on some file systems has another device there
+//! than stat(2).
 
 use std::fmt;
 use std::fs::{self, Metadata};
@@ -20,40 +21,41 @@ use tokio::time::timeout;
 use fort_core::plain::clean;
 use fort_core::types::Wall;
 
-/// How long a process may take to be gone after SIGKILL.
+/// Time that a process may take to be gone after SIGKILL.
 const AFTER_KILL: Duration = Duration::from_secs(2);
 
 /// A process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its number.
+    /// Process id of the holder.
     pub pid: u32,
-    /// What it is called, as proc_pid_comm(5) has it.
+    /// Name of the process, as proc_pid_comm(5) has it.
     pub name: String,
-    /// Its user: the effective one, or the real one where only the effective one is root.
+    /// User of the process: the effective one, or the real one where only the effective
+    /// one is root.
     pub uid: u32,
-    /// When it began; none if that cannot be told.
+    /// Time at which it began; `None` if that cannot be told.
     pub since: Option<Wall>,
-    /// The innermost unit that it belongs to, which may be one of a user's or of a container's.
+    /// Innermost unit that it belongs to, which may be one of a user's or of a container's.
     pub unit: Option<String>,
-    /// The unit of the host's own systemd that it belongs to.
+    /// Unit of the host's own systemd that it belongs to.
     pub system_unit: Option<String>,
 }
 
 impl Holder {
-    /// Whether it has root's rights, or at least this process's.
+    /// Whether the process has root's rights, or at least this process's.
     pub fn is_root(&self) -> bool {
         self.uid == 0 || self.uid == geteuid().as_raw()
     }
 
-    /// Sends it a signal, if it holds the lock of this file still: its number may be another
-    /// process's by now. Returns whether it was sent.
+    /// Sends the process a signal, if it holds the lock of this file still: its number
+    /// may be another process's by now. Returns whether it was sent.
     pub fn signal(&self, file: &Path, signal: Signal) -> io::Result<bool> {
         Ok(self.signalled(file, signal)?.is_some())
     }
 
-    /// Kills it, if it holds the lock of this file still, and waits a moment for it to be gone.
-    /// Returns whether it is.
+    /// Kills the process, if it holds the lock of this file still, and waits a moment for
+    /// it to be gone. Returns whether it is.
     pub async fn end(&self, file: &Path) -> io::Result<bool> {
         let Some(process) = self.signalled(file, Signal::KILL)? else { return Ok(true) };
         // Readable when the process has ended (pidfd_open(2)).
@@ -96,8 +98,9 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The processes that hold the lock of a file, but for this one. None if there is no such file.
-/// Fails where that cannot be told: other users' processes are root's to look at.
+/// Returns the processes that hold the lock of a file, but for this one. None if there is
+/// no such file. Fails where that cannot be told: other users' processes are root's to
+/// look at.
 pub fn holders(file: &Path) -> io::Result<Vec<Holder>> {
     let wanted = match fs::metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -161,8 +164,8 @@ fn is_lock_of(line: &str, inode: u64) -> bool {
     line.strip_prefix("lock:").is_some_and(|lock| flock_of(lock) == Some(inode))
 }
 
-/// The inode of a lock as proc_locks(5) writes it, if it is of flock(2) and not waited for: that
-/// has an arrow in front of its kind.
+/// Returns the inode of a lock as proc_locks(5) writes it, if it is of flock(2) and not
+/// waited for: that has an arrow in front of its kind.
 fn flock_of(line: &str) -> Option<u64> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let kind = words.next()?;
@@ -184,8 +187,8 @@ fn holder(pid: u32) -> Option<Holder> {
     Some(Holder { pid, name, uid: user(&status)?, since: began(pid), unit, system_unit })
 }
 
-/// `Uid:` with the real, the effective and other users. A program that was given root's rights by
-/// its file is still its user's.
+/// Returns the user from the line `Uid:`, with the real, the effective and other users. A
+/// program that was given root's rights by its file is still its user's.
 fn user(status: &str) -> Option<u32> {
     let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     let mut users = users.split_ascii_whitespace().map(|user| user.parse::<u32>().ok());
@@ -193,7 +196,7 @@ fn user(status: &str) -> Option<u32> {
     Some(if effective == 0 { real } else { effective })
 }
 
-/// When a process began: the 22nd field of proc_pid_stat(5), in ticks since the
+/// Returns when a process began: the 22nd field of proc_pid_stat(5), in ticks since the
 /// boot. The second, the name, may have spaces and parentheses in it.
 fn began(pid: u32) -> Option<Wall> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -205,8 +208,9 @@ fn began(pid: u32) -> Option<Wall> {
     Some(Wall::from_millis(i64::try_from(second.checked_mul(1000)?).ok()?))
 }
 
-/// The innermost unit of a control group, and the outermost: what is below a service or scope of
-/// the host's own systemd is a user's, a container's, or no unit of anybody's.
+/// Returns the innermost unit of a control group, and the outermost: what is below a
+/// service or scope of the host's own systemd is a user's, a container's, or no unit of
+/// anybody's.
 fn units(cgroup: &str) -> (Option<String>, Option<String>) {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
     let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");

@@ -20,10 +20,10 @@ use std::path::{Component, Path};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
 
-/// Links on the way to a file, as many as the kernel follows.
+/// Largest number of links on the way to a file, as many as the kernel follows.
 const MOST_LINKS: usize = 40;
 
-/// Why a file is not read.
+/// Reason why a file is not read.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("not a regular file")]
@@ -45,7 +45,7 @@ impl From<Refused> for io::Error {
     }
 }
 
-/// A regular file's contents, at most `limit` bytes of them.
+/// Reads a regular file's contents, at most `limit` bytes of them.
 ///
 /// Fails with `NotFound` if there is no such file, and otherwise if it is none, is
 /// larger, or is reached by a link that is not followed.
@@ -58,12 +58,12 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The size of a regular file that [`read`] would read.
+/// Returns the size of a regular file that [`read`] would read.
 pub fn look(path: &Path) -> io::Result<u64> {
     Ok(open(path)?.metadata()?.len())
 }
 
-/// The same to read from, however large it is.
+/// Opens the same file to read from, however large it is.
 pub fn open(path: &Path) -> io::Result<File> {
     let Place { directory, name, links } = Place::of(path)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -94,12 +94,12 @@ fn must_be_regular(file: &Stat) -> Result<(), Refused> {
     if regular { Ok(()) } else { Err(Refused::NotRegular) }
 }
 
-/// Where a path leads, with all links on the way followed.
+/// Place that a path leads to, with all links on the way followed.
 struct Place {
     directory: OwnedFd,
-    /// No link when it was looked at.
+    /// Name of the last component, which was no link when it was looked at.
     name: OsString,
-    /// The owners of the links.
+    /// Users that own the links on the way.
     links: Vec<u32>,
 }
 
@@ -131,7 +131,7 @@ impl Place {
     }
 }
 
-/// The names to go by one after the other, `/` and `..` among them.
+/// Returns the names to go by one after the other, `/` and `..` among them.
 fn steps(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
     path.components().map(Component::as_os_str).map(OsStr::to_owned)
 }

@@ -1,5 +1,5 @@
-//! What fort-agent needs of an operating system: processes and what they print, files
-//! that are whole or absent, clocks, locks, watches and threads.
+//! Operating system interfaces of fort-agent: processes and what they print, files that
+//! are whole or absent, clocks, locks, watches and threads.
 //!
 //! Knows nothing of Nix, git or NixOS, and decides nothing.
 

@@ -17,18 +17,17 @@ use std::path::{Path, PathBuf};
 
 use crate::files;
 
-/// Group and others.
+/// Permission bits by which group and others can write.
 const WRITE: u32 = 0o022;
 const READ: u32 = 0o044;
-/// In a directory that everybody may write to: only owners rename and remove.
+/// Sticky bit: in a directory that everybody may write to, only owners rename and remove.
 const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
-/// Why a directory cannot be the agent's. What is said of it ends with the command
-/// that mends it.
+/// Reason why a directory cannot be the agent's. Its message ends with the command that mends it.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOurs {
-    /// It is there, and belongs to somebody else.
+    /// The directory is there, and belongs to somebody else.
     #[error(
         "{path} belongs to user {owner} (mode {mode:04o}), who could have put anything there; \
          it must belong to user {own}. Look at what is in it, then run: chown -h {own} {path} && \
@@ -36,30 +35,30 @@ pub enum NotOurs {
         path = path.display()
     )]
     Owner {
-        /// Which.
+        /// Path of the directory.
         path: PathBuf,
-        /// Whose it is.
+        /// User that owns the directory.
         owner: u32,
-        /// Its mode.
+        /// Mode of the directory.
         mode: u32,
-        /// As whom the agent runs.
+        /// User that the agent runs as.
         own: u32,
     },
-    /// Others can change what is in it.
+    /// Others can change what is in the directory.
     #[error(
         "{path} has mode {mode:04o} (owner {owner}): others can write there, and could have \
          put anything in it. Look at what is in it, then run: chmod 0700 {path}",
         path = path.display()
     )]
     Writable {
-        /// Which.
+        /// Path of the directory.
         path: PathBuf,
-        /// Whose it is.
+        /// User that owns the directory.
         owner: u32,
-        /// Its mode.
+        /// Mode of the directory.
         mode: u32,
     },
-    /// It is a directory of others' files, which is not to be closed to them.
+    /// The directory has others' files, and is not to be closed to them.
     #[error(
         "{path} has mode {mode:04o} (owner {owner}), and files that are not the agent's: it must \
          be a directory of the agent's own, which nobody else can read. Name another one, or \
@@ -67,14 +66,14 @@ pub enum NotOurs {
         path = path.display()
     )]
     Shared {
-        /// Which.
+        /// Path of the directory.
         path: PathBuf,
-        /// Whose it is.
+        /// User that owns the directory.
         owner: u32,
-        /// Its mode.
+        /// Mode of the directory.
         mode: u32,
     },
-    /// One above it is not safe: whoever can rename there can put another in its place.
+    /// A directory above is not safe: whoever can rename there can put another in its place.
     #[error(
         "{path} cannot be used: {above} belongs to user {owner} and has mode {mode:04o}, so others \
          can put another directory in its place. Run: chown 0 {above} && chmod go-w {above}; or \
@@ -83,21 +82,21 @@ pub enum NotOurs {
         above = above.display()
     )]
     Above {
-        /// Which.
+        /// Path of the directory.
         path: PathBuf,
-        /// The one above it.
+        /// Path of the directory above it.
         above: PathBuf,
-        /// Whose that is.
+        /// User that owns the directory above.
         owner: u32,
-        /// That one's mode.
+        /// Mode of the directory above.
         mode: u32,
     },
-    /// It is no directory, or cannot be made or looked at.
+    /// The path is no directory, or cannot be made or looked at.
     #[error("{} cannot be used", path.display())]
     Unusable {
-        /// Which.
+        /// Path that cannot be used.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
 }

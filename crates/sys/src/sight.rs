@@ -10,14 +10,14 @@ use fort_core::unseen::{Part, Unseen};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot look at {}", path.display())]
 pub struct Unreadable {
-    /// Which.
+    /// Path of the file, link or directory.
     pub path: PathBuf,
-    /// Why not.
+    /// Error of the system.
     pub source: io::Error,
 }
 
 impl Unreadable {
-    /// As the part of the host that cannot be seen for it.
+    /// Returns the part of the host that cannot be seen for this error.
     pub fn unseen(&self, part: Part) -> Unseen {
         let errno = self.source.raw_os_error();
         let error = match errno.map(rustix::io::Errno::from_raw_os_error) {
@@ -34,12 +34,12 @@ pub fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Unreadable {
     move |source| Unreadable { path: path.into(), source }
 }
 
-/// What a look could not see.
+/// Collection of what a look could not see.
 #[derive(Debug, Default)]
 pub struct Gaps(Vec<Unseen>);
 
 impl Gaps {
-    /// What was seen; none where it could not be, which is kept.
+    /// Returns what was seen; `None` where it could not be, which is kept.
     pub fn see<T>(&mut self, part: Part, looked: Result<T, Unreadable>) -> Option<T> {
         looked.map_err(|unreadable| self.0.push(unreadable.unseen(part))).ok()
     }
@@ -49,23 +49,24 @@ impl Gaps {
         self.0.push(unseen);
     }
 
-    /// All of it, in the order in which it was looked at.
+    /// Returns all gaps, in the order in which they were met.
     pub fn into_unseen(self) -> Vec<Unseen> {
         self.0
     }
 
-    /// The first of it.
+    /// Returns the first gap.
     pub fn first(self) -> Option<Unseen> {
         self.0.into_iter().next()
     }
 }
 
-/// Descriptors that have to be free for a look to mean anything: for files that are
-/// read and written, and for whoever asks what is wrong.
+/// Number of descriptors that have to be free for a look to mean anything: for files that
+/// are read and written, and for whoever asks what is wrong.
 const DESCRIPTORS: usize = 16;
 
-/// Whether this process can still open files. Where their number leaves room for doubt,
-/// or is not told, by opening some: that says more than counting.
+/// Looks whether this process can still open files, and returns why not. Where their
+/// number leaves room for doubt, or is not told, by opening some: that says more than
+/// counting.
 pub fn descriptors() -> Option<Unseen> {
     if has_many_left() {
         return None;

@@ -1,6 +1,6 @@
-//! Work that cannot be cut off, on a thread of its own: it can only be given up
-//! waiting for. A [`Lane`] has so many threads at the most, and no outsider who
-//! never answers takes up more.
+//! Work that cannot be cut off, on a thread of its own: it can only be given up waiting
+//! for. A [`Lane`] has so many threads at the most, and an outsider that never answers
+//! takes up no more.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,32 +15,32 @@ use fort_core::types::Wall;
 #[derive(Clone, Debug)]
 pub struct Lane {
     width: usize,
-    /// Since when each thread works.
+    /// Times since which the threads that are busy work.
     busy: Arc<Mutex<Vec<Wall>>>,
 }
 
-/// There is no result.
+/// Reason why there is no result.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoResult {
-    /// It goes on, and is not waited for any more.
+    /// The work goes on, and is not waited for any more.
     #[error("no answer within {} s", limit.as_secs_f32())]
     Late {
-        /// How long that was.
+        /// Time that the work was waited for.
         limit: Duration,
     },
-    /// What was given up has not ended yet: nothing was begun.
+    /// The work that was given up has not ended yet: nothing was begun.
     #[error("what was asked at {since} hangs still; nothing new is asked until it ends")]
     Hangs {
-        /// When that began.
+        /// Time at which the oldest such work began.
         since: Wall,
     },
-    /// It panicked.
+    /// The work panicked, which is a mistake in this program.
     #[error("it broke off: a mistake in this program")]
     Broke,
 }
 
 impl Lane {
-    /// With so many threads at the most.
+    /// Makes a lane with so many threads at the most.
     pub fn new(width: usize) -> Self {
         Self { width, busy: Arc::default() }
     }
@@ -75,7 +75,7 @@ impl Lane {
     }
 }
 
-/// Until it is dropped, by a panic at the latest.
+/// Mark of a busy thread until it is dropped, by a panic at the latest.
 struct Occupied(Arc<Mutex<Vec<Wall>>>, Wall);
 
 impl Drop for Occupied {

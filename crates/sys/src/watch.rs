@@ -19,29 +19,29 @@ use tokio::io::unix::AsyncFd;
 /// Watches directories, as far as the kernel lets it.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// None until it was had.
+    /// inotify instance; `None` until it was had.
     descriptor: Option<AsyncFd<OwnedFd>>,
 }
 
-/// What is lacking for directories to be watched.
+/// Resource that is lacking for directories to be watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// This user may have no more inotify instances.
+    /// No inotify instance is left for this user.
     Instances(Limit),
-    /// This user may watch no more files.
+    /// No inotify watch is left for this user.
     Watches(Limit),
-    /// This process may open no more files.
+    /// No file descriptor is left for this process.
     Descriptors,
-    /// Something else, in words.
+    /// Another error, in words.
     Other(String),
 }
 
-/// A sysctl that is a limit.
+/// Sysctl that is a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Its name.
+    /// Name of the sysctl, with dots.
     pub sysctl: &'static str,
-    /// Its value, if that could be read.
+    /// Value of the limit, if it could be read.
     pub value: Option<u64>,
 }
 
@@ -78,8 +78,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Watches this directory as well; twice is as once. The kernel forgets one
-    /// that is removed.
+    /// Watches this directory as well; twice is as once. The kernel forgets one that is removed.
     pub fn add(&mut self, directory: &Path) -> Result<(), Lack> {
         self.open()?;
         let Some(descriptor) = &self.descriptor else { return Ok(()) };
@@ -91,8 +90,7 @@ impl Watch {
         }
     }
 
-    /// Waits for a change; for ever, if nothing can be watched. Several at once are
-    /// one.
+    /// Waits for a change; for ever, if nothing can be watched. Several at once are one.
     pub async fn changed(&mut self) -> io::Result<()> {
         let Some(descriptor) = &mut self.descriptor else { return std::future::pending().await };
         let mut ready = descriptor.readable().await?;
@@ -111,8 +109,8 @@ impl Watch {
     }
 }
 
-/// The same number stands for two limits: which of them it is shows in whether this
-/// process can still open a file.
+/// Returns what is lacking. The same number stands for two limits: which of them it is
+/// shows in whether this process can still open a file.
 fn lack(error: Errno) -> Lack {
     match error {
         Errno::MFILE => match rustix::io::fcntl_dupfd_cloexec(io::stderr(), 0) {
@@ -129,7 +127,7 @@ fn lack(error: Errno) -> Lack {
     }
 }
 
-/// The host's limit, or that of this user namespace, whichever is lower: in a
+/// Returns the host's limit, or that of this user namespace, whichever is lower: in a
 /// container raising the other would not help.
 fn lower(host: &'static str, namespace: &'static str) -> Limit {
     let value = |sysctl: &str| {

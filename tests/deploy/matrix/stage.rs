@@ -13,11 +13,11 @@ use crate::support::rig::{HOST, LONG, Rig};
 use crate::support::site::Site;
 use crate::support::system::Host;
 
-/// What a story awaits at its end.
+/// Expected end of a story.
 pub(super) struct End {
-    /// What the agent says then.
+    /// Whether a status of the agent shows that the end is reached.
     pub(super) reached: Box<dyn Fn(&Value) -> bool>,
-    /// Of each commit that it pushed: its system's version, and the verdicts
+    /// Commits that the story pushed: each with its system's version, and the verdicts
     /// without those on attempts that were killed.
     pub(super) verdicts: Vec<(Commit, String, Vec<&'static str>)>,
     /// The version that runs and boots.

@@ -1,4 +1,4 @@
-//! `cache-config` and `get-missing-paths`.
+//! Handlers of the API's endpoints: `cache-config` and `get-missing-paths`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,9 +16,9 @@ use super::refusal::{Body, Refusal, full, json};
 use super::storage::{Cache, random};
 use super::{Asked, key};
 
-/// What the framework reads of a body at most.
+/// Largest body that the framework reads, in bytes.
 const LARGEST_BODY: usize = 2 * 1024 * 1024;
-/// What sqlite takes in one statement: the cache's name is one of them.
+/// Most variables of one sqlite statement: the cache's name is one of them.
 const MOST_VARIABLES: usize = 32_766;
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct Create {
     upstream_cache_key_names: Vec<String>,
 }
 
-/// What is not said stays as it is.
+/// Change of a cache's configuration. Fields that are absent stay as they are.
 #[derive(Deserialize)]
 struct Change {
     keypair: Option<Keypair>,

@@ -19,13 +19,13 @@ use super::refusal::{Body, Refusal};
 /// Why a body does not come to its end.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The client's doing.
+    /// The client broke the upload off.
     Client,
-    /// A fault's.
+    /// A fault of the server's broke the upload off.
     Fault(Refusal),
 }
 
-/// What a client sends.
+/// Body of a request as it comes in.
 pub(super) struct Incoming<'a> {
     body: hyper::body::Incoming,
     shared: &'a Arc<Shared>,
@@ -35,7 +35,7 @@ pub(super) struct Incoming<'a> {
     pub(super) came: u64,
     /// Where half of an upload is.
     half: Option<u64>,
-    /// Which upload it is, in the log.
+    /// Index of the upload in the log.
     pub(super) place: Option<usize>,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// What nginx says of a body beyond its limit.
+/// Returns nginx's refusal of a body beyond its limit.
 pub(super) fn too_large() -> Refusal {
     Refusal::Page(413, "413 Request Entity Too Large")
 }

@@ -9,9 +9,9 @@ use super::{Attic, Phase};
 /// One way to misbehave; see [`super::Attic::fault`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It does not.
+    /// The server does not misbehave.
     None,
-    /// This status, as the server words it for a failure of its own.
+    /// Answers have this status, worded as the server's own failures.
     Status(u16),
     /// An upload is neither stored nor answered before one that refers to it
     /// has come but for its end; this path is.
@@ -49,7 +49,7 @@ pub(crate) enum Fault {
     Elsewhere(String),
     /// Answers end in the middle, and are well-formed as far as HTTP goes.
     Truncated,
-    /// Nobody listens.
+    /// Nobody listens at the server's address.
     Refused,
 }
 
@@ -67,7 +67,7 @@ impl Plan {
         Self { fault, only, spared: 0, left: None }
     }
 
-    /// What to do to a request of this kind.
+    /// Returns the fault for the next request of this kind, and counts it.
     pub(super) fn take(&mut self, kind: Kind) -> Fault {
         if self.only.is_some_and(|only| only != kind) {
             return Fault::None;
@@ -123,8 +123,8 @@ impl Attic {
         *self.shared.plan.lock().unwrap() = plan;
     }
 
-    /// It is killed once it has confirmed so many uploads from now on: what is
-    /// under way then breaks, and nobody listens until [`Fault::None`].
+    /// Kills the server once it has confirmed so many uploads from now on: uploads that
+    /// are under way then break, and nobody listens until [`Fault::None`].
     pub(crate) fn dies_after(&self, uploads: u64) {
         self.shared.seen.last_after(uploads);
     }
@@ -133,7 +133,7 @@ impl Attic {
         TcpStream::connect(self.address).is_ok()
     }
 
-    /// Drops every connection.
+    /// Drops every connection to the server.
     pub(crate) fn disconnect(&self) {
         self.shared.life.send_modify(|life| life.generation += 1);
     }

@@ -16,9 +16,9 @@ pub(super) type Body = BoxBody<Bytes, io::Error>;
 pub(super) enum Refusal {
     /// Attic's own, by the name and the words it has for it.
     Attic(u16, &'static str, String),
-    /// The framework's.
+    /// A refusal by the web framework, as plain text.
     Text(u16, String),
-    /// A proxy's.
+    /// A refusal by a proxy, as a page with this title.
     Page(u16, &'static str),
     /// 405, with nothing in it.
     Method(&'static str),
@@ -57,7 +57,7 @@ impl Refusal {
         Self::Attic(503, "IncompleteNar", why.into())
     }
 
-    /// Whatever went wrong in its database or its storage.
+    /// Returns the refusal for any failure of the server's database or storage.
     pub(super) fn internal() -> Self {
         Self::status(500)
     }
@@ -68,7 +68,7 @@ impl Refusal {
         Self::Attic(status, "InternalServerError", why.into())
     }
 
-    /// What is wrong with a request.
+    /// Returns the refusal of a request that is wrong in form.
     pub(super) fn request(why: impl std::fmt::Display) -> Self {
         Self::Attic(400, "RequestError", format!("General request error: {why}"))
     }

@@ -1,4 +1,4 @@
-//! What a server saw, for tests to ask about.
+//! Record of what a server saw, for tests to ask about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use super::{Attic, CACHE};
 
-/// What a request is for.
+/// Purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// The page at `/`.
     Front,
     CacheConfig,
     CreateCache,
-    /// It is changed, or removed.
+    /// A cache is changed, or removed.
     ChangeCache,
     GetMissing,
     Upload,
@@ -65,14 +65,14 @@ pub(crate) struct Upload {
     pub(crate) ended: Option<Instant>,
 }
 
-/// What became of an upload.
+/// Outcome of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Not over yet, or the client went away.
     Open,
     Uploaded,
     Deduplicated,
-    /// With this status.
+    /// The upload was refused with this status.
     Refused(u16),
 }
 
@@ -117,7 +117,7 @@ impl Seen {
         UnderWay(self)
     }
 
-    /// Its place in the log.
+    /// Records the beginning of an upload. Returns its index in the log.
     pub(super) fn upload_begins(&self, upload: Upload) -> usize {
         let mut uploads = self.uploads.lock().unwrap();
         uploads.log.push(upload);

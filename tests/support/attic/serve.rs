@@ -128,7 +128,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> io::Result<
     }
 }
 
-/// What a fault answers without a look at the request.
+/// Answers as a fault has it, without a look at the request; `None` if the fault does not apply.
 async fn instead(
     head: &Parts,
     fault: &Fault,
@@ -233,7 +233,7 @@ async fn route(
     }
 }
 
-/// What people see who look at it.
+/// Returns the web page at the server's front.
 fn front() -> Response<Body> {
     let page = "<!doctype html>\n<html><title>Attic Binary Cache</title></html>\n";
     let answer = Response::builder().header("content-type", "text/html; charset=utf-8");

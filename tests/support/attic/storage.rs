@@ -1,6 +1,6 @@
-//! What a server keeps, in a directory: contents as files, by their hash, and
-//! what is known about them as a file of JSON each. Written as it comes, with
-//! no more in memory than a piece of it.
+//! Storage of a server, in a directory: contents as files, by their hash, and the
+//! metadata of each as a file of JSON. Written as it comes, with no more in memory than
+//! a piece of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -66,7 +66,7 @@ pub(super) struct Received {
 }
 
 impl Storage {
-    /// What is in the directory, or nothing yet.
+    /// Opens the storage in a directory, which may be empty.
     pub(super) fn open(dir: &Path) -> Self {
         // What was left half-way is of no use to anybody.
         let _ = std::fs::remove_dir_all(dir.join("partial"));

@@ -1,4 +1,4 @@
-//! What Nix reads: a cache's information, store paths', and their contents.
+//! Files that Nix reads: a cache's information, that of store paths, and their contents.
 
 use std::fmt::Write as _;
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 
-/// What a token says; [`Claims::sign`] makes one of it.
+/// Claims of a token; [`Claims::sign`] makes a token of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Claims {
     /// Until when, and since when it is good, in seconds; for ever, if it does
@@ -30,13 +30,13 @@ struct Access {
     caches: BTreeMap<String, BTreeMap<String, u8>>,
 }
 
-/// What the bearer may do with a cache: the bits of its token.
+/// Permission of the bearer for a cache: the bits of its token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Permission(Vec<String>);
 
 impl Claims {
-    /// These bits for the caches that match, for an hour from now on: `r`,
-    /// `w`, `cc` and so on.
+    /// Grants these bits for the caches that match, for an hour from now on: `r`, `w`,
+    /// `cc` and so on.
     pub(crate) fn new(caches: &str, bits: &[&str]) -> Self {
         let bits = bits.iter().map(|bit| ((*bit).to_owned(), 1)).collect();
         let access = Access { caches: [(caches.to_owned(), bits)].into() };
@@ -65,7 +65,7 @@ impl Claims {
         Self { nbf: Some(now() + seconds), ..self }
     }
 
-    /// The token.
+    /// Returns the token, signed with this secret.
     pub(crate) fn sign(&self, secret: &[u8]) -> String {
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
         let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap());
@@ -74,7 +74,7 @@ impl Claims {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
     }
 
-    /// What the token in an Authorization header says, if it is good now.
+    /// Returns the claims of the token in an Authorization header, if the token is good now.
     pub(super) fn of_header(authorization: &str, secret: &[u8]) -> Option<Self> {
         let (scheme, rest) = authorization.split_once(' ')?;
         if scheme.eq_ignore_ascii_case("bearer") {
@@ -122,7 +122,7 @@ impl Permission {
         self
     }
 
-    /// Who may do nothing at all is not told whether there is a cache.
+    /// Requires a bit. A bearer without any is not told whether there is a cache.
     pub(super) fn require(&self, bit: &str) -> Result<(), Refusal> {
         if self.0.iter().any(|granted| granted == bit) {
             Ok(())
@@ -133,7 +133,7 @@ impl Permission {
         }
     }
 
-    /// What is said of a cache that is not there.
+    /// Returns the refusal of a request for a cache that does not exist.
     pub(super) fn unknown(&self) -> Refusal {
         if self.can_discover() { Refusal::no_such_cache() } else { Refusal::unauthorized() }
     }

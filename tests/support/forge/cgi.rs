@@ -11,7 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use tokio::io::AsyncWriteExt as _;
 
-/// What was answered before, by address and question.
+/// Earlier answers, by address and question.
 pub(super) type Answers = Mutex<HashMap<(String, Bytes), Vec<u8>>>;
 
 /// Runs `git http-backend`, a CGI program; or says what it said before.
@@ -66,7 +66,7 @@ pub(super) async fn backend(
     answer(&output)
 }
 
-/// What a CGI program printed.
+/// Parses the output of a CGI program.
 fn answer(output: &[u8]) -> io::Result<(hyper::http::response::Builder, Vec<u8>)> {
     let end = output.windows(4).position(|w| w == b"\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
     let mut builder = Response::builder();

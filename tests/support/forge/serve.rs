@@ -148,7 +148,7 @@ fn note(body: &[u8], shared: &Shared) {
     }
 }
 
-/// What the backend said, changed as the fault has it.
+/// Changes the backend's answer as the fault has it.
 fn misbehave(
     head: hyper::http::response::Builder,
     mut body: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What the agent says, and waiting until it does.
+//! Reads the agent's status and explanations, and waits until they are as wanted.
 
 use std::time::{Duration, Instant};
 

@@ -21,8 +21,8 @@ impl Rig {
         directory.is_dir().then_some(("FORT_AGENT_CRASH", directory))
     }
 
-    /// What was passed since it was last forgotten, in this order: each as
-    /// `PROCESS POINT`.
+    /// Crash points that were passed since they were last forgotten, in their order:
+    /// each as `PROCESS POINT`.
     pub(crate) fn passed(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.crash_dir().join("passed")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()

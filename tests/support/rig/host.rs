@@ -72,7 +72,7 @@ impl Rig {
         let said: Value = serde_json::from_str(&said).unwrap();
         said[0]["outputs"]["out"].as_str().unwrap().parse().unwrap()
     }
-    /// What the fixture's service shows.
+    /// Version that the fixture's service shows.
     pub(crate) fn version(&self) -> String {
         let path = self.root().join("run/fixture/version");
         std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
@@ -95,7 +95,7 @@ impl Rig {
         self.switches().into_iter().map(named).collect()
     }
 
-    /// What the boot loader would boot.
+    /// System that the boot loader would boot.
     pub(crate) fn boot_default(&self) -> Option<String> {
         let text = std::fs::read_to_string(self.root().join("boot/default")).ok()?;
         Some(text.trim().to_owned())

@@ -10,13 +10,13 @@ use super::{HOST, Rig};
 /// For `[branch]`: what is pushed to it is tried until the next reboot.
 pub(crate) const TRIES: &str = "testing = \"release-{hostname}-test\"\n";
 
-/// What a test may want other than usual.
+/// Settings that a test may want other than usual.
 pub(crate) struct Settings {
     /// Lines for the top of the configuration.
     pub(crate) top: String,
     /// Whole sections, after the others.
     pub(crate) sections: String,
-    /// By section: lines.
+    /// Lines of the section `[health]`; as for the other sections below.
     pub(crate) health: String,
     pub(crate) branch: String,
     pub(crate) poll: String,
@@ -24,7 +24,7 @@ pub(crate) struct Settings {
     /// `[nix] options` besides the usual ones, as in an inline table.
     pub(crate) nix_options: String,
     pub(crate) retry: String,
-    /// What is logged, as `FORT_AGENT_LOG` has it.
+    /// Filter of the agent's log, as `FORT_AGENT_LOG` has it.
     pub(crate) log: String,
     pub(crate) activation: String,
     /// The system bus. None, usually: the machine's own agent, if it has one,

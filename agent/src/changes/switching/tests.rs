@@ -41,7 +41,7 @@ impl Pair {
         self
     }
 
-    /// In both, started by something else in the new one.
+    /// Writes a unit to both systems, started by another program in the new one.
     fn changed(&self, unit: &str, text: &str) -> &Self {
         let of = |version: u32| format!("{text}\n[Service]\nExecStart=/v{version}\n");
         self.old(unit, &of(1)).new_(unit, &of(2))

@@ -1,4 +1,4 @@
-//! What keeps the page small, whatever others wrote.
+//! Bounds that keep the page small, whatever others wrote.
 //!
 //! Nearly every text shown was written elsewhere: a remote's error, a build's
 //! output, the name of a branch. Each has a budget of bytes as they are sent,
@@ -6,25 +6,25 @@
 
 use crate::wording::text::{clean, shorten_paths};
 
-/// For a cause in the timeline, of which there are many.
+/// Bytes of a cause in the timeline, of which there are many.
 pub(super) const CAUSE: usize = 400;
-/// For what a row says.
+/// Bytes of what a row says.
 pub(super) const FACT: usize = 450;
-/// For names: of hosts, branches, remotes, checks.
+/// Bytes of a name: of a host, branch, remote or check.
 pub(super) const NAME: usize = 120;
-/// For the answer: why it is so, and what to do.
+/// Bytes of the answer: why it is so, and what to do.
 pub(super) const ANSWER: usize = 1000;
-/// For what a check found.
+/// Bytes of what a check found.
 pub(super) const DETAIL: usize = 200;
-/// Items of a list.
+/// Most items of a list that are shown.
 pub(super) const ITEMS: usize = 6;
-/// Checks.
+/// Most checks that are shown.
 pub(super) const CHECKS: usize = 10;
-/// Deployments.
+/// Most deployments that the timeline shows.
 pub(super) const DEPLOYMENTS: usize = 15;
 
-/// On one line, store paths shortened, and no longer than its budget once it is
-/// escaped; what is cut off is marked.
+/// Puts a text on one line, with store paths shortened, and no longer than its budget
+/// once it is escaped; what is cut off is marked.
 pub(super) fn bounded(text: &str, budget: usize) -> String {
     // What is far beyond any budget need not be looked at.
     let most = text.char_indices().nth(budget * 4).map_or(text.len(), |(at, _)| at);
@@ -39,7 +39,7 @@ pub(super) fn bounded(text: &str, budget: usize) -> String {
     if most < text.len() { whole + "…" } else { whole }
 }
 
-/// In bytes, as maud escapes it.
+/// Returns the bytes that a character takes as maud escapes it.
 fn cost(c: char) -> usize {
     match c {
         '&' => "&amp;".len(),
@@ -49,7 +49,7 @@ fn cost(c: char) -> usize {
     }
 }
 
-/// The first of them, and how many are left out.
+/// Returns the first `most` items, and how many are left out.
 pub(super) fn first<T>(items: &[T], most: usize) -> (&[T], usize) {
     let shown = items.get(..most).unwrap_or(items);
     (shown, items.len() - shown.len())

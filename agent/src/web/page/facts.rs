@@ -14,7 +14,7 @@ use crate::core::unseen::Part;
 use crate::wording::status::{NOT_KNOWN, short};
 use crate::wording::text::{Clock, ahead, lasting};
 
-/// What should run, does, and boots.
+/// Renders which system should run, which runs, and which boots.
 pub(super) fn host(status: &Status, clock: &Clock) -> Markup {
     let running = &status.running;
     let good = status.last_good.as_ref();
@@ -105,7 +105,7 @@ fn boots(status: &Status) -> Markup {
     }
 }
 
-/// What the last verdict rested on.
+/// Renders the checks that the last verdict rested on.
 pub(super) fn checks(status: &Status) -> Markup {
     let last = status.last_deployment.as_ref();
     let Some(entry) = last.filter(|entry| !entry.checks.is_empty()) else { return html! {} };
@@ -117,7 +117,7 @@ pub(super) fn checks(status: &Status) -> Markup {
     }
 }
 
-/// Those that fail come first.
+/// Renders a list of checks; the failing ones come first.
 pub(super) fn check_list(checks: &[Check]) -> Markup {
     let mut sorted: Vec<&Check> = checks.iter().collect();
     sorted.sort_by_key(|check| (check.ok, !check.required));

@@ -27,13 +27,13 @@ mod under_way;
 
 use bounds::{ANSWER, NAME, bounded};
 
-/// What it is served as.
+/// Content type that the page is served as.
 pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 
 const STYLE: &str = include_str!("style.css");
 
-/// What the browser may do with it: show it, in this style. Should a text ever
-/// get out unescaped, it is still only a text.
+/// Content security policy: the browser may show the page, in this style, and nothing
+/// else. Should a text ever get out unescaped, it is still only a text.
 pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = ring::digest::digest(&ring::digest::SHA256, STYLE.as_bytes());
     let policy = format!(
@@ -46,10 +46,10 @@ pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// Seconds until the browser asks again, while something is under way.
 const SOON: u32 = 2;
-/// And otherwise.
+/// Seconds until the browser asks again, otherwise.
 const LATER: u32 = 10;
 
-/// The page. `turns`: whether the loop has turned lately.
+/// Renders the page. `turns`: whether the loop has turned lately.
 pub(super) fn page(shown: &Shown, turns: bool, now: Wall) -> Markup {
     // Whoever reads it may be anywhere.
     let clock = &Clock { now, zone: TimeZone::UTC };
@@ -97,7 +97,7 @@ pub(super) fn page(shown: &Shown, turns: bool, now: Wall) -> Markup {
     )
 }
 
-/// Before the first turn of the loop.
+/// Renders the page of an agent whose loop has not turned yet.
 pub(super) fn starting() -> Markup {
     let title = "starting - fort-agent";
     document(
@@ -132,7 +132,7 @@ fn document(title: &str, again: u32, body: &Markup) -> Markup {
     }
 }
 
-/// The state, why, what lifts it, and what comes next.
+/// Renders the answer: the state, why, what lifts it, and what comes next.
 fn answer(status: &Status, clock: &Clock) -> Markup {
     let (tone, _) = status::answer(status, clock);
     let reason = if status.state == State::UpToDate {
@@ -166,7 +166,7 @@ fn answer(status: &Status, clock: &Clock) -> Markup {
     }
 }
 
-/// What lets a ready system go ahead; the reason says what it waits for.
+/// Renders what lets a ready system go ahead; the reason says what the system waits for.
 fn opens(gate: &GateView, clock: &Clock) -> Markup {
     let lift = told(&gate.lift);
     let at = gate.until.map(|until| time(until, &ahead(until, clock)));
@@ -192,8 +192,8 @@ fn suspension(suspended: &SuspendedView, clock: &Clock) -> Markup {
     }
 }
 
-/// What a person can do, in which what can be typed stands out. Only in the
-/// agent's own words: a build may print a command as well.
+/// Renders what a person can do, in which commands stand out. Only in the agent's own
+/// words: a build may print a command as well.
 fn told(lift: &Lift) -> Markup {
     html! {
         @for part in lift.parts() {
@@ -205,13 +205,13 @@ fn told(lift: &Lift) -> Markup {
     }
 }
 
-/// Words, with a blank where a command comes before or after them.
+/// Renders words, with a blank where a command comes before or after them.
 fn between(words: &str) -> Markup {
     let (before, after) = (words.starts_with(' '), words.ends_with(' '));
     html! { @if before { " " } (bounded(words, ANSWER)) @if after { " " } }
 }
 
-/// A time, in these words, and exactly for programs and for who hovers.
+/// Renders a time: in these words, and exactly for programs and for readers who hover.
 fn time(at: Wall, words: &str) -> Markup {
     html! { time datetime=(at) title=(absolute_seconds(at)) { (words) } }
 }
@@ -238,7 +238,7 @@ fn class(tone: Tone) -> &'static str {
     }
 }
 
-/// The state as a headline.
+/// Returns the state as a headline.
 fn word(state: State) -> &'static str {
     match state {
         State::RollingBack => "Rolling back",

@@ -13,7 +13,7 @@ use crate::core::status::{
 use crate::core::types::Mono;
 use crate::wording::fixture::{NOW, before, commit, entry, system, well};
 
-/// What the interface's bound is.
+/// Largest page that the interface allows, in bytes.
 const MOST: usize = 50_000;
 const NASTY: &str = "</p><script>alert(\"1\")</script><img src=x onerror='y'>&amp;\u{202e}\x1b[2J";
 
@@ -186,7 +186,7 @@ fn gates_say_until_when_and_what_lifts_them() {
     assert!(told(None, None).is_empty());
 }
 
-/// Without its tags.
+/// Returns the text of HTML without its tags.
 fn plain(html: &str) -> String {
     let parts = html.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
     parts.collect()

@@ -10,7 +10,7 @@ use crate::core::policy::Operation;
 use crate::wording::history::lasted;
 use crate::wording::text::{Clock, took};
 
-/// `history`: oldest first.
+/// Renders the last deployments, newest first; `history` is oldest first.
 pub(super) fn section(history: &[Entry], clock: &Clock) -> Markup {
     let left = history.len().saturating_sub(DEPLOYMENTS);
     html! {

@@ -9,7 +9,7 @@ use crate::core::job::RealiseProgress;
 use crate::core::status::{DeploymentView, Stage, StageProgress, Status};
 use crate::wording::text::Clock;
 
-/// In the order in which they come, and in people's words.
+/// Stages in the order in which they come, each in people's words.
 const STAGES: [(Stage, &str); 5] = [
     (Stage::Realise, "fetch and build"),
     (Stage::Gate, "preflight"),
@@ -18,7 +18,7 @@ const STAGES: [(Stage, &str); 5] = [
     (Stage::Commit, "make default"),
 ];
 
-/// Nothing when none is.
+/// Renders the deployment under way; nothing when none is.
 pub(super) fn section(status: &Status, clock: &Clock) -> Markup {
     let Some(deployment) = &status.deployment else { return html! {} };
     html! {
@@ -86,7 +86,7 @@ fn realise(progress: &RealiseProgress) -> Markup {
     }
 }
 
-/// Nothing when there is nothing to do of it.
+/// Renders a progress bar; nothing when there is nothing to do.
 pub(super) fn bar(what: &str, done: u64, of: u64) -> Markup {
     html! {
         @if of > 0 {

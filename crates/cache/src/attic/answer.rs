@@ -9,19 +9,19 @@ use serde::de::DeserializeOwned;
 use super::failure::{AtticFailed, Refused};
 use fort_core::plain::one_line;
 
-/// Ten thousand hashes are 350 kB.
+/// Largest answer that is read, in bytes: ten thousand hashes are 350 kB.
 const LARGEST: usize = 4 << 20;
-/// Of what is said of an error.
+/// Largest error body that is read, in bytes.
 const LARGEST_ERROR: usize = 16 << 10;
 
-/// What Attic says of an error of its own.
+/// Body of an error of Attic's own.
 #[derive(Deserialize)]
 struct Said {
     error: String,
     message: String,
 }
 
-/// The answer to a question that was understood.
+/// Reads the JSON of an answer that is a success.
 pub(super) async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, AtticFailed> {
     let page = content_type(&answer).starts_with("text/html");
     let (bytes, whole) = body(answer, LARGEST).await;
@@ -35,7 +35,7 @@ pub(super) async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, Att
         .map_err(|error| AtticFailed::Malformed { what: one_line(&error.to_string()) })
 }
 
-/// What an answer that is no success means.
+/// Tells what an answer means that is no success.
 pub(super) async fn refusal(answer: Response) -> Refused {
     let status = answer.status();
     if status.is_redirection() {
@@ -73,7 +73,7 @@ pub(super) async fn refusal(answer: Response) -> Refused {
     }
 }
 
-/// At most so many bytes of it, and whether that is all.
+/// Reads at most `most` bytes of a body, and returns whether that is all of it.
 pub(super) async fn body(mut answer: Response, most: usize) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-//! What a token says of itself. It is not verified here, which is the
-//! server's: it is read to tell people why the server refused it.
+//! Claims of a token. They are not verified here, which is the server's part: they are
+//! read to tell people why the server refused it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,12 +26,12 @@ struct Claims {
 
 #[derive(Deserialize)]
 struct Permissions {
-    /// What may be done, by patterns of caches' names.
+    /// Permissions, by patterns of caches' names.
     #[serde(default)]
     caches: BTreeMap<String, Value>,
 }
 
-/// Why a server does not accept it, as far as that can be seen on it.
+/// Reason for which a server does not accept a token, as far as the token itself shows it.
 pub(super) fn fault(token: &str, cache: &str) -> Option<String> {
     let Some(claims) = read(token) else {
         return Some("it is not a token of Attic's".into());
@@ -54,7 +54,7 @@ pub(super) fn fault(token: &str, cache: &str) -> Option<String> {
     (!names_it).then(|| format!("it is for other caches than `{cache}`"))
 }
 
-/// How long until it is valid, if that is soon and it is not yet.
+/// Time until a token is valid, if that is soon and it is not yet.
 pub(super) fn valid_in(token: &str) -> Option<Duration> {
     let from = Duration::try_from_secs_f64(read(token)?.nbf?).ok()?;
     // The server's clock may be behind this one.

@@ -1,4 +1,4 @@
-//! Why the cache was of no use, told apart by what a person would do about it.
+//! Failures of the cache, told apart by what a person would do about them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use super::claims;
 use fort_http::Secret;
 use fort_http::token::NoToken;
 
-/// Why the cache was of no use. `Display` is one line: what is wrong, and what
-/// to do. No text in here has the token in it.
+/// Reason for which the cache was of no use. `Display` is one line: what is wrong, and
+/// what to do. No text in here has the token in it.
 #[derive(Debug, thiserror::Error)]
 pub enum AtticFailed {
     /// There is no token to send.
@@ -17,43 +17,43 @@ pub enum AtticFailed {
     /// The server takes us for anybody: 401, or 403 where anybody may read.
     #[error("the cache does not accept the token ({status}): {why}; put a valid one in {}", file.display())]
     Unauthorized {
-        /// The status.
+        /// HTTP status, 401 or 403.
         status: u16,
-        /// What is wrong with it, as far as that can be seen.
+        /// Fault of the token, as far as it can be seen.
         why: String,
-        /// Where it came from.
+        /// File that the token came from.
         file: PathBuf,
         /// The token that was sent.
         token: Secret,
     },
-    /// 403: known, and not allowed.
+    /// The server knows the token, and does not allow this with it (403).
     #[error("the token in {} may not do this (403): it needs r and w on `{cache}`", file.display())]
     Forbidden {
-        /// The cache's name.
+        /// Name of the cache.
         cache: String,
-        /// Where it came from.
+        /// File that the token came from.
         file: PathBuf,
     },
     /// The server has no such cache.
     #[error("the server has no cache `{cache}`: check cache.name, or create it")]
     NoSuchCache {
-        /// The name that it does not know.
+        /// Name that the server does not know.
         cache: String,
     },
-    /// Whoever answers is not an Attic server.
+    /// The server that answers is not Attic.
     #[error("this is not an Attic server ({found}): check cache.endpoint")]
     NotAttic {
-        /// What answered instead.
+        /// Answer that an Attic server would not give.
         found: String,
     },
     /// A redirect. None is followed: the token goes to the configured address
     /// and to no other.
     #[error("the cache redirects to {to}: if that is right, make it cache.endpoint")]
     Redirected {
-        /// Where to, without user, password and query.
+        /// Scheme, host and port that it redirects to; neither user and password nor query.
         to: String,
     },
-    /// 413.
+    /// The path is larger than a proxy in front of the cache lets through (413).
     #[error(
         "it is larger than a proxy in front of the cache lets through (413): raise the proxy's limit (nginx: client_max_body_size 0)"
     )]
@@ -61,53 +61,53 @@ pub enum AtticFailed {
     /// The server refuses what was sent.
     #[error("the cache refuses it ({status}): {said}")]
     Rejected {
-        /// The status.
+        /// HTTP status of the answer.
         status: u16,
-        /// What it said of it.
+        /// Error message of the server, or another reason, as one line.
         said: String,
     },
-    /// Its paths live elsewhere than this host's.
+    /// The cache's paths live elsewhere than this host's.
     #[error("the cache is for the store {theirs}, this host's is /nix/store")]
     OtherStore {
-        /// Where they live.
+        /// Store directory of the cache.
         theirs: String,
     },
     /// The server cannot, at the moment.
     #[error("the cache has a trouble of its own ({status}): {said}")]
     Server {
-        /// The status.
+        /// HTTP status of the answer.
         status: u16,
-        /// What it said of it.
+        /// Error message of the server, as one line.
         said: String,
     },
     /// The connection could not be made private.
     #[error("TLS: {what}")]
     Tls {
-        /// Why.
+        /// Cause of the failure, in words.
         what: String,
     },
     /// No name, no route, nobody listening, or the connection broke.
     #[error("the cache cannot be reached: {what}")]
     Unreachable {
-        /// Why.
+        /// Cause of the failure, in words.
         what: String,
     },
-    /// It was silent, or took nothing, for this long.
+    /// The cache was silent, or took nothing, for this long.
     #[error("the cache makes no way for {} s", limit.as_secs())]
     Late {
         /// The limit that was exceeded.
         limit: Duration,
     },
-    /// It answered, and not as it should.
+    /// The cache answered, and not as it should.
     #[error("the cache's answer cannot be understood: {what}")]
     Malformed {
-        /// What was expected or found.
+        /// Fault of the answer, in words.
         what: String,
     },
 }
 
 impl AtticFailed {
-    /// What else fails for the same reason.
+    /// Returns what else fails for the same reason.
     pub fn reach(&self) -> Reach {
         match self {
             Self::Server { .. }
@@ -132,12 +132,12 @@ impl AtticFailed {
     }
 }
 
-/// What else fails for the same reason as a request did.
+/// Extent of a failure: what else fails for the same reason as a request did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// The same may succeed in a while, with nobody doing anything.
     ThisMoment,
-    /// It is about the one path that was sent: others may well be taken.
+    /// The failure is about the one path that was sent: others may well be taken.
     ThisPath,
     /// Everything, until somebody does something.
     Everything,
@@ -152,7 +152,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    /// With what is known on this side.
+    /// Adds to a refusal what is known on this side.
     pub(super) fn explained(self, token: &Secret, cache: &str, file: &Path) -> AtticFailed {
         let (cache_name, file) = (cache.to_owned(), file.to_owned());
         let fault = claims::fault(token.expose(), cache);

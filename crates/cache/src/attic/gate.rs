@@ -17,12 +17,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// One that holds nothing back.
+    /// Returns a gate that holds nothing back.
     pub fn opened() -> Self {
         Self { open: AtomicBool::new(true), ..Self::default() }
     }
 
-    /// Lets the end go.
+    /// Lets the end of the upload go.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);
         self.sender.wake();

@@ -1,4 +1,4 @@
-//! What a path's upload begins with: what the store knows of it.
+//! Beginning of a path's upload: the metadata that the store has of it.
 
 use serde::Serialize;
 
@@ -6,12 +6,12 @@ use super::AtticFailed;
 use fort_core::types::StorePath;
 use fort_nix::store::PathInfo;
 
-/// A path and what the store knows of it.
+/// Path with the metadata that the store has of it.
 #[derive(Debug, Clone, Copy)]
 pub struct NarInfo<'a> {
-    /// The path.
+    /// Path that is uploaded.
     pub path: &'a StorePath,
-    /// What the store knows of it.
+    /// Metadata of the path in the store.
     pub info: &'a PathInfo,
 }
 

@@ -35,18 +35,18 @@ use fort_http::token;
 use fort_http::{Broken, Secret};
 use fort_nix::nar::Packed;
 
-/// For the name lookup, TCP and TLS together.
+/// Timeout of the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// For a small question and its answer.
+/// Timeout of a small question and its answer.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
-/// How long a path may make no way.
+/// Longest time in which an upload may make no progress.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// From the last byte of a path to the answer: the server still has to store
-/// what it holds.
+/// Longest time from the last byte of a path to the answer: the server still has to
+/// store what it holds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
-/// With sqlite the server fails at 32,766, and refuses a body over 2 MiB.
+/// Hashes in one question: with sqlite the server fails at 32,766, and refuses a body over 2 MiB.
 const BATCH: usize = 10_000;
-/// Longer headers are cut by proxies.
+/// Length from which metadata is not sent as a header, in bytes: proxies cut longer ones.
 const LONGEST_HEADER: usize = 4 << 10;
 
 const INFO: &str = "x-attic-nar-info";
@@ -60,13 +60,13 @@ pub struct Attic {
     token_file: PathBuf,
 }
 
-/// What the cache says of itself, as far as it is believed: its public key and
+/// Configuration that the cache reports, as far as it is believed: its public key and
 /// its addresses come from this host's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct CacheConfig {
-    /// Where its paths live: `/nix/store`.
+    /// Directory that its paths live in: `/nix/store`.
     pub store_dir: String,
-    /// Names of keys whose paths it need not have.
+    /// Names of keys whose paths the cache need not have.
     #[serde(default)]
     pub upstream_cache_key_names: Vec<String>,
 }
@@ -82,7 +82,7 @@ struct Missing {
     missing_paths: BTreeSet<String>,
 }
 
-/// What came of an upload.
+/// Answer of the server to an upload that it took.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Uploaded {
     #[allow(dead_code, reason = "an answer without it is none")]
@@ -90,13 +90,13 @@ struct Uploaded {
 }
 
 impl Attic {
-    /// The cache of that name at that address. Nothing is sent yet.
+    /// Returns the cache of that name at that address. Nothing is sent yet.
     pub fn new(endpoint: &str, name: &str, token_file: PathBuf) -> Result<Self, AtticFailed> {
         let client = client(endpoint)?;
         Ok(Self { client, endpoint: endpoint.into(), name: name.into(), token_file })
     }
 
-    /// What it says of itself. Needs permission to pull.
+    /// Asks for the cache's configuration. Needs permission to pull.
     pub async fn config(&self) -> Result<CacheConfig, AtticFailed> {
         let path = format!("cache-config/{}", self.name);
         let (request, token) = self.request(Method::GET, &path)?;
@@ -104,8 +104,8 @@ impl Attic {
         answer::read(answer).await
     }
 
-    /// Which of these paths it lacks, by the hashes in their names. Needs
-    /// permission to push.
+    /// Returns which of these paths the cache lacks, by the hashes in their names.
+    /// Needs permission to push.
     pub async fn missing(&self, hashes: &[&str]) -> Result<BTreeSet<String>, AtticFailed> {
         let mut missing = BTreeSet::new();
         for batch in hashes.chunks(BATCH) {
@@ -186,7 +186,7 @@ impl Attic {
     }
 }
 
-/// One that talks to nobody but whom it is told to: this server.
+/// Returns a client that talks to nobody but this server.
 fn client(endpoint: &str) -> Result<Client, AtticFailed> {
     fort_http::client(endpoint)
         .user_agent(fort_http::USER_AGENT)

@@ -10,13 +10,13 @@ use super::{AtticFailed, answer, client};
 use fort_http::Secret;
 use fort_http::token::{self, NoToken};
 
-/// For both questions together: a cache that needs longer is not worth it.
+/// Timeout of both questions together: a cache that needs longer is not worth it.
 const LIMIT: Duration = Duration::from_secs(5);
-/// A cache's information is three lines.
+/// Largest nix-cache-info that is read, in bytes: a cache's has three lines.
 const LARGEST: usize = 16 << 10;
-/// Of a path that nobody has.
+/// Hash of a path that nobody has.
 const NOBODYS: &str = "00000000000000000000000000000000";
-/// Who the token is sent for: Attic looks at the password only.
+/// User name that the token is sent with: Attic looks at the password only.
 pub const LOGIN: &str = "fort-agent";
 
 /// Asks a cache what Nix will ask it, with the token that Nix will send:
@@ -84,7 +84,7 @@ impl Asker<'_> {
         request.send().await.map_err(|error| AtticFailed::of(&error, LIMIT))
     }
 
-    /// What an answer means that is of no use.
+    /// Tells why an answer is of no use.
     async fn refused(self, answer: Response) -> AtticFailed {
         let status = answer.status();
         match (self.token, self.token_file) {

@@ -1,32 +1,32 @@
-//! How long a push waits for what, and how often it tries.
+//! Limits of a push: how long it waits for what, and how often it tries.
 
 use std::time::Duration;
 
-/// How long a push waits for what, and how often it tries.
+/// Limits of a push: how long it waits for what, and how often it tries.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long the same is tried, while the cache takes nothing at all, after
+    /// Longest time that the same is tried, while the cache takes nothing at all, after
     /// the tries that everything has. Zero: not longer.
     pub patience: Duration,
     /// First pause between two tries; it doubles with each.
     pub first_pause: Duration,
     /// Longest pause between two tries.
     pub longest_pause: Duration,
-    /// How long the end of a path is held back at most. Proxies and servers
-    /// give an upload up after a minute without a byte, or half of one.
+    /// Longest time that the end of a path is held back. Proxies and servers give an
+    /// upload up after a minute without a byte, or half of one.
     pub hold: Duration,
-    /// How long an answer counts that the cache lacks a path.
+    /// Time for which an answer counts that the cache lacks a path.
     pub fresh: Duration,
-    /// How long something is left to another host that seems to be sending it:
+    /// Time for which something is left to another host that seems to be sending it:
     /// between half of this and one and a half, and longer if it is large.
     pub leave: Duration,
 }
 
-/// How often the same is tried at least.
+/// Number of times that the same is tried at least.
 const TRIES: u32 = 5;
 
 impl Limits {
-    /// Of the publish job, which is begun again if it fails.
+    /// Limits of the publish job, which is begun again if it fails.
     pub const JOB: Self = Self {
         patience: Duration::ZERO,
         first_pause: Duration::from_millis(500),
@@ -36,14 +36,14 @@ impl Limits {
         leave: Duration::from_secs(2),
     };
 
-    /// Of `fort-agent push`, which nobody begins again: it outlives a cache
-    /// that is restarted.
+    /// Limits of `fort-agent push`, which nobody begins again: it outlives a cache that
+    /// is restarted.
     pub const PUSH: Self = Self { patience: Duration::from_secs(120), ..Self::JOB };
 
-    /// How long the same may still be tried if nothing else succeeds: `None` if
-    /// it may not be tried again. `alone` of its failures came although the
-    /// cache had taken something else since the one before, and the cache has
-    /// taken nothing for so long.
+    /// Time for which the same may still be tried if nothing else succeeds: `None` if
+    /// it may not be tried again. `alone` of its failures came although the cache had
+    /// taken something else since the one before, and the cache has taken nothing for
+    /// so long.
     pub(super) fn goes_on(&self, tries: u32, alone: u32, away: Duration) -> Option<Duration> {
         let patience = self.patience.saturating_sub(away);
         let patient = alone < TRIES && !patience.is_zero();

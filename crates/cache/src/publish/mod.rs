@@ -29,23 +29,22 @@ use fort_nix::Nix;
 use fort_nix::store::{Closure, Store, StoreFailed};
 use fort_sys::jitter;
 
-/// Where to, and how.
+/// Cache that is published to, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Where the server is, without a `/` at its end.
+    /// Address of the server, without a `/` at its end.
     pub endpoint: String,
-    /// The cache's name there.
+    /// Name of the cache on the server.
     pub name: String,
-    /// Holds the token; read at every use.
+    /// File that holds the token; read at every use.
     pub token_file: PathBuf,
-    /// Names of keys whose paths it need not have, besides those that it lists
-    /// itself.
+    /// Names of keys whose paths the cache need not have, besides those that it lists itself.
     pub upstream_keys: Vec<String>,
-    /// Paths that are sent at the same time.
+    /// Number of paths that are sent at the same time.
     pub jobs: u32,
 }
 
-/// Why nothing could be published, or nothing more.
+/// Reason for which nothing could be published, or nothing more.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
@@ -135,7 +134,7 @@ async fn work(
     Ok(())
 }
 
-/// What of the closure the cache is to have, and has not.
+/// Returns the paths of the closure that the cache is to have, and lacks.
 async fn missing<'a>(
     attic: &Attic,
     settings: &Settings,

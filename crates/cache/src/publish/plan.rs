@@ -1,5 +1,5 @@
-//! What to send, in which order, and when the end of it may leave. Pure: the
-//! time, chance and what others found out come in as arguments.
+//! Plan of a push: what to send, in which order, and when the end of it may leave.
+//! Pure: the time, chance and what others found out come in as arguments.
 //!
 //! The server never checks whether it has what a path refers to. So the *end*
 //! of a path leaves only when everything that it refers to was confirmed:
@@ -36,7 +36,7 @@ use fort_nix::store::PathInfo;
 pub(super) const AHEAD: u64 = 8 << 20;
 /// Paths that are looked at for the next one to begin.
 const LOOKED_AT: usize = 64;
-/// What another host is trusted to send in a second, at least.
+/// Bytes that another host is trusted to send in a second, at least.
 const ANOTHERS_RATE: u64 = 32 << 20;
 /// Longest time that something is left to another host.
 const LONGEST_LEFT: Duration = Duration::from_secs(30);
@@ -54,19 +54,19 @@ pub(super) fn own<'a>(
     paths.iter().filter(|(_, info)| !by_upstream(info)).map(|(path, _)| path).collect()
 }
 
-/// What is still to be sent, what is under way, and what may be begun. Times
-/// are counted from when the push began.
+/// Paths that are still to be sent, are under way, or may be begun. Times are counted
+/// from when the push began.
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// In an order in which each comes after all that it refers to.
+    /// All paths, each after all that it refers to.
     places: Vec<Place>,
     queued: BTreeSet<usize>,
-    /// Those queued that wait for nothing.
+    /// Queued paths that wait for nothing.
     ready: BTreeSet<usize>,
-    /// Those queued that wait only for what is under way.
+    /// Queued paths that wait only for what is under way.
     ahead: BTreeSet<usize>,
     active: BTreeSet<usize>,
-    /// See [`AHEAD`]; less when it proved too much.
+    /// Limit as in [`AHEAD`]; less when it proved too much.
     most_ahead: u64,
     looks: Looks,
     limits: Limits,
@@ -79,9 +79,9 @@ struct Place {
     path: StorePath,
     size: u64,
     state: State,
-    /// What it refers to, of what was missing.
+    /// Places of what the path refers to, of what was missing.
     references: Vec<usize>,
-    /// Paths that refer to it.
+    /// Places of the paths that refer to it.
     wanted_by: Vec<usize>,
     /// How many of its references are not confirmed.
     waits_for: usize,
@@ -111,24 +111,24 @@ enum State {
 /// How it is known that the cache has a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Confirmed {
-    /// It took it from here.
+    /// The cache took the path from here.
     Here,
-    /// It was asked, and has it from another host.
+    /// The cache was asked, and has the path from another host.
     Elsewhere,
 }
 
-/// What follows for other paths that are under way.
+/// Effects on other paths that are under way.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Effects {
-    /// Their ends may leave.
+    /// Paths whose ends may leave.
     pub(super) release: Vec<usize>,
-    /// Their sending, or pause, is to be broken off.
+    /// Paths whose sending, or pause, is to be broken off.
     pub(super) recall: Vec<usize>,
 }
 
 impl Queue {
-    /// For these paths, which are all that is missing `now`; references first,
-    /// and otherwise in an order that depends on `seed`.
+    /// Returns a queue of these paths, which are all that is missing `now`; references
+    /// first, and otherwise in an order that depends on `seed`.
     pub(super) fn new(
         missing: &BTreeSet<&StorePath>,
         infos: &BTreeMap<StorePath, PathInfo>,
@@ -225,8 +225,8 @@ impl Queue {
         Some(place)
     }
 
-    /// The cache has it. That counts for what refers to it when the cache has
-    /// all that it refers to as well: others may send in any order.
+    /// Records that the cache has a path. That counts for what refers to it when the
+    /// cache has all that it refers to as well: others may send in any order.
     pub(super) fn confirm(&mut self, place: usize, how: Confirmed, now: Duration) -> Effects {
         let mut effects = Effects::default();
         let before = self.places[place].state;
@@ -278,13 +278,12 @@ impl Queue {
         effects
     }
 
-    /// It could not be sent, and will be after a pause. What else is to be
-    /// broken off.
+    /// Pauses a path that could not be sent. Returns what else is to be broken off.
     pub(super) fn pause(&mut self, place: usize) -> Vec<usize> {
         self.halt(place, State::Paused)
     }
 
-    /// The pause is over: it is under way again.
+    /// Records that a pause is over: the path is under way again.
     pub(super) fn resume(&mut self, place: usize) {
         self.set(place, State::UnderWay);
         self.for_wanting(place, |queue, wanting| {
@@ -293,14 +292,14 @@ impl Queue {
         });
     }
 
-    /// It came to nothing while it still waited, and is begun again when it
-    /// waits for nothing. What else is to be broken off.
+    /// Queues a path again that came to nothing while it still waited; it is begun when
+    /// it waits for nothing. Returns what else is to be broken off.
     pub(super) fn put_back(&mut self, place: usize) -> Vec<usize> {
         self.places[place].patient = true;
         self.halt(place, State::Queued)
     }
 
-    /// The same, since its end was held back for too long: from now on less is
+    /// Queues a path again whose end was held back for too long: from now on less is
     /// begun ahead, if that was the cause.
     pub(super) fn held_too_long(&mut self, place: usize) -> Vec<usize> {
         if self.waits(place) {
@@ -309,8 +308,8 @@ impl Queue {
         self.put_back(place)
     }
 
-    /// It is not sent, and neither is anything that refers to it, directly or
-    /// not. How many that are in all, and what is to be broken off.
+    /// Gives up a path, and all that refers to it, directly or not. Returns how many
+    /// that are in all, and what is to be broken off.
     pub(super) fn give_up(&mut self, place: usize) -> (usize, Vec<usize>) {
         let (mut given_up, mut recall, mut left) = (0, Vec::new(), vec![place]);
         let mut met = BTreeSet::new();
@@ -332,13 +331,13 @@ impl Queue {
         (given_up, recall)
     }
 
-    /// The next of those that wait for nothing, and are not left to others.
+    /// Next paths that wait for nothing, and are not left to others.
     fn startable(&self, now: Duration) -> impl Iterator<Item = usize> {
         let ready = self.ready.iter().copied();
         ready.filter(move |at| self.places[*at].left_until <= now).take(LOOKED_AT)
     }
 
-    /// The next of those that wait only for what is under way.
+    /// Next paths that wait only for what is under way.
     fn next_ahead(&self, now: Duration) -> impl Iterator<Item = usize> {
         let ahead = self.ahead.iter().copied();
         ahead.filter(move |at| self.places[*at].left_until <= now).take(LOOKED_AT)
@@ -373,8 +372,8 @@ impl Queue {
         (pause + sending).min(LONGEST_LEFT)
     }
 
-    /// Takes it from what is under way, with all that refers to it, which goes
-    /// back to the queue and is returned.
+    /// Takes a path from what is under way, with all that refers to it, which goes back
+    /// to the queue and is returned.
     fn halt(&mut self, place: usize, to: State) -> Vec<usize> {
         let (mut recall, mut left) = (Vec::new(), vec![place]);
         while let Some(next) = left.pop() {

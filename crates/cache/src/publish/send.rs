@@ -27,13 +27,13 @@ use fort_sys::jitter::luck;
 
 /// Progress is told, and what may be begun is looked for, at least this often.
 pub(super) const PACE: Duration = Duration::from_millis(250);
-/// How long an answer is waited for that would only save something.
+/// Longest wait for an answer that would only save something.
 const ASKING: Duration = Duration::from_secs(2);
 /// Paths that failed as often as they may, one after the other with none
 /// between them that was taken: then it is the cache, not the paths.
 const HOPELESS: u32 = 3;
 
-/// What it takes to send.
+/// Inputs of a push: the cache, the store, what is sent from it, and the limits.
 pub(super) struct Sending<'a> {
     pub(super) attic: &'a Attic,
     pub(super) nix: &'a Nix,
@@ -42,11 +42,11 @@ pub(super) struct Sending<'a> {
     pub(super) jobs: usize,
     pub(super) limits: Limits,
     pub(super) tally: &'a Tally,
-    /// The push's, from which the queue counts time.
+    /// Start of the push, from which the queue counts time.
     pub(super) began: Instant,
 }
 
-/// Why one path was not sent.
+/// Reason for which one path was not sent.
 #[derive(Debug, thiserror::Error)]
 enum PathFailed {
     #[error(transparent)]
@@ -57,15 +57,14 @@ enum PathFailed {
     Held,
 }
 
-/// Something that was waited for.
+/// Event that was waited for.
 enum Event {
     /// A path was sent, or was not; and whether the same may then succeed.
     Sent(usize, Result<(), PathFailed>, bool),
     /// The pause after a failure is over. Whether the cache lacks the path
     /// still, if it says so.
     Paused(usize, Result<bool, AtticFailed>),
-    /// What the cache lacks of the paths that it was asked about; `None` if it
-    /// does not say.
+    /// The cache has told which of these paths it lacks, by hash; `None` if it does not say.
     Asked(Vec<usize>, Option<BTreeSet<String>>),
 }
 
@@ -407,7 +406,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// It is under way no more, or is just over.
+    /// Ends the work on a path that is under way no more, or is just over.
     fn over(&mut self, place: usize) {
         if let Some(active) = self.active.remove(&place) {
             active.stop.abort();

@@ -19,8 +19,8 @@ pub(super) struct Tally {
     progress: RefCell<PublishProgress>,
     confirmed_bytes: Cell<u64>,
     elsewhere: Cell<u64>,
-    /// What has left of each path that is under way, by its place: counted by
-    /// the threads that pack.
+    /// Bytes that have left of each path under way, by its place: counted by the
+    /// threads that pack.
     under_way: RefCell<BTreeMap<usize, Arc<AtomicU64>>>,
     failed: RefCell<Vec<FailedPath>>,
 }
@@ -83,15 +83,15 @@ impl Tally {
         }
     }
 
-    /// What failed is tried again, for so much longer if that is all that
-    /// fails.
+    /// Records a failure that is tried again, for `patience` longer if that is all that fails.
     pub(super) fn trouble(&self, what: &impl ToString, patience: Duration) {
         let mut progress = self.progress.borrow_mut();
         progress.trouble = Some(what.to_string());
         progress.patience = Some(patience.as_secs()).filter(|seconds| *seconds > 0);
     }
 
-    /// A path is begun, or begun again; what is counted as it leaves.
+    /// Records that a path is begun, or begun again, and returns the counter of the
+    /// bytes that leave.
     pub(super) fn begins(&self, place: usize, path: &StorePath) -> Arc<AtomicU64> {
         self.progress.borrow_mut().current = Some(path.base_name().to_owned());
         let passed = Arc::<AtomicU64>::default();

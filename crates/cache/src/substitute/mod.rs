@@ -34,10 +34,10 @@ use crate::attic::{self, AtticFailed};
 use fort_http::token::{self, NoToken};
 use fort_nix::Nix;
 
-/// Where Nix looks for names and passwords if nothing else is said.
+/// File in which Nix looks for names and passwords if nothing else is said.
 const NETRC: &str = "/etc/nix/netrc";
 
-/// What `[nix] options` may say otherwise.
+/// Options of Nix that `[nix] options` may override.
 const DEFAULTS: [(&str, &str); 6] = [
     // What cannot be fetched is built, and a cache that fails is not asked again
     // for a minute.
@@ -53,18 +53,18 @@ const DEFAULTS: [(&str, &str); 6] = [
     ("always-allow-substitutes", "true"),
 ];
 
-/// From where, and how. Nothing in it is secret.
+/// Cache that Nix fetches from, and how. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Where the server is, without a `/` at its end.
+    /// Address of the server, without a `/` at its end.
     pub endpoint: String,
-    /// The cache's name there.
+    /// Name of the cache on the server.
     pub name: String,
-    /// `NAME:BASE64`, each: who must have signed what is fetched.
+    /// Public keys, `NAME:BASE64` each, by which what is fetched must have been signed.
     pub public_keys: Vec<String>,
-    /// Holds the token; read at every use, may be absent or empty.
+    /// File that holds the token; read at every use, may be absent or empty.
     pub token_file: Option<PathBuf>,
-    /// Where Nix is given the token: made anew at every use, for root alone.
+    /// File in which Nix is given the token: made anew at every use, for root alone.
     pub netrc: PathBuf,
 }
 
@@ -90,17 +90,16 @@ impl Settings {
     }
 }
 
-/// What came of asking the cache.
+/// Result of asking the cache whether it is of use.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Nix with the cache; none if it is of no use at the moment.
     pub nix: Option<Nix>,
-    /// Why it is of no use, or may be of none.
+    /// Reason for which the cache is of no use, or may be of none.
     pub trouble: Option<String>,
 }
 
-/// This Nix with the cache, if the cache is of any use. Takes a few seconds at
-/// most.
+/// Returns this Nix with the cache, if the cache is of any use. Takes a few seconds at most.
 pub async fn prepared(nix: &Nix, settings: &Settings) -> Prepared {
     let given = give_token(nix, settings).await;
     let failed = settings.ask().await.err();
@@ -114,8 +113,8 @@ pub async fn prepared(nix: &Nix, settings: &Settings) -> Prepared {
     Prepared { nix: useful.then(|| nix.with(settings.options(), netrc)), trouble }
 }
 
-/// What Nix gets over at once, and may see otherwise: it has names and passwords
-/// of its own, and certificates.
+/// Whether Nix gets over a failure at once, and may see it otherwise: it has names and
+/// passwords of its own, and certificates.
 fn left_to_nix(failed: &AtticFailed) -> bool {
     match failed {
         AtticFailed::NoToken(_)

@@ -16,10 +16,10 @@ use crate::attic::LOGIN;
 use fort_sys::files::{self, Durability};
 use fort_sys::foreign_file;
 
-/// Larger was not written by a person.
+/// Largest netrc that is read, in bytes: a larger one was not written by a person.
 const LARGEST: u64 = 256 << 10;
 
-/// Why the cache's token is not in the file.
+/// Reason for which the cache's token is not in the file.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoEntry {
     #[error("{} has an entry for {machine}, which Nix takes instead of cache.token_file", file.display())]
@@ -49,8 +49,7 @@ pub(super) fn write(file: &Path, own: &Path, machine: &str, token: &Secret) -> R
         .map_err(|source| NoEntry::Unwritable { file: file.into(), source })
 }
 
-/// One machine's. Without a login some versions of curl find nothing in it (7.83,
-/// 8.11).
+/// Entry of one machine. Without a login some versions of curl find nothing in it (7.83, 8.11).
 fn entry(machine: &str, token: &str) -> Option<Zeroizing<String>> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '#');
     let fits = !token.is_empty() && token.chars().all(plain);

@@ -1,5 +1,5 @@
-//! What is found out before an activation: whether the system may be activated
-//! on this host, and whether a remote answers, so that it can be lost.
+//! Checks before an activation: whether the system may be activated on this host, and
+//! whether a remote answers, so that it can be lost.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::job::{JobId, Target};
 use crate::observed::Work;
 use crate::types::StorePath;
 
-/// A preflight or a look that is older says nothing about now.
+/// Age from which a preflight or a look says nothing about now.
 pub(super) const FRESH: Duration = Duration::from_secs(60);
 /// The pause before a system that was refused is looked at again.
 const PREFLIGHT_PAUSE: Duration = Duration::from_secs(60);
 /// The pause between two looks for a remote.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
-/// The first look is taken while the system is being got, if that has only
-/// just begun: usually it does not take long.
+/// Age up to which a realise job has only just begun, so that the first look is taken
+/// meanwhile: usually it does not take long.
 const SOON: Duration = Duration::from_secs(5);
 
 impl Decider<'_> {
@@ -45,7 +45,7 @@ impl Decider<'_> {
         })
     }
 
-    /// The looks before and after an activation. The one in between is a check.
+    /// Starts the looks before and after an activation. The one in between is a check.
     pub(super) fn look(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
         let last = self.seen.look.as_ref();
         let remote = self.policy.health_remote;
@@ -82,8 +82,9 @@ impl Decider<'_> {
         })
     }
 
-    /// What a preflight has still to find, or has found against it. One that is
-    /// older says nothing.
+    /// Outlook if the preflight of a system is missing or outdated, or has refused it.
+    /// `None` if the system passed less than `lasts` ago; an older preflight says
+    /// nothing.
     pub(super) fn before_activation(
         &self,
         target: &Target,
@@ -119,7 +120,8 @@ impl Decider<'_> {
         }
     }
 
-    /// Why the preflight says that it can only be booted.
+    /// Reason, found by the preflight, for which a system can only be booted; `None` if
+    /// there is none.
     pub(super) fn deferral(&self, system: &StorePath) -> Option<String> {
         let found = self.seen.preflight.as_ref().filter(|found| found.system == *system)?;
         found.deferral.clone()

@@ -1,5 +1,5 @@
-//! What comes after a boot, and before one: systems that awaited it are judged,
-//! one that did not boot is given up, and one that needs a reboot is given it.
+//! Decisions after a boot and before one: systems that awaited it are judged, one that
+//! did not boot is given up, and one that needs a reboot is given it.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl Decider<'_> {
         Some(Outlook::Due(Due::Switch(Box::new(switch))))
     }
 
-    /// What the boot loader was told to boot once, and is not to any more.
+    /// Disarms a system that the boot loader was told to boot once, and is not to boot any more.
     pub(super) fn disarm(&self) -> Option<Step> {
         let switches = self.seen.jobs.iter().any(|job| job.id.kind == Kind::Switch);
         if switches || self.seen.disarming {
@@ -122,7 +122,7 @@ impl Decider<'_> {
         Some(Step::Disarm { system: left.system.clone() })
     }
 
-    /// What the default needs a reboot for is given one, if it may be.
+    /// Starts the reboot that the default needs, if the window is open and nobody is against it.
     pub(super) fn reboot(&self, outlook: &Outlook, wake: &mut Wake) -> Option<Step> {
         let pending = self.reboot_pending(outlook)?;
         let (seen, now) = (self.seen, self.now);

@@ -1,5 +1,5 @@
-//! What a person has a say in: whether a system that is ready is activated, and
-//! going back to an earlier one.
+//! Decisions in which a person has a say: whether a system that is ready is activated,
+//! and going back to an earlier one.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::policy::Operation;
 use crate::types::StorePath;
 
 impl Decider<'_> {
-    /// Something is in the way of activating. Whether the system may be activated
-    /// at all is found out all the same: whoever opens the gate is to know.
+    /// Outlook for a system behind a closed gate. Whether it may be activated at all is
+    /// found out all the same: whoever opens the gate is to know.
     pub(super) fn gated(
         &self,
         gate: Gate,

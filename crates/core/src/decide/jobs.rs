@@ -1,4 +1,4 @@
-//! What jobs need: to be resumed, judged, stopped or removed.
+//! Upkeep of jobs: they are resumed, judged, stopped or removed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const ROUND_PAUSE: Duration = Duration::from_secs(1);
 const RESUME_PAUSE: Duration = Duration::from_secs(10);
 
 impl Decider<'_> {
-    /// What jobs need: to be resumed, judged, stopped or removed.
+    /// Returns the first step that a job needs: to be resumed, judged, stopped or removed.
     pub(super) fn tend_jobs(&self, wake: &mut Wake) -> Option<Step> {
         self.seen.jobs.iter().find_map(|job| match &job.work {
             Work::Switch { outcome: Some(_), .. } | Work::Unreadable => {
@@ -70,7 +70,8 @@ impl Decider<'_> {
         }
     }
 
-    /// What is said of a system that has not the specialisation that was to run.
+    /// Reservation about a system that lacks the specialisation that was to run; `None`
+    /// if it has it.
     fn lacks_specialisation(&self, order: &SwitchOrder) -> Option<String> {
         let wanted = order.specialisation.as_ref().filter(|_| order.how == How::Activate)?;
         (self.seen.specialisation.as_ref() != Some(wanted))
@@ -138,8 +139,8 @@ impl Decider<'_> {
     }
 }
 
-/// What a good verdict does not say of itself: what is wrong and was not counted,
-/// or that there was nothing it could rest on.
+/// Reservations of a good verdict: failures that were not counted, or that there was
+/// nothing it could rest on. `None` if there are none.
 fn reservations(checks: &[Check]) -> Option<String> {
     if checks.is_empty() {
         return Some("nothing was checked: no unit, no remote, no health.check".into());

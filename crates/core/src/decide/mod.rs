@@ -28,13 +28,14 @@ use crate::types::{Commit, Mono, Now, StorePath, Wall};
 /// The next step, and how things stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What to do.
+    /// Next step to carry out.
     pub step: Step,
-    /// How the target stands.
+    /// State of the target, and what comes next for it.
     pub outlook: Outlook,
-    /// What follows from the remotes' answers.
+    /// Target and standings that follow from the remotes' answers.
     pub selection: Selection,
-    /// When a remote is asked next.
+    /// Time at which a remote is asked next; `None` while the polls that are wanted are
+    /// under way.
     pub next_poll: Option<Mono>,
 }
 
@@ -105,7 +106,7 @@ struct Decider<'a> {
 }
 
 impl Decider<'_> {
-    /// Whom to ask now, and when somebody is asked next.
+    /// Returns the poll that is due now, and the time at which a remote is asked next.
     fn poll(&self, selection: &Selection) -> (Option<Step>, Option<Mono>) {
         let mut next: Option<Mono> = None;
         for (index, remote) in self.seen.remotes.iter().enumerate() {
@@ -226,7 +227,7 @@ impl Decider<'_> {
         }
     }
 
-    /// What is to be the default instead of one that nobody found good.
+    /// Returns the last good system where it is to replace a default that nobody found good.
     fn default_instead(&self, system: &StorePath) -> Option<StorePath> {
         let boots = self.seen.profile.as_ref().is_some_and(|named| named.system == *system);
         self.last_good().filter(|good| boots && good != system && !self.memory.has_verified(system))

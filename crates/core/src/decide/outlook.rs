@@ -18,24 +18,24 @@ pub enum Outlook {
     NothingKnown,
     /// A switch job works, or is to be started again.
     Switching {
-        /// What it switches to.
+        /// Order of the switch job, with the system that it switches to.
         order: Box<SwitchOrder>,
-        /// How far it is.
+        /// Phase that the switch job has reached.
         phase: Phase,
     },
     /// The host cannot be looked at: it is left alone.
     Blind {
-        /// What could not be looked at.
+        /// Part of the host that could not be looked at.
         unseen: Unseen,
-        /// When that began.
+        /// Time at which the host could first not be looked at.
         since: Wall,
     },
-    /// This is another machine than the configuration is for.
+    /// The machine is another one than the configuration is for.
     WrongMachine {
-        /// Which one this is.
+        /// Machine id of this host; `None` if it has none.
         found: Option<String>,
     },
-    /// The system is being got.
+    /// The system is being realised.
     Realising(JobId),
     /// A job of an earlier target is coming to its end.
     Clearing,
@@ -43,14 +43,14 @@ pub enum Outlook {
     BackingOff(Trouble),
     /// Something failed and is not tried again by itself.
     Stuck(Trouble),
-    /// The target runs.
+    /// The target runs, and is the boot default if it is to be.
     InSync,
     /// The target ran, and another hand has put something else there, or has
     /// made something else the boot default.
     Drift,
     /// The system is the default and awaits the next boot.
     AwaitsBoot {
-        /// Why it was not activated.
+        /// Reason for which the system was not activated.
         why: String,
     },
     /// The system is ready, and something that a person has a say in is in the
@@ -63,14 +63,14 @@ pub enum Outlook {
     Experiment(Experiment),
     /// Whether the system may be activated is being found out.
     Preflight(StorePath),
-    /// It may not, and nothing was touched.
+    /// The system may not be activated, and nothing was touched.
     Refused {
-        /// Why not.
+        /// Refusal, as the preflight found it.
         refusal: Refusal,
-        /// When that is found out again.
+        /// Earliest time of the next preflight.
         again: Mono,
     },
-    /// Due now.
+    /// Something is due now.
     Due(Due),
 }
 
@@ -151,7 +151,7 @@ impl Decider<'_> {
         })
     }
 
-    /// What the target's system still lacks.
+    /// Outlook for a target whose system is in the store: the next that it lacks to be in force.
     fn activation(&self, target: &Target, system: &StorePath) -> Outlook {
         // Whatever else it is wanted for: it is judged once, after its boot.
         // Judged bad before that, it would stay the default.

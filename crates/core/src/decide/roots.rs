@@ -1,4 +1,4 @@
-//! What is kept from the garbage collector.
+//! Systems that are kept from the garbage collector.
 
 use std::collections::BTreeMap;
 

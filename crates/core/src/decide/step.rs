@@ -1,4 +1,4 @@
-//! What there is to do.
+//! Steps that the core decides on, for the agent to carry out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,33 +7,33 @@ use crate::job::{DeploymentId, JobId, Kind, Order, PublishOrder, SwitchOrder, Ta
 use crate::observed::Purpose;
 use crate::types::{Commit, Mono, StorePath};
 
-/// What to do next. Nothing here takes long: it starts, stops or writes.
+/// Next step of the agent. None of them takes long: each starts, stops or writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing, until something happens or this moment comes.
     Wait {
-        /// None: only when something happens.
+        /// Latest time to wait for; `None`: only until something happens.
         until: Option<Mono>,
     },
     /// Ask a remote for its heads, and fetch them if they moved.
     Poll {
-        /// Its place in the order.
+        /// Place of the remote in the configured order.
         remote: usize,
         /// The release head that new ones will be compared with.
         accepted: Option<Commit>,
     },
     /// Look up how two commits are related.
     Compare {
-        /// The one that was known before.
+        /// Commit that was known before.
         older: Commit,
-        /// The one that is judged.
+        /// Commit that is judged.
         newer: Commit,
     },
-    /// From now on this is what is to run. Nothing but the memory changes.
+    /// Take a target for what is to run from now on. Nothing but the memory changes.
     Follow {
-        /// What is to run.
+        /// Desired commit, with its operation, and the branch and remote that named it.
         target: Target,
-        /// The release head that is accepted, and who gave it.
+        /// Release head that is accepted, and the remote that gave it.
         release: Option<(Commit, Arc<str>)>,
     },
     /// Keep these systems, and no others, from the garbage collector.
@@ -54,20 +54,20 @@ pub enum Step {
     RunChecks(JobId),
     /// Look whether a system may be activated, touching nothing.
     Preflight {
-        /// The system.
+        /// System that is looked at.
         system: StorePath,
-        /// What boots next, to know what /boot has already.
+        /// System that boots next, to know what /boot has already.
         default: Option<StorePath>,
-        /// Whether it must have an agent.
+        /// Whether the system must contain an agent.
         needs_agent: bool,
-        /// Whether it becomes the boot default, which takes room on /boot.
+        /// Whether the system becomes the boot default, which takes room on /boot.
         writes_boot: bool,
     },
     /// Look whether a remote answers, on a new connection.
     Look,
     /// Tell the boot loader not to boot this system once: something else came.
     Disarm {
-        /// The system.
+        /// System that was to be booted once.
         system: StorePath,
     },
     /// Look whether anybody is against a reboot.
@@ -79,36 +79,36 @@ pub enum Step {
     },
     /// Tell a switch job what the checks found.
     WriteVerdict {
-        /// The job.
+        /// Switch job that awaits the verdict.
         job: JobId,
-        /// What they found.
+        /// Verdict on the system, with the checks it rests on.
         verdict: Verdict,
     },
     /// The target is in force already. Nothing but the memory changes.
     Settle {
-        /// What was to run.
+        /// Target that is in force.
         target: Target,
-        /// The system that does.
+        /// System of the target, which runs.
         system: StorePath,
-        /// The deployment's name.
+        /// Name of the deployment that ends so.
         id: DeploymentId,
     },
     /// A commit waits to be confirmed from now on. Nothing but the memory
     /// changes.
     AskToConfirm {
-        /// The commit.
+        /// Commit that is to be confirmed.
         commit: Commit,
     },
     /// End the deployment: its system may not be activated. Nothing but the
     /// memory changes.
     GiveUp {
-        /// Why.
+        /// Reason for which the system may not be activated.
         cause: String,
     },
 }
 
 impl Step {
-    /// The job that it starts for the first time.
+    /// Returns the job that the step starts for the first time, if it is such a step.
     pub fn starts(&self) -> Option<JobId> {
         match self {
             Self::StartRealise(order) => Some(order.job(Kind::Realise)),
@@ -136,30 +136,30 @@ impl Step {
     }
 }
 
-/// What the target needs now, once nothing is in the way.
+/// Step that the target needs now, once nothing is in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Its system is got.
+    /// Realise the system of the target.
     Realise(Order),
-    /// Its system is switched to, verified or given up.
+    /// Switch to a system, verify it or give it up.
     Switch(Box<SwitchOrder>),
-    /// It lacks nothing: see [`Step::Settle`].
+    /// End with a target that lacks nothing: see [`Step::Settle`].
     Settle {
-        /// The target.
+        /// Target that is in force.
         target: Target,
-        /// Its system, which runs.
+        /// System of the target, which runs.
         system: StorePath,
         /// The name of the deployment that ends so.
         id: DeploymentId,
     },
-    /// A person is to confirm it: see [`Step::AskToConfirm`].
+    /// Ask a person to confirm the target: see [`Step::AskToConfirm`].
     AskToConfirm {
-        /// The commit.
+        /// Commit that is to be confirmed.
         commit: Commit,
     },
-    /// Its deployment ends: see [`Step::GiveUp`].
+    /// End the target's deployment: see [`Step::GiveUp`].
     GiveUp {
-        /// Why.
+        /// Reason for which the system may not be activated.
         cause: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What the remotes said, and what their heads are worth.
+//! Rules about branches: the remotes' answers, and what their heads are worth.
 
 use super::{Explainer, Rule};
 use crate::decide::refusals;
@@ -10,7 +10,7 @@ use crate::status::HeldCause;
 use crate::types::Commit;
 
 impl Explainer<'_> {
-    /// What every rule about branches says of the target.
+    /// Returns the outcome of every rule about branches for the target.
     pub(super) fn branches(&self) -> Vec<Rule> {
         let mut rules = self.remotes();
         rules.extend(self.release());
@@ -18,7 +18,7 @@ impl Explainer<'_> {
         rules
     }
 
-    /// Each remote, and what it said.
+    /// Returns a rule for each remote, with its answer as evidence.
     pub(super) fn remotes(&self) -> Vec<Rule> {
         let standings = &self.view.decision.selection.standings;
         let named = self.view.policy.remotes.iter().zip(&self.view.seen.remotes).zip(standings);
@@ -117,7 +117,7 @@ impl Explainer<'_> {
         }]
     }
 
-    /// A head that is not accepted.
+    /// Returns the rule by which a head is not accepted, and what lifts it.
     pub(super) fn refusal(&self, index: usize, standing: Standing) -> Rule {
         let policy = self.view.policy;
         let remote = policy.remotes.get(index).map_or("a remote", |name| name);
@@ -184,7 +184,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// The remote at which it is a head that is not accepted.
+    /// Returns the remote at which the commit is a head that is not accepted, and its standing.
     pub(super) fn refused_head(&self, commit: Commit) -> Option<(usize, Standing)> {
         refusals(&self.view.decision.selection).find(|(_, standing)| match standing {
             Standing::ForcePush(head) | Standing::Rewind(head) | Standing::TooLarge(head) => {
@@ -199,7 +199,8 @@ impl Explainer<'_> {
         })
     }
 
-    /// Those remotes that have it as a head; if none does, that.
+    /// Returns a rule for each remote that has the commit as a head; if none does, one
+    /// that says so.
     pub(super) fn named_by(&self, commit: Commit) -> Vec<Rule> {
         let policy = self.view.policy;
         let mut rules = Vec::new();
@@ -230,7 +231,7 @@ impl Explainer<'_> {
             || self.view.memory.accepted.as_ref().is_some_and(|a| a.commit == commit)
     }
 
-    /// What follows from a head that is neither wanted nor refused.
+    /// Describes a head that is neither desired nor refused, and what follows from it.
     pub(super) fn head(&self, commit: Commit) -> String {
         let short = commit.short();
         let selection = &self.view.decision.selection;

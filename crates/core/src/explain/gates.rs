@@ -1,11 +1,11 @@
-//! What a person or the clock holds back, read off the status as it is shown.
+//! Deployments that a person or the clock holds back, read off the status as it is shown.
 
 use super::{Explainer, Gates, Rule};
 use crate::gates::GateKind;
 use crate::status::{GateView, SuspendedView};
 use crate::types::Commit;
 
-/// What keeps a deployment waiting that is ready otherwise.
+/// Closed gate, by which a deployment waits that is ready otherwise.
 pub(super) struct Gate {
     pub(super) evidence: String,
     pub(super) lift: Option<String>,
@@ -32,7 +32,8 @@ impl Explainer<'_> {
         }
     }
 
-    /// That no gate is closed; a suspension stays, even if nothing waits for it.
+    /// Returns the rule of the gates, met if none is closed; a suspension is named even
+    /// if nothing waits for it.
     pub(super) fn gates(&self) -> Rule {
         gates(self.status.gate.as_ref(), self.status.suspended.as_ref())
     }

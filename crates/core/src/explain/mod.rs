@@ -1,8 +1,8 @@
 //! Why a commit is, or is not, the one that runs: each rule with its evidence.
 //!
-//! It is read off the decision and the status that were made last, so that it
-//! can never say anything else than they do. A rule that was not reached says
-//! so: nothing is guessed.
+//! An explanation is read off the decision and the status that were made last, so that
+//! it can never say anything else than they do. A rule that was not reached says so:
+//! nothing is guessed.
 
 mod branches;
 mod gates;
@@ -20,34 +20,34 @@ use super::select::{Standing, Testing};
 use super::status::{GateView, State, Status, Viewer};
 use super::types::{Commit, Now, StorePath};
 
-/// What is known of a commit (`fort-agent explain --json`).
+/// Explanation of a commit (`fort-agent explain --json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// Of this format.
+    /// Version of this format, at present 1.
     pub version: u32,
     /// The commit; none if no commit is known that was meant.
     pub commit: Option<Commit>,
-    /// What it is to this host.
+    /// Relation of the commit to this host.
     pub about: About,
-    /// Its system, if that is known.
+    /// System of the commit, if that is known.
     pub system: Option<StorePath>,
-    /// Whether that runs.
+    /// Whether the system of the commit runs.
     pub runs: bool,
     /// The host's state, as the status has it.
     pub state: State,
-    /// In a sentence.
+    /// Conclusion from the rules, in a sentence.
     pub conclusion: String,
-    /// Why it is held, in one word, as the status and the metrics have it.
+    /// Cause for which the commit is held, in one word, as the status and the metrics have it.
     pub cause: Option<String>,
-    /// What would lift that.
+    /// Remedy for the cause, or else for the first rule that is not met.
     pub lift: Option<String>,
-    /// In the order in which they apply.
+    /// Rules in the order in which they apply.
     pub rules: Vec<Rule>,
-    /// What else is wrong on this host, and keeps no commit back.
+    /// Notes on what else is wrong on this host, and keeps no commit back.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// Whether a person or the clock keeps it back; none in what an agent says that
-    /// does not know.
+    /// Whether a person or the clock keeps the commit back; none in the answer of an
+    /// agent that does not know.
     #[serde(default)]
     pub gates: Option<Gates>,
 }
@@ -60,32 +60,32 @@ pub struct Gates {
     pub closed: Option<GateView>,
 }
 
-/// What a commit is to this host.
+/// Relation of a commit to this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum About {
-    /// It is what should run.
+    /// Commit that should run.
     Desired,
-    /// It is a branch's head, and nothing follows from it now.
+    /// Head of a branch, from which nothing follows now.
     Head,
-    /// It is a head that is not accepted.
+    /// Head that is not accepted.
     Refused,
-    /// It was deployed, or was to be.
+    /// Commit that was deployed, or was to be.
     Past,
-    /// Nothing is known of it.
+    /// Commit of which nothing is known.
     Unknown,
 }
 
 /// A rule, and whether it is met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Its name.
+    /// Name of the rule, in kebab case.
     pub rule: String,
-    /// Whether it is met; none: it was not reached, or is being found out.
+    /// Whether the rule is met; none: it was not reached, or is being found out.
     pub holds: Option<bool>,
-    /// What that rests on, in words.
+    /// Evidence for the result, in words.
     pub evidence: String,
-    /// If it is not met: what would lift that.
+    /// Remedy for a rule that is not met.
     pub lift: Option<String>,
 }
 
@@ -112,20 +112,20 @@ impl Rule {
     }
 }
 
-/// All that is known of one moment, as the loop last turned.
+/// State of one moment, as the loop last turned.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment<'a> {
-    /// What the operator wants.
+    /// Policy that the operator wants.
     pub policy: &'a Policy,
-    /// What is remembered.
+    /// Memory of the agent, as it was folded.
     pub memory: &'a Memory,
-    /// What was seen.
+    /// Observations of the host and the remotes.
     pub seen: &'a Seen,
-    /// What was decided.
+    /// Decision that was taken on them.
     pub decision: &'a Decision,
-    /// What is shown of it.
+    /// Status that shows the decision.
     pub status: &'a Status,
-    /// When that was.
+    /// Time of the observations and of the decision.
     pub now: Now,
 }
 
@@ -175,7 +175,7 @@ impl Explainer<'_> {
             .collect()
     }
 
-    /// What should run.
+    /// Explains the desired commit, if there is one yet.
     fn desired(&self, target: Option<Commit>) -> Explanation {
         let held = self.status.held.as_ref();
         let mut rules = self.branches();
@@ -197,7 +197,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// Another commit: what it is, and what is in force instead.
+    /// Explains another commit: its past or present, and what is in force instead.
     fn other(&self, commit: Commit) -> Explanation {
         if let Some((index, standing)) = self.refused_head(commit) {
             return self.refused(commit, index, standing);
@@ -286,7 +286,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// Of the status, and what the cache refuses.
+    /// Notes of the status, and the last error of the cache.
     fn notes(&self) -> Vec<String> {
         let publish = self.status.publish.as_ref();
         let refused = publish.and_then(|publish| publish.last_error.as_ref());
@@ -294,19 +294,19 @@ impl Explainer<'_> {
         self.status.notes.iter().cloned().chain(refused).collect()
     }
 
-    /// Its system, by what was realised or else by the history.
+    /// System of a commit, by what was realised or else by the history.
     fn system(&self, commit: Commit) -> Option<StorePath> {
         let known = self.view.memory.system_of(commit, &self.view.policy.recipe);
         known.or_else(|| self.entries(commit).find_map(|entry| entry.system.as_ref())).cloned()
     }
 
-    /// Whether its system runs.
+    /// Whether the system of a commit runs.
     fn runs(&self, commit: Commit) -> bool {
         let system = self.system(commit);
         system.is_some() && system == self.view.seen.running
     }
 
-    /// What this host is to run, and how that stands.
+    /// Names the commit that this host is to run, and whether it runs.
     fn in_force(&self) -> String {
         let target = self.view.memory.target.as_ref();
         target.map_or_else(

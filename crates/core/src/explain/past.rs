@@ -14,7 +14,7 @@ impl Explainer<'_> {
         self.view.memory.history.iter().rev().filter(move |entry| entry.commit == commit)
     }
 
-    /// How it ended, in a sentence.
+    /// Describes in a sentence how a deployment ended.
     pub(super) fn ended(&self, entry: &Entry) -> String {
         let short = entry.commit.short();
         let cause = entry.cause.as_deref().map(|cause| format!(": {}", clean(cause)));
@@ -31,7 +31,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// Of a commit whose system is known, and nothing else.
+    /// Describes a commit whose system is known, and nothing else.
     pub(super) fn known_only(&self, commit: Commit) -> String {
         let short = commit.short();
         if self.runs(commit) {
@@ -52,7 +52,7 @@ impl Explainer<'_> {
             .collect()
     }
 
-    /// What each rule came to, as far as it got.
+    /// Returns the outcome of each rule in a past deployment, as far as it got.
     pub(super) fn past(&self, entry: &Entry) -> Vec<Rule> {
         let cause = entry.cause.as_deref().map_or_else(|| "no cause is known".into(), clean);
         let good = entry.verdict == Ending::Good;
@@ -88,7 +88,7 @@ impl Explainer<'_> {
         rules
     }
 
-    /// That a system failed too often; nothing if it did not.
+    /// Rule that is broken by a system that failed too often; `None` if it did not.
     fn quarantine(&self, system: &StorePath) -> Option<Rule> {
         let subject = Subject::System { system: system.clone() };
         let trouble = self.view.memory.trouble_with(&subject)?;
@@ -110,7 +110,7 @@ impl Explainer<'_> {
 
 pub(super) const NOT_REACHED: &str = "not reached";
 
-/// What the checks found.
+/// Describes the result of each check.
 pub(super) fn checked(checks: &[Check]) -> String {
     if checks.is_empty() {
         return "it was found good".into();
@@ -126,7 +126,7 @@ pub(super) fn checked(checks: &[Check]) -> String {
     found.collect::<Vec<_>>().join(", ")
 }
 
-/// The required checks that fail; nothing if none does.
+/// Names the required checks that fail; `None` if none does.
 pub(super) fn failing(checks: &[Check]) -> Option<String> {
     let failing = checks.iter().filter(|check| check.required && !check.ok);
     let failing: Vec<_> = failing

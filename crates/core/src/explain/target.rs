@@ -1,5 +1,5 @@
-//! What lies between the commit that should run and its running: the rules in
-//! the order in which they are applied, and the one at which it stands now.
+//! Way from the commit that should run to its running: the rules in the order in which
+//! they are applied, and the one at which the target stands now.
 
 use super::past::{NOT_REACHED, checked, failing};
 use super::{Explainer, Rule};
@@ -33,10 +33,10 @@ enum Place {
     Drift,
 }
 
-/// What the target waits for, or fails at.
+/// Rule at which the target waits or fails.
 struct Stop {
     place: Place,
-    /// Not none: it fails there.
+    /// Result of the rule; not none: the target fails there.
     holds: Option<bool>,
     evidence: String,
     lift: Option<String>,
@@ -91,7 +91,7 @@ impl Place {
 }
 
 impl Explainer<'_> {
-    /// From the commit to the system that runs.
+    /// Rules from the commit to the system that runs.
     pub(super) fn target_rules(&self) -> Vec<Rule> {
         let stop = self.stop();
         let at = stop.as_ref().map(|stop| stop.place);
@@ -154,7 +154,7 @@ impl Explainer<'_> {
         Some(Rule::met(place.as_str(), evidence))
     }
 
-    /// What was found, as far as that is still known.
+    /// Rule of a preflight that passed, with its result as far as that is still known.
     fn preflight_passed(&self) -> Rule {
         let rule = Place::Preflight.as_str();
         let Some(activated) = self.activation() else { return Rule::open(rule, NOT_NEEDED) };
@@ -254,7 +254,7 @@ impl Explainer<'_> {
         (begun || !settled).then_some(Activation { system, took, begun })
     }
 
-    /// Why it was left to the next boot, if it was.
+    /// Reason for which the target was left to the next boot, if it was.
     fn deferred(&self) -> Option<&str> {
         let target = self.view.memory.target.as_ref()?;
         let awaiting = self.view.memory.awaiting.as_ref()?;
@@ -263,7 +263,7 @@ impl Explainer<'_> {
         same.then_some(awaiting.why.as_str())
     }
 
-    /// Where the target stands; nothing when it is in force.
+    /// Rule at which the target stands; `None` when it is in force.
     fn stop(&self) -> Option<Stop> {
         if let Some(gate) = self.closed_gate() {
             return Some(Stop::failed(Place::Gates, gate.evidence, gate.lift));
@@ -348,7 +348,7 @@ impl Explainer<'_> {
         Some(Stop::failed(Place::Reboot, evidence, lift))
     }
 
-    /// What it is rebooted for, and by whom.
+    /// Reason for a reboot, with who brings it about or is against it; and its remedy.
     fn reboot(&self, why: &str) -> (String, Option<String>) {
         let seen = self.view.seen;
         if !self.view.policy.reboots {
@@ -465,9 +465,9 @@ impl Explainer<'_> {
 /// How a system came to run.
 struct Activation {
     system: Option<StorePath>,
-    /// In milliseconds, if that is known.
+    /// Duration of the activation in milliseconds, if that is known.
     took: Option<u64>,
-    /// Whether it has come to that yet.
+    /// Whether the activation has begun.
     begun: bool,
 }
 

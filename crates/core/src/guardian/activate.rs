@@ -12,13 +12,13 @@ use crate::cause::{Program, SwitchCause};
 use crate::job::Ending;
 use crate::types::Mono;
 
-/// Done.
+/// Exit code of a switch that is done.
 const DONE: i32 = 0;
-/// Done, and a unit of the host is failed.
+/// Exit code of a switch that is done, where a unit of the host is failed.
 const UNITS_FAILED: i32 = 4;
-/// Refused: a check before the switch, switch inhibitors.
+/// Exit code of a refusal: a check before the switch, switch inhibitors.
 const REFUSED: i32 = 1;
-/// Needs a reboot, nothing was activated.
+/// Exit code where a reboot is needed and nothing was activated.
 const NEEDS_REBOOT: i32 = 100;
 
 impl Guardian<'_> {
@@ -87,19 +87,19 @@ impl Guardian<'_> {
         }
     }
 
-    /// The units that could not be stopped while the last program had time, if any.
+    /// Returns the units that could not be stopped while the last program had time, if any.
     pub(super) fn stuck(&self) -> Option<Vec<String>> {
         let stuck = self.sight.traces.hanging.iter().filter(|hanging| hanging.stopping);
         let stuck: Vec<String> = stuck.map(|hanging| hanging.unit.clone()).collect();
         (!stuck.is_empty()).then_some(stuck)
     }
 
-    /// Kills them: the way back would wait for the same.
+    /// Kills the units that could not be stopped: the way back would wait for the same.
     pub(super) fn end_stuck(&self) -> Act {
         Act::EndUnits(self.stuck().unwrap_or_default())
     }
 
-    /// The units that systemd was starting when the time of the last program ran out.
+    /// Returns the units that systemd was starting when the time of the last program ran out.
     pub(super) fn starting(&self) -> Vec<String> {
         let starting = self.sight.traces.hanging.iter().filter(|hanging| !hanging.stopping);
         starting.map(|hanging| hanging.unit.clone()).collect()

@@ -1,4 +1,4 @@
-//! What is done while the host cannot be looked at.
+//! Decides what is done while the host cannot be looked at.
 //!
 //! Nothing is concluded from what is not seen: that something else runs would be
 //! another hand, that nothing runs a candidate that came to nothing. So it is
@@ -20,7 +20,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Guardian<'_> {
-    /// None where all that the phase rests on was seen.
+    /// Returns what is done without the look; none where all that the phase rests on was seen.
     pub(super) fn blind(&self) -> Option<Act> {
         let (unseen, since) = self.sight.unseen.as_ref()?;
         let patient = self.now.since(*since) < PATIENCE;

@@ -5,12 +5,12 @@ use super::{Act, Done, Guardian, LOCKED};
 use crate::cause::{Program, RebootedBefore, SwitchCause};
 use crate::job::Ending;
 
-/// How far the candidate is the default.
+/// Progress of making the candidate the default.
 pub(super) enum Default {
     Act(Act),
     Set,
     Failed(SwitchCause),
-    /// The lock was not let go: nobody's fault.
+    /// The lock was not let go, which is nobody's fault.
     Locked(SwitchCause),
 }
 
@@ -34,7 +34,7 @@ impl Guardian<'_> {
         }
     }
 
-    /// Profile, then boot loader, repeated until both are known to be done: it
+    /// Sets profile, then boot loader, repeated until both are known to be done: the boot loader
     /// lists the profile's generations.
     pub(super) fn set_default(&self) -> Default {
         let named = self.default();

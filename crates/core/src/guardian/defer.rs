@@ -1,10 +1,9 @@
 //! Leaving a system to the next boot.
 //!
-//! It becomes the default, for only so it gets an entry of the boot loader's.
-//! Where that one can boot an entry once, it is told to, and what was the
-//! default before becomes it again: a kernel that does not come up is then
-//! followed, after a reset, by one that does. Whatever of this cannot be done
-//! leaves the candidate the default.
+//! The system becomes the default, for only so it gets an entry of the boot loader's. Where that
+//! one can boot an entry once, it is told to, and what was the default before becomes it again: a
+//! kernel that does not come up is then followed, after a reset, by one that does. Whatever of
+//! this cannot be done leaves the candidate the default.
 
 use super::commit::Default;
 use super::lock::Whom;
@@ -42,7 +41,7 @@ impl Guardian<'_> {
         }
     }
 
-    /// Only in favour of what runs.
+    /// Returns the act that has the candidate booted once; only in favour of a default that runs.
     fn oneshot(&self) -> Option<Act> {
         let next = self.sight.profile.clone()?;
         let default = self.order.profile.clone()?;
@@ -102,7 +101,7 @@ impl Guardian<'_> {
         }
     }
 
-    /// It becomes the default for good, unverified. One that was found bad may only be
+    /// Leaves the candidate the default for good, unverified. One that was found bad may only be
     /// booted once.
     fn stays_default(&self, why: &str) -> Act {
         let failed = self.order.suspect && self.order.old.is_some();

@@ -11,59 +11,59 @@ use std::time::Duration;
 use super::{Act, Guardian, Progress};
 use crate::cause::SwitchCause;
 
-/// How long one rung of the way back waits for the lock.
+/// Longest time for which one rung of the way back waits for the lock.
 pub const LOCK_LIMIT: Duration = Duration::from_secs(60);
 /// Pause before asking for the lock again.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
-/// Who holds the lock, as far as that can be told.
+/// Holder of the lock, as far as that can be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Lock {
-    /// Nobody.
+    /// Nobody holds the lock.
     #[default]
     Free,
-    /// Some process, in words.
+    /// Some process holds the lock; which one, in words.
     Held(String),
     /// The processes cannot be looked at.
     Unknown,
 }
 
-/// What a process that holds the lock has to show for it.
+/// Claim of a process that holds the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Whether it has the rights to switch this host: root's, or the guardian's own.
+    /// Whether the process has the rights to switch this host: root's, or the guardian's own.
     pub root: bool,
-    /// Whether systemd thinks that its unit is over: it was left behind.
+    /// Whether systemd thinks that the process's unit is over: it was left behind.
     pub over: bool,
 }
 
-/// Who may lose the lock.
+/// Processes that may lose the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whom {
     /// Processes without root's rights: they keep their hold on a file that counts no more.
     Strangers,
-    /// Those, and what was left behind by a unit that is over: they are killed, for what was left
-    /// behind may be switching still.
+    /// Strangers, and processes that were left behind by a unit that is over: they are killed,
+    /// for what was left behind may be switching still.
     Leftovers,
     /// Everybody: as the last rung of the way back does without the lock altogether.
     Everybody,
 }
 
-/// What is done about those who hold the lock.
+/// Measure against the processes that hold the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
     /// Nothing: they may be switching this host.
     Leave,
     /// Another file takes the place of the lock's, unless only root can open that.
     Renew,
-    /// The same, whoever can open it: these are of no account.
+    /// Another file takes the place of the lock's, whoever can open it: its holders do not count.
     PassBy,
-    /// They are killed, and then it is looked again.
+    /// The processes are killed, and then the lock is looked at again.
     End,
 }
 
 impl Whom {
-    /// What is done about the processes that hold the lock, given the claim of each.
+    /// Returns what is done about the processes that hold the lock, given the claim of each.
     pub fn about(self, claims: &[Claim]) -> About {
         let strangers = claims.iter().all(|claim| !claim.root);
         let no_claim = claims.iter().all(|claim| !claim.root || claim.over);
@@ -77,7 +77,7 @@ impl Whom {
     }
 }
 
-/// Why something was not done, where the lock was not let go.
+/// Returns the cause where something was not done, since the lock was not let go.
 pub(super) fn cause(lock: &Lock) -> SwitchCause {
     let holder = match lock {
         Lock::Held(holder) => Some(holder.clone()),
@@ -98,12 +98,12 @@ impl Guardian<'_> {
             }
     }
 
-    /// Whether it was waited for as long as an activation may take.
+    /// Whether the lock was waited for as long as an activation may take.
     pub(super) fn waited_for_the_lock(&self) -> bool {
         self.now.since(self.progress.since) >= self.order.activation_timeout
     }
 
-    /// Writes down who holds it, and after a pause it is asked for again.
+    /// Writes down which process holds the lock, and after a pause asks for it again.
     pub(super) fn wait_for_the_lock(&self) -> Act {
         match &self.sight.lock {
             Lock::Held(holder) if self.progress.lock.as_ref() != Some(holder) => {

@@ -9,7 +9,7 @@ use crate::cause::{Cause, Program, SwitchCause, killed};
 use crate::job::{Ending, How};
 use crate::types::StorePath;
 
-/// Largest cause that names who had to be ended is appended to, in bytes.
+/// Largest cause after the processes that had to be ended are appended, in bytes.
 const CAUSE_LIMIT: usize = 2048;
 
 impl Guardian<'_> {
@@ -76,7 +76,7 @@ impl Guardian<'_> {
         self.put_back_default(old, back)
     }
 
-    /// What was the default before, where that may be another by now.
+    /// Restores the default of before, where that may be another by now.
     fn put_back_default(&self, old: &StorePath, back: &WayBack) -> Act {
         let (cause, ending) = (&back.cause, back.ending);
         let booted = self.order.profile.as_ref().map(|generation| &generation.system);
@@ -148,8 +148,8 @@ impl Guardian<'_> {
         }
     }
 
-    /// What was the default before: not what was running then, if another hand
-    /// had activated that only for this boot.
+    /// Returns the default of before: not what was running then, if another hand had activated
+    /// that only for this boot.
     fn default_before<'b>(&'b self, old: &'b StorePath) -> &'b StorePath {
         self.order
             .profile
@@ -160,8 +160,8 @@ impl Guardian<'_> {
             .unwrap_or(old)
     }
 
-    /// The ladder, each rung judged by what runs and by the units, never by an
-    /// exit code alone.
+    /// Climbs the ladder, each rung judged by what runs and by the units, never by an exit code
+    /// alone.
     fn put_back_activation(&self, old: &StorePath, back: &WayBack) -> Act {
         let cause = &back.cause;
         let rung = back.tries % RUNGS;
@@ -221,14 +221,14 @@ impl Guardian<'_> {
         }
     }
 
-    /// Who had to be ended for the way back is written down once.
+    /// Writes down once which processes had to be ended for the way back.
     fn telling(&self, back: &WayBack, told: &[String]) -> Option<Act> {
         let cause = told_once(&back.cause, told)?;
         let phase = Phase::PuttingBack(WayBack { cause, ..back.clone() });
         Some(Act::Note(Progress { phase, ..self.progress.clone() }))
     }
 
-    /// The lock is waited for, but no longer than a rung may take for it.
+    /// Waits for the lock, but no longer than a rung may take for it.
     fn put_back_locked(&self, back: &WayBack) -> Act {
         if self.now.since(self.progress.since) < LOCK_LIMIT {
             return self.wait_for_the_lock();
@@ -238,7 +238,7 @@ impl Guardian<'_> {
         self.note(Phase::PuttingBack(WayBack { tries, error, locked: true, ..back.clone() }))
     }
 
-    /// Once, and only into a system that was verified.
+    /// Whether the host is rebooted now: once, and only into a system that was verified.
     fn reboots_now(&self, tries: u32) -> bool {
         self.order.reboot_if_stuck
             && tries == RUNGS
@@ -251,13 +251,13 @@ impl Guardian<'_> {
         self.note(Phase::PuttingBack(WayBack::begun(cause, ending, false)))
     }
 
-    /// Nobody is to blame for it.
+    /// Rolls back to the old system; nobody is to blame for it.
     pub(super) fn put_back_blameless(&self, cause: impl Into<Cause>, ending: Ending) -> Act {
         let back = WayBack { blameless: true, ..WayBack::begun(cause, ending, false) };
         self.note(Phase::PuttingBack(back))
     }
 
-    /// It was not activated. A default that nobody found good is one no more.
+    /// Ends a switch that activated nothing. A default that nobody found good is one no more.
     pub(super) fn refused(&self, cause: SwitchCause) -> Act {
         match self.order.default_instead.is_some() && self.order.old.is_some() {
             true => self.put_default_back(cause, Ending::Failed),
@@ -265,12 +265,12 @@ impl Guardian<'_> {
         }
     }
 
-    /// Nothing was activated: only the default is put back.
+    /// Puts only the default back: nothing was activated.
     pub(super) fn put_default_back(&self, cause: impl Into<Cause>, ending: Ending) -> Act {
         self.note(Phase::PuttingBack(WayBack::begun(cause, ending, true)))
     }
 
-    /// The same, and nobody is to blame for it.
+    /// Puts only the default back: nothing was activated, and nobody is to blame for it.
     pub(super) fn put_default_back_blameless(
         &self,
         cause: impl Into<Cause>,
@@ -280,7 +280,7 @@ impl Guardian<'_> {
         self.note(Phase::PuttingBack(back))
     }
 
-    /// Written down each time, so that what came of activating it is not taken
+    /// Writes this down each time, so that what came of activating the old system is not taken
     /// for what comes of writing the boot loader.
     fn note_activated(&self, back: &WayBack, activated: bool, cause: Cause) -> Act {
         let (error, locked) = (None, false);
@@ -293,7 +293,7 @@ impl Guardian<'_> {
     }
 }
 
-/// A cause with what was not told in it yet; none where there is nothing to add.
+/// Returns a cause with what was not told in it yet; none where there is nothing to add.
 fn told_once(cause: &Cause, told: &[String]) -> Option<Cause> {
     let before = &cause.words;
     let new = told.iter().filter(|words| !before.contains(words.as_str()));
@@ -302,7 +302,7 @@ fn told_once(cause: &Cause, told: &[String]) -> Option<Cause> {
     fits.then(|| cause.worded(longer))
 }
 
-/// What a rung runs of the old system.
+/// Returns the program of the old system that a rung runs.
 fn rung_runs(by_hand: bool) -> Program {
     if by_hand { Program::Activate } else { Program::Test }
 }

@@ -30,8 +30,8 @@ pub(super) fn settle(
     }
 }
 
-/// It no longer awaits its first boot; what that means for it, if nothing has
-/// said so yet.
+/// Ends the wait for a first boot; the deployment counts as superseded, if nothing else
+/// was recorded of it yet.
 pub(super) fn end_awaiting(memory: &mut Memory, cause: &str, now: Now) {
     if let Some(awaiting) = memory.awaiting.take() {
         learn_ended(memory, awaiting.deployment, Ending::Superseded, cause, now);
@@ -104,7 +104,8 @@ pub(super) fn learn_failure(
     });
 }
 
-/// Not the subject's fault; but not at once, lest it spin.
+/// Records a failure that is not the subject's fault: not counted, but with a pause,
+/// lest it spin.
 pub(super) fn pause_uncounted(
     policy: &Policy,
     memory: &mut Memory,
@@ -132,7 +133,7 @@ pub(super) fn pause_uncounted(
     });
 }
 
-/// What kind of failure it was that was learnt last.
+/// Records the kind of the failure that was learnt last.
 pub(super) fn learn_fault(memory: &mut Memory, subject: &Subject, fault: Option<Fault>) {
     if let Some(trouble) = memory.trouble_mut(subject) {
         trouble.fault = fault;
@@ -142,5 +143,5 @@ pub(super) fn learn_fault(memory: &mut Memory, subject: &Subject, fault: Option<
     }
 }
 
-/// After what was nobody's fault.
+/// Longest pause after a failure that was nobody's fault.
 pub(super) const SHORT_PAUSE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What happened to the host besides: boots, and the hands of others.
+//! Changes of the host that no job made: boots, and the hands of others.
 
 use super::endings::{end, learn_ended, learn_failure};
 use crate::job::{Ending, Kind};
@@ -21,7 +21,8 @@ pub(super) fn adopt_running(memory: &mut Memory, seen: &Seen) {
     }
 }
 
-/// What runs after a boot was not switched to by hand if it is the default.
+/// Records a boot. The system that runs after it was not switched to by hand if it is
+/// the default, the last good one, or was to be booted once.
 pub(super) fn fold_boot(memory: &mut Memory, seen: &Seen) {
     memory.boot_id = Some(seen.boot_id.clone());
     let running = seen.running.as_ref();
@@ -38,7 +39,7 @@ pub(super) fn fold_boot(memory: &mut Memory, seen: &Seen) {
     }
 }
 
-/// Whether what needs a reboot has had it.
+/// Remembers a system in force that needs a reboot, and forgets it when another one runs.
 pub(super) fn fold_unproven(memory: &mut Memory, seen: &Seen) {
     let gone = |unproven: &mut Unproven| seen.running.as_ref() != Some(&unproven.system);
     memory.unproven.take_if(gone);
@@ -120,7 +121,8 @@ pub(super) fn fold_awaiting(policy: &Policy, memory: &mut Memory, seen: &Seen, n
     }
 }
 
-/// What was booted once came up, and before it was judged the host went down.
+/// Ends the deployment of a system that was booted once and came up, when the host went
+/// down before the system was judged.
 pub(super) fn end_cut_off(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) {
     let Some(Awaiting { deployment, system, .. }) = memory.awaiting.take() else { return };
     if memory.has_ended(&deployment.id) {

@@ -1,4 +1,4 @@
-//! What has become of jobs.
+//! Outcomes of jobs, as they enter the memory.
 
 use super::WAY_BACK;
 use super::endings::{
@@ -119,7 +119,7 @@ pub(super) fn fold_realise(
     }
 }
 
-/// What kind of failure it is to end without a word of what came of it.
+/// Kind of failure of a realise job that ended without an outcome, by what it left behind.
 fn of_cut_short(remains: &Remains) -> Fault {
     match remains {
         Remains::NotBegun => Fault::JobNotBegun,
@@ -272,7 +272,7 @@ pub(super) fn learn_tested(memory: &mut Memory, order: &SwitchOrder) {
     }
 }
 
-/// Which system the commit describes, should the memory of it be lost.
+/// Remembers from an order which system the commit describes, should the memory of it be lost.
 pub(super) fn learn_order(memory: &mut Memory, order: &SwitchOrder) {
     // What is left may have been put there by another hand, and be of no commit.
     if order.how.restores() {

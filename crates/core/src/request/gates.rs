@@ -1,4 +1,4 @@
-//! What a person can say about when something is activated, and about going back.
+//! Requests of a person about when something is activated, and about going back.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::plain::clean;
 use crate::policy::{Confirm, Policy};
 use crate::types::{Now, StorePath};
 
-/// The longest suspension that ends by itself. Longer is a slip of the pen.
+/// Longest suspension that ends by itself. A longer one is a slip of the pen.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-/// What is kept of a person's reason, in characters.
+/// Largest part of a person's reason that is kept, in characters.
 const REASON: usize = 200;
 
 /// Lets exactly this commit be activated.
@@ -44,7 +44,7 @@ pub(super) fn confirm(prefix: &Prefix, policy: &Policy, memory: &Memory) -> Answ
     Ok((memory, format!("{commit} is confirmed")))
 }
 
-/// Nothing is activated until that is over.
+/// Suspends deployments: nothing is activated until that is over.
 pub(super) fn suspend(
     reason: &str,
     lasts: Option<Duration>,
@@ -77,7 +77,7 @@ pub(super) fn suspend(
     Ok((memory, said))
 }
 
-/// What is ready is activated again.
+/// Ends a suspension: a system that is ready is activated again.
 pub(super) fn resume(memory: &Memory) -> Answered {
     let mut memory = memory.clone();
     let said = match memory.gates.suspended.take() {
@@ -87,7 +87,7 @@ pub(super) fn resume(memory: &Memory) -> Answered {
     Ok((memory, said.into()))
 }
 
-/// Back to an earlier good system; what is left is not activated again.
+/// Goes back to an earlier good system; the one that is left is not activated again.
 pub(super) fn rollback(
     to: Option<&Prefix>,
     reason: &str,
@@ -124,14 +124,14 @@ pub(super) fn rollback(
     Ok((memory, said))
 }
 
-/// A rollback without a commit is not repeated within this.
+/// Time within which a rollback without a commit is not repeated.
 const ONCE_MORE: Duration = Duration::from_secs(60);
 
-/// What is left, and what is gone back to.
+/// System that is left, and the one that is gone back to.
 struct WayBack<'a> {
     left: &'a StorePath,
     to: &'a StorePath,
-    /// Whether what is left only awaits its boot.
+    /// Whether the system that is left only awaits its boot.
     deferral: bool,
 }
 
@@ -184,7 +184,7 @@ fn there<'a>(way: WayBack<'a>, seen: &Seen) -> Result<WayBack<'a>, String> {
     }
 }
 
-/// The first of the systems, or the one that is of the commit that was named.
+/// Returns the first of the systems, or the one that is of the commit that was named.
 fn chosen<'a>(
     wanted: Option<&Prefix>,
     systems: impl Iterator<Item = &'a StorePath>,
@@ -217,7 +217,7 @@ fn is_of(system: &StorePath, prefix: &Prefix, memory: &Memory) -> bool {
     known.any(|known| prefix.matches(known.commit))
 }
 
-/// One line of a person's words.
+/// Returns one line of a person's words.
 fn words(reason: &str) -> String {
     clean(reason).chars().take(REASON).collect::<String>().trim().to_owned()
 }

@@ -19,7 +19,7 @@ use crate::observed::{
 use crate::record::{fold, note};
 use crate::types::{Commit, Mono, StorePath};
 
-/// What dies with the process.
+/// State of the agent's process, which dies with it.
 pub(super) struct Agent {
     pub(super) memory: Memory,
     pub(super) remotes: Vec<Remote>,
@@ -41,7 +41,7 @@ pub(super) struct Agent {
     pub(super) resumed: BTreeMap<JobId, Mono>,
     /// Publish jobs that this agent has told to stop.
     pub(super) stopped: Vec<JobId>,
-    /// Turns of before this one mean nothing.
+    /// Number of the present turn: those of before it mean nothing.
     pub(super) turn: u32,
     /// Steps since anything happened besides.
     pub(super) idle_steps: u32,
@@ -107,7 +107,7 @@ impl World {
         self.stir();
     }
 
-    /// What an agent without a journal takes for good: what runs, or what ran
+    /// Records what an agent without a journal takes for good: what runs, or what ran
     /// before a switch that is not over.
     fn adopt(&mut self) {
         let switching = self.host.jobs.values().find_map(|dir| match &dir.task {
@@ -493,7 +493,7 @@ impl Agent {
     }
 }
 
-/// A step's name.
+/// Name of a step, without its fields.
 pub(super) fn name(step: &Step) -> String {
     let text = format!("{step:?}");
     text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()

@@ -1,5 +1,5 @@
-//! What comes back to the agent: answers of remotes, roots, rounds of checks,
-//! and what a person asks for.
+//! Answers that come back to the agent: of remotes, of roots, of rounds of checks, and
+//! requests of a person.
 
 use super::forge::Health;
 use super::host::Task;

@@ -1,4 +1,4 @@
-//! What cannot be looked at, and that nothing is done for want of a look.
+//! Looks at the host that fail, and the check that nothing is done for want of a look.
 
 use super::world::{World, Wrong};
 use crate::decide::{Decision, Step};
@@ -9,7 +9,7 @@ use crate::status::State;
 use crate::unseen::{Part, Unseen};
 
 impl World {
-    /// What cannot be looked at now.
+    /// Part of the host that cannot be looked at now.
     pub(super) fn unseen(&self) -> Option<Unseen> {
         let (part, _) = self.host.blind.filter(|(_, until)| self.t < *until)?;
         let (path, error) = (format!("/{part:?}"), "Input/output error".to_owned());
@@ -41,8 +41,8 @@ impl World {
         seen
     }
 
-    /// The same of the guardian's look. It has descriptors of its own, and knows
-    /// its own job.
+    /// The guardian's look without what it could not see. It has descriptors of its
+    /// own, and knows its own job.
     pub(super) fn blinded_sight(&self, mut sight: Sight) -> Option<Sight> {
         let unseen = self.unseen()?;
         match unseen.part {

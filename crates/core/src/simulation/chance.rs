@@ -1,6 +1,6 @@
 //! Chance that can be repeated: the same seed plays the same story.
 
-/// Splitmix64.
+/// Generator of random numbers (splitmix64).
 #[derive(Clone, Debug)]
 pub(super) struct Chance(u64);
 
@@ -17,7 +17,7 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// From 0 up to, but not including, `n`.
+    /// Random number from 0 up to, but not including, `n`.
     pub(super) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
@@ -38,7 +38,7 @@ impl Chance {
         from[self.index(from.len())]
     }
 
-    /// One of them, as often as its weight says.
+    /// Random one of the values, each as often as its weight says.
     pub(super) fn weighted<T: Copy>(&mut self, from: &[(u64, T)]) -> T {
         let mut left = self.below(from.iter().map(|(weight, _)| weight).sum());
         for (weight, value) in from {

@@ -14,7 +14,7 @@ use crate::policy::{ForcePush, OnFailure, OnKernelChange, Operation};
 use crate::status::{HeldCause, State, Status};
 use crate::types::Commit;
 
-/// What a story came to.
+/// Result of a story that was played.
 pub(super) struct Course {
     /// Accepted heads that came to a final verdict.
     pub(super) deployments: u64,
@@ -38,16 +38,16 @@ pub(super) fn play(story: &Story, telling: bool) -> Course {
     }
 }
 
-/// What must be there in the end.
+/// State that must be reached in the end.
 #[derive(Debug)]
 enum Expected {
     /// Nothing has ever been asked for.
     Nothing,
     /// The commit cannot be realised.
     Unrealised(Commit, State),
-    /// Its system does not work.
+    /// The commit's system does not work.
     Bad(Commit),
-    /// It is in force.
+    /// The commit is in force.
     InForce(Commit, Operation),
 }
 
@@ -239,7 +239,7 @@ impl World {
             .is_some_and(|(head, accepted)| self.relation(accepted, head) == Relation::Behind)
     }
 
-    /// What a person would do now.
+    /// Help that a person would give now, if any is needed.
     fn needs_help(&self) -> Option<Help> {
         match self.waits_for_a_person() {
             Some(Gate::Suspended { .. }) => return Some(Help::Resume),

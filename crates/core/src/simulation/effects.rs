@@ -1,4 +1,4 @@
-//! What the guardian's acts do to the host.
+//! Effects of the guardian's acts on the host.
 
 use super::forge::{Activation, ERRNOS, Health, system_index};
 use super::host::{Task, Who};
@@ -9,7 +9,7 @@ use crate::job::{JobId, SwitchOrder};
 use crate::types::StorePath;
 
 impl World {
-    /// What an act does to the host, at its end.
+    /// Carries out the effect of an act on the host, at its end.
     pub(super) fn effect(
         &mut self,
         id: &JobId,
@@ -206,7 +206,7 @@ impl World {
         held.then_some(Done::Exit(11))
     }
 
-    /// Who may lose the lock loses it.
+    /// Takes the lock from a holder that may lose it.
     fn free_lock(&mut self, id: &JobId, whom: Whom) -> Result<Done, Wrong> {
         let held = self.host.lock;
         match whom.about(&self.host.claims(self.t)) {
@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    /// Its time may have run out for a unit.
+    /// Leaves a unit for which the time may have run out.
     fn hangs(&mut self) {
         if self.policy.units && self.chance.one_in(2) {
             let stopping = self.chance.one_in(2);

@@ -4,7 +4,7 @@ use super::world::{World, Wrong};
 use crate::job::{Ending, How, JobId, SwitchOrder, SwitchOutcome};
 
 impl World {
-    /// What is true when a switch job ends as it says it did.
+    /// Checks that a switch job ends as it says it did.
     pub(super) fn check_outcome(
         &mut self,
         id: &JobId,

@@ -1,4 +1,4 @@
-//! What an event does to the world.
+//! Effects of events on the world.
 
 use super::forge::{Change, Health, commit, commit_index};
 use super::host::{Directory, Held, Task};
@@ -114,7 +114,7 @@ impl World {
         self.kill_job(&id);
     }
 
-    /// What was written last may be lost with the power.
+    /// Loses verdicts, in one of two cases: what was written last may be lost with the power.
     fn lose_verdicts(&mut self) {
         let lost = self.chance.one_in(2);
         for dir in self.host.jobs.values_mut() {

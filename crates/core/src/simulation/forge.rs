@@ -4,16 +4,16 @@
 use crate::observed::{Heads, Relation};
 use crate::types::{Commit, StorePath};
 
-/// What a commit's tree is good for.
+/// Result of realising a commit's tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Build {
-    /// It builds, after this many failures.
+    /// The commit builds, after this many failures.
     Works { failures: u32 },
-    /// It never does.
+    /// The commit never builds.
     Broken,
-    /// It has no such host.
+    /// The commit has no such host.
     NoHost,
-    /// Its objects are damaged in the clone, the first time.
+    /// The commit's objects are damaged in the clone, the first time.
     Damaged,
 }
 
@@ -21,7 +21,7 @@ pub(super) enum Build {
 /// one ends with whatever errno was the last. 4 is EINTR, 11 EAGAIN, 100 ENETDOWN.
 pub(super) const ERRNOS: [i32; 9] = [1, 2, 4, 5, 11, 11, 32, 100, 127];
 
-/// What `switch-to-configuration test` of a system does.
+/// Result of `switch-to-configuration test` of a system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Activation {
     /// Exit code 0 or 4: the system runs.
@@ -36,14 +36,14 @@ pub(super) enum Activation {
     Broke(bool),
 }
 
-/// How a system that runs does.
+/// Health of a system that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// Its checks pass, after this many rounds that failed.
+    /// The checks pass, after this many rounds that failed.
     Good { rounds: u32 },
-    /// They never do.
+    /// The checks never pass.
     Bad,
-    /// They never end.
+    /// The checks never end.
     Hangs,
     /// No remote can be reached from it.
     NoNetwork,
@@ -64,14 +64,14 @@ pub(super) struct System {
     pub(super) kernel: u64,
 }
 
-/// What is done to a branch.
+/// Content of a new commit on a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// The same system again.
     Docs,
     /// The system of the commit before.
     Revert,
-    /// Another system.
+    /// Another system, which behaves like this.
     New { activation: Activation, flaky: u32, health: Health, boots: bool, kernel: bool },
     /// Another system, that is not got at once.
     Built(Build),
@@ -89,9 +89,9 @@ pub(super) struct Authored {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mirror {
     pub(super) down: bool,
-    /// What it still shows, if it has stopped following.
+    /// Heads that it still shows, if it has stopped following.
     pub(super) stale: Option<Heads>,
-    /// Whatever is new there is too large.
+    /// Whether everything that is new there is too large.
     pub(super) large: bool,
 }
 
@@ -101,7 +101,7 @@ pub(super) struct Forge {
     pub(super) systems: Vec<System>,
     pub(super) release: Option<usize>,
     pub(super) testing: Option<usize>,
-    /// What the release was before it was deleted.
+    /// Last release head, also once the branch was deleted.
     pub(super) last_release: usize,
     pub(super) mirrors: Vec<Mirror>,
 }

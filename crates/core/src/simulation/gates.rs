@@ -1,4 +1,4 @@
-//! What people say to the agent of gates and ways back, and what that means.
+//! Requests of people about gates and ways back, and what follows from them.
 
 use super::host::Task;
 use super::world::{World, Wrong};
@@ -13,7 +13,7 @@ use crate::types::{Commit, StorePath};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What people have said, kept apart from what the agent remembers of it.
+/// Requests that people have made, kept apart from what the agent remembers of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
     /// Suspended until told otherwise.
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// What stands in the way, if it is for a person to lift.
+    /// Gate that is in the way, if it is for a person to lift.
     pub(super) fn waits_for_a_person(&self) -> Option<Gate> {
         let memory = &self.agent.as_ref()?.memory;
         if memory.gates.suspended.is_some() {
@@ -107,8 +107,8 @@ impl World {
         Err(format!("{:?} is left for {old:?}, and nobody asked for that", switch.candidate))
     }
 
-    /// The memory of it is gone, but for what is still in a job's directory, or
-    /// in the copy that is left.
+    /// Forgets what people have said, but for what is still in a job's directory, or in
+    /// the copy that is left.
     pub(super) fn forget_what_was_said(&mut self, left: Option<&Memory>) {
         let said = &mut self.truth.said;
         said.suspended &= left.is_some_and(|memory| memory.gates.suspended.is_some());

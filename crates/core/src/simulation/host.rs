@@ -39,18 +39,18 @@ pub(super) struct Host {
     pub(super) full_until: u64,
     /// The generation that the boot loader has given up.
     pub(super) gave_up: Option<u64>,
-    /// What the boot loader boots once, the next time.
+    /// System that the boot loader boots once, the next time.
     pub(super) oneshot: Option<StorePath>,
     /// Nobody remembers who told it so: it passes for a person's choice.
     pub(super) orphaned: bool,
-    /// What runs because of that, and is not the default.
+    /// System that runs because it was to be booted once, and is not the default.
     pub(super) booted_once: Option<StorePath>,
     /// Somebody is against a reboot until then.
     pub(super) against_until: u64,
     /// No window is open until then, since then.
     pub(super) closed_until: u64,
     pub(super) closed_at: u64,
-    /// What cannot be looked at until then.
+    /// Part of the host that cannot be looked at until then.
     pub(super) blind: Option<(Part, u64)>,
     /// So many ways back will fail.
     pub(super) old_failures: u32,
@@ -58,7 +58,7 @@ pub(super) struct Host {
     pub(super) profile_failures: u32,
 }
 
-/// Who holds the lock of `switch-to-configuration`.
+/// Kind of process that holds the lock of `switch-to-configuration`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     /// A root process of a unit that is at work: it may be a person's switch.
@@ -69,14 +69,14 @@ pub(super) enum Who {
     LeftBehind,
 }
 
-/// That process, and for how long it holds the lock.
+/// Process that holds the lock, and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) who: Who,
     pub(super) until: u64,
 }
 
-/// What really went wrong with a system since it last went well.
+/// Failures that really happened to a system since it last went well.
 pub(super) type Failures = BTreeMap<StorePath, BTreeSet<DeploymentId>>;
 
 /// A job's directory, and its process.
@@ -84,7 +84,7 @@ pub(super) type Failures = BTreeMap<StorePath, BTreeSet<DeploymentId>>;
 pub(super) struct Directory {
     pub(super) task: Task,
     pub(super) process: Option<Process>,
-    /// When it was ordered.
+    /// Time at which the job was ordered.
     pub(super) ordered: u64,
     /// How often its process was started, so that the ticks of an earlier one
     /// mean nothing.
@@ -99,7 +99,7 @@ pub(super) enum Task {
     },
     Switch {
         order: Box<SwitchOrder>,
-        /// Of the memory, from when it was ordered, and what was true of it then.
+        /// Copy of the memory, from when the job was ordered, and what was true of it then.
         copy: Box<(Memory, Failures)>,
         progress: Option<Progress>,
         verdict: Option<Verdict>,
@@ -107,7 +107,7 @@ pub(super) enum Task {
     },
     Publish {
         order: Box<PublishOrder>,
-        /// How it goes.
+        /// Way in which the job goes.
         how: Publishes,
         progress: Option<PublishProgress>,
         outcome: Option<PublishOutcome>,
@@ -129,7 +129,7 @@ pub(super) struct Process {
     /// Whether it holds its lock.
     pub(super) locked: bool,
     pub(super) stopping: bool,
-    /// See [`crate::guardian::Sight`].
+    /// Whether this process wrote the phase down: see [`crate::guardian::Sight`].
     pub(super) own: bool,
     pub(super) last: Option<Done>,
     pub(super) traces: Traces,
@@ -145,7 +145,7 @@ pub(super) struct Process {
 }
 
 impl Host {
-    /// What those who hold the lock have to show for it.
+    /// Returns what the holders of the lock have to show for it.
     pub(super) fn claims(&self, t: u64) -> Vec<Claim> {
         let held = self.lock.filter(|held| t < held.until);
         let claim = |held: Held| match held.who {

@@ -320,7 +320,7 @@ impl World {
         self.truth.failures.entry(system.clone()).or_default().insert(id.deployment.clone());
     }
 
-    /// Whatever ends a switch half-way: the candidate may be the cause.
+    /// Blames the candidate for an end half-way through a switch: it may be the cause.
     fn blame_if_begun(&mut self, id: &JobId) {
         let Some(dir) = self.host.jobs.get(id) else { return };
         let Task::Switch { order, progress: Some(progress), outcome: None, .. } = &dir.task else {
@@ -332,7 +332,8 @@ impl World {
         }
     }
 
-    /// What was booted once is gone with the boot: it may have brought it down.
+    /// Blames a system that was booted once and is gone with the boot: it may have
+    /// brought it down.
     pub(super) fn blame_booted_once(&mut self) {
         let Some(once) = self.host.booted_once.take() else { return };
         let memory = self.host.journal.as_ref();
@@ -354,7 +355,7 @@ impl World {
         }
     }
 
-    /// What was counted so far no longer counts, but for what is not over.
+    /// Forgets the failures that were counted so far, but for those of jobs that are not over.
     pub(super) fn forgive(&mut self) {
         let jobs = &self.host.jobs;
         for failures in self.truth.failures.values_mut() {

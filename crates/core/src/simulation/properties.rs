@@ -1,4 +1,4 @@
-//! What must hold at every step, judged by what is true in the world and not
+//! Properties that must hold at every step, judged by what is true in the world and not
 //! by what the agent believes.
 
 use super::agent::name;
@@ -29,7 +29,7 @@ impl World {
         Ok(())
     }
 
-    /// What a step must not be.
+    /// Fails for a step that must not be taken.
     pub(super) fn check_step(&mut self, noted: &Memory, decision: &Decision) -> Result<(), Wrong> {
         let now = self.now();
         match &decision.step {

@@ -17,13 +17,13 @@ use crate::types::StorePath;
 /// A job that was told to stop is killed after this.
 const STOP: u64 = 10_000;
 
-/// How many paths its closure has that no upstream has.
+/// Number of paths in a system's closure that no upstream has.
 fn paths(system: &StorePath) -> u64 {
     1 + super::forge::system_index(system) as u64 * 7 % 40
 }
 
 impl World {
-    /// What the cache lacks of a system.
+    /// Number of a system's paths that the cache lacks.
     fn lacks(&self, system: &StorePath) -> u64 {
         paths(system) - self.cache.get(system).copied().unwrap_or(0)
     }
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// It is told to stop: it does, or is killed.
+    /// Stops a publish job that was told to: it does, or is killed.
     pub(super) fn stop_publishing(&mut self, id: &JobId, incarnation: u32) {
         self.schedule(STOP, Tick::Killed(id.clone(), incarnation));
     }
@@ -185,7 +185,7 @@ impl World {
         ))
     }
 
-    /// What is shown of it is true.
+    /// Checks that the status of publishing is true.
     pub(super) fn check_backlog(&self, shown: &PublishView) -> Result<(), Wrong> {
         let lacks = shown.system.as_ref().map_or(0, |system| self.lacks(system));
         if shown.backlog == 0 && lacks > 0 {

@@ -82,8 +82,8 @@ fn a_deferred_system_that_fails_after_its_boot_leaves_the_boot_loader() {
     holds(&boot_policy(), false, &[(0, Event::Rest), (0, Event::Push(new(WORKS, Health::Bad)))]);
 }
 
-/// What awaited its boot was forgotten when something newer came, and was the
-/// default, booted and never verified.
+/// The system that awaited its boot was forgotten when something newer came, and was
+/// the default, booted and never verified.
 #[test]
 fn what_awaited_its_boot_is_verified_even_if_something_newer_is_wanted() {
     let story = [
@@ -132,13 +132,13 @@ fn a_release_set_back_after_another_hand_is_activated_again() {
     holds(&policy, false, &story);
 }
 
-/// It was reported as up to date.
+/// Drift of the default was reported as up to date.
 #[test]
 fn a_default_that_another_hand_made_is_drift() {
     holds(&policy(), false, &[(0, Event::Rest), (0, Event::Hand(Hand::Default))]);
 }
 
-/// What is put back was collected as garbage while the candidate ran: nothing
+/// The system to roll back to was collected as garbage while the candidate ran: nothing
 /// kept it any more.
 #[test]
 fn what_another_hand_activated_can_be_put_back_after_a_collection() {
@@ -178,7 +178,7 @@ fn a_half_done_system_on_a_bare_host_is_activated_again() {
     holds(&policy, true, &[(0, Event::Push(half)), (0, Event::Rest)]);
 }
 
-/// What was restored was the system that ran, not what had been the default.
+/// The system that ran was restored, not the one that had been the default.
 #[test]
 fn a_failed_commit_puts_back_the_default_that_was() {
     let unbootable =
@@ -228,7 +228,7 @@ fn a_job_that_cannot_be_started_is_not_tried_in_circles() {
     holds(&policy(), false, &story);
 }
 
-/// This one has never failed: killed at any of its acts, and started again.
+/// Kills a guardian at any of its acts, and starts it again. This one has never failed.
 #[test]
 fn a_guardian_killed_anywhere_finishes() {
     let points =
@@ -245,8 +245,9 @@ fn a_guardian_killed_anywhere_finishes() {
     }
 }
 
-/// Its code was that of the lock, and nobody held that: it waited, and then took the
-/// candidate that ran for another hand. What had been stopped stayed stopped.
+/// The exit code was that of the lock, and nobody held that: the guardian waited, and
+/// then took the candidate that ran for another hand. What had been stopped stayed
+/// stopped.
 #[test]
 fn a_switch_that_breaks_off_with_any_code_is_put_back() {
     for code in ERRNOS {

@@ -1,5 +1,5 @@
-//! What happens to a host from outside: a list of events, which can be made by
-//! chance, played, and shortened.
+//! Events that happen to a host from outside: a list, which can be random, is played,
+//! and shortened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) enum Event {
     Up(usize),
     Stale(usize),
     Fresh(usize),
-    /// What is new at a remote is larger than the host takes.
+    /// New commits at a remote are larger than the host takes.
     Large(usize),
     Small(usize),
     CrashAgent(AgentPoint, u32),
@@ -90,13 +90,13 @@ pub(super) enum Publishes {
     /// Some of it, or nothing.
     Part,
     Dies,
-    /// It hangs, and does not stop when it is told to.
+    /// The job hangs, and does not stop when it is told to.
     Never,
     /// All of it, but it does not stop when it is told to.
     Deaf,
 }
 
-/// What another hand switches.
+/// System that another hand switches: the one that runs, the default, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hand {
     Running,
@@ -123,7 +123,7 @@ const HOUR: i64 = 3600 * 1000;
 pub(super) const FOR_EVER: u64 = 10 * 365 * 24 * 3600 * 1000;
 
 impl Story {
-    /// A story by chance.
+    /// Returns a random story.
     pub(super) fn by_chance(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let policy = policy(&mut chance);

@@ -17,10 +17,10 @@ use crate::observed::Relation;
 use crate::policy::Policy;
 use crate::types::{BootId, Commit, Mono, Now, StorePath, Wall};
 
-/// What is wrong, in words.
+/// Violation of a property, in words.
 pub(super) type Wrong = String;
 
-/// What is to happen.
+/// Event that is to happen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Tick {
     Story(usize),
@@ -33,7 +33,7 @@ pub(super) enum Tick {
     Rooted(u32),
     /// Whether it must have an agent, and becomes the default.
     Preflighted(u32, StorePath, bool, bool),
-    /// Since when.
+    /// Time at which the look began.
     Looked(u32, Mono),
     Against(u32),
     Disarmed(u32, StorePath, Mono),
@@ -43,7 +43,7 @@ pub(super) enum Tick {
     Reboots(u32),
 }
 
-/// What is true, kept apart from everything that is tested.
+/// Facts that are true, kept apart from everything that is tested.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Truth {
     /// Systems that may be the boot default.
@@ -51,11 +51,11 @@ pub(super) struct Truth {
     pub(super) by_hand: BTreeSet<StorePath>,
     pub(super) adopted: BTreeSet<StorePath>,
     pub(super) deferred: BTreeSet<StorePath>,
-    /// What really went wrong with a system since it last went well.
+    /// Failures that really happened to a system since it last went well.
     pub(super) failures: Failures,
     /// The head that was accepted, and who gave it.
     pub(super) accepted: Option<Accepted>,
-    /// What a person has accepted.
+    /// Head that a person has accepted.
     pub(super) allowed: Option<Commit>,
     /// Heads that remotes have answered with.
     pub(super) shown_release: BTreeSet<(usize, Commit)>,
@@ -65,7 +65,7 @@ pub(super) struct Truth {
     pub(super) tested: Option<(Commit, u32)>,
     /// Deployments that began, and how they ended.
     pub(super) deployments: BTreeMap<DeploymentId, Option<Ending>>,
-    /// What the outcomes of switch jobs said.
+    /// Endings that the outcomes of switch jobs reported.
     pub(super) outcomes: BTreeMap<DeploymentId, Option<Ending>>,
     /// Another hand has changed the host since the last target came.
     pub(super) hand: bool,
@@ -79,7 +79,7 @@ pub(super) struct Truth {
     pub(super) finished: BTreeSet<Commit>,
     /// The system that was last published, if the agent can know.
     pub(super) published: Option<StorePath>,
-    /// What people have said.
+    /// Requests that people have made.
     pub(super) said: super::gates::Said,
     pub(super) saves: u64,
     pub(super) steps: u64,
@@ -93,7 +93,7 @@ pub(super) struct World {
     pub(super) boot: u32,
     boot_id: BootId,
     pub(super) boot_began: u64,
-    /// What the wall clock is off by.
+    /// Error of the wall clock, in milliseconds.
     pub(super) clock_off: i64,
     queue: BinaryHeap<Reverse<(u64, u64, Tick)>>,
     queued: u64,
@@ -105,7 +105,7 @@ pub(super) struct World {
     /// How often the agent was started.
     pub(super) incarnation: u32,
     pub(super) faults: Faults,
-    /// What the program that a guardian runs leaves besides its exit code.
+    /// Traces that a program leaves which a guardian runs, besides its exit code.
     pub(super) traces: Traces,
     /// Whether the boot loader counts boots; if not no kernel panics, for then
     /// nothing is promised.
@@ -113,7 +113,7 @@ pub(super) struct World {
     /// Whether it can boot something once.
     pub(super) boots_once: bool,
     pub(super) truth: Truth,
-    /// What is told of it, when it is told.
+    /// Lines in which the story is told; none if it is not.
     pub(super) telling: Option<Vec<String>>,
     events: Arc<[(u64, Event)]>,
     /// The gates through which the story goes: how many it has passed.
@@ -122,7 +122,7 @@ pub(super) struct World {
     pub(super) resting: bool,
 }
 
-/// What goes wrong next.
+/// Faults that come next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     /// The agent dies at this point, after so many steps.
@@ -337,8 +337,8 @@ impl World {
         self.forge.relation(older, newer)
     }
 
-    /// What the boot loader comes up with. One that counts boots gives a kernel
-    /// that panics up, and boots another generation.
+    /// Returns the system that the boot loader comes up with. One that counts boots
+    /// gives a kernel that panics up, and boots another generation.
     fn boots(&mut self) -> Option<StorePath> {
         self.host.gave_up = None;
         self.host.booted_once = None;

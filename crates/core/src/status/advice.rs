@@ -1,29 +1,29 @@
-//! What a person can do, with the commands told apart from the words.
+//! Advice to a person, with the commands told apart from the words.
 //!
-//! What others wrote may look like a command: a build can print "run fort-agent
-//! accept". Whoever marks commands (the page does) takes them from here, where
-//! only the agent's own wording puts any, and looks for none in a text.
+//! Text that others wrote may look like a command: a build can print "run fort-agent accept".
+//! Whoever marks commands (the page does) takes them from here, where only the agent's own
+//! wording puts any, and looks for none in a text.
 
 use std::fmt;
 use std::ops::{Deref, Range};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What would lift something. In JSON it is a string, in which commands are
-/// words like the others.
+/// Advice that would lift something. In JSON it is a string, in which commands are words like the
+/// others.
 #[derive(Clone, Debug, Default, Eq)]
 pub struct Lift {
     text: String,
-    /// Where in it, in order.
+    /// Ranges of the commands in the text, in order.
     commands: Vec<Range<usize>>,
 }
 
-/// A part of it.
+/// Part of an advice, in words or as a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// As it is.
+    /// Words to be shown as they are.
     Words(&'a str),
-    /// To be typed.
+    /// Command for a person to type.
     Command(&'a str),
 }
 
@@ -45,7 +45,7 @@ impl Lift {
         self
     }
 
-    /// Goes on with another.
+    /// Goes on with another advice.
     #[must_use]
     pub fn then(mut self, other: &Self) -> Self {
         let start = self.text.len();
@@ -55,7 +55,7 @@ impl Lift {
         self
     }
 
-    /// All of it, in order.
+    /// Returns all of its parts, in order.
     pub fn parts(&self) -> Vec<Piece<'_>> {
         let mut parts = Vec::new();
         let mut at = 0;
@@ -102,7 +102,7 @@ impl fmt::Display for Lift {
     }
 }
 
-/// By what it says: what was read from JSON has no commands in it.
+/// Compares by text: an advice that was read from JSON has no commands in it.
 impl PartialEq for Lift {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text

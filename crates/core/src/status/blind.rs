@@ -1,4 +1,4 @@
-//! What of this host cannot be looked at, since when, and what would lift that.
+//! View of a host that cannot be looked at: which parts, since when, and what would lift that.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,16 +12,16 @@ pub struct BlindView {
     /// The first part that could not be looked at, with its path and the error.
     #[serde(flatten)]
     pub unseen: Unseen,
-    /// When that began.
+    /// Time at which that began.
     pub since: Wall,
-    /// What would lift it.
+    /// Remedy that would lift it.
     pub lift: String,
     /// The other parts that could not be looked at.
     pub more: Vec<Unseen>,
 }
 
 impl BlindView {
-    /// Whether this part is not known for it.
+    /// Whether this part is not known, since it could not be looked at.
     pub fn hides(&self, part: Part) -> bool {
         std::iter::once(&self.unseen).chain(&self.more).any(|unseen| unseen.part == part)
     }
@@ -39,8 +39,8 @@ impl Viewer<'_> {
         })
     }
 
-    /// What could not be looked at, where the state does not say so: a switch that is
-    /// at work comes first, and some parts matter less.
+    /// Returns notes on parts that could not be looked at, where the state does not say so: a
+    /// switch that is at work comes first, and some parts matter less.
     pub(super) fn unseen_notes(&self, is_said: bool) -> impl Iterator<Item = String> {
         let first = self.seen.blind().filter(|_| is_said);
         let unsaid = self.seen.unseen.iter().filter(move |unseen| Some(*unseen) != first);

@@ -1,4 +1,4 @@
-//! What is refused, on what that rests, and what would lift it.
+//! Refusals, with what they rest on, and what would lift them.
 
 use super::held_cause::{
     BranchMissing, ForcePush, HeldCause, MachineId, NoSuchHost, Quarantined, StateDir, TooLargeHead,
@@ -10,7 +10,7 @@ use crate::memory::{Stuck, Trouble};
 use crate::observed::Oversize;
 use crate::select::Standing;
 
-/// Of a commit whose tree is too large.
+/// Remedy for a commit whose tree is too large.
 const TAKE_OUT: &str =
     "push a commit without large files, or raise the limit in [git] of the configuration";
 
@@ -52,7 +52,7 @@ impl Viewer<'_> {
         self.target_held()
     }
 
-    /// What keeps the target back, whatever is wrong with the remotes.
+    /// Returns what keeps the target back, whatever is wrong with the remotes.
     pub(crate) fn target_held(&self) -> Option<Held> {
         let outlook = &self.decision.outlook;
         if let Outlook::WrongMachine { found } = outlook {
@@ -102,12 +102,12 @@ impl Viewer<'_> {
         }
     }
 
-    /// What one remote has and this host did not take.
+    /// Returns the head that one remote has and this host did not take.
     pub(crate) fn oversize(&self, index: usize) -> Option<&Oversize> {
         self.seen.remotes.get(index)?.oversize.as_ref()
     }
 
-    /// Why the head of one remote is not accepted.
+    /// Returns why the head of one remote is not accepted.
     pub(crate) fn not_accepted(&self, index: usize, standing: Standing) -> Held {
         if let (Standing::TooLarge(head), Some(oversize)) = (standing, self.oversize(index)) {
             return Held {
@@ -144,7 +144,7 @@ impl Viewer<'_> {
         }
     }
 
-    /// Why something is not tried again by itself.
+    /// Returns why something is not tried again by itself.
     pub(crate) fn stuck(&self, trouble: &Trouble) -> Held {
         if let Some(refusal) = &trouble.refused {
             return self.refused(refusal);

@@ -1,4 +1,4 @@
-//! Why something is held, with what that rests on.
+//! Causes for which something is held, with what they rest on.
 //!
 //! Inside the agent a cause is a value with fields; only here does it become the word
 //! and the object that outsiders read, and come back from them.
@@ -14,7 +14,7 @@ use crate::job::{Refusal, RefusalCause};
 use crate::memory::Subject;
 use crate::types::{Commit, Wall};
 
-/// Why something is held.
+/// Cause for which something is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldCause {
     /// The state directory cannot be written: nothing could be remembered.
@@ -33,11 +33,11 @@ pub enum HeldCause {
     Quarantined(Quarantined),
     /// The system was refused before anything was touched.
     Refused(Refusal),
-    /// What a newer agent says.
+    /// A cause that only a newer agent knows.
     Other {
         /// The cause in one word.
         cause: String,
-        /// What it rests on.
+        /// Evidence that the cause rests on.
         evidence: Value,
     },
 }
@@ -110,7 +110,7 @@ pub struct NoSuchHost {
 /// Evidence of a system that failed too often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
-    /// How often it failed in a row.
+    /// Number of failures in a row.
     pub failures: u32,
     /// Why it failed the last time.
     pub last: String,
@@ -121,7 +121,7 @@ pub struct Quarantined {
 }
 
 impl HeldCause {
-    /// The cause in one word, as outsiders read it.
+    /// Returns the cause in one word, as outsiders read it.
     pub fn as_str(&self) -> &str {
         match self {
             Self::StateDir(_) => "state-dir",
@@ -136,7 +136,7 @@ impl HeldCause {
         }
     }
 
-    /// Every word that this version says.
+    /// Returns every word that this version says.
     pub fn words() -> impl Iterator<Item = &'static str> {
         let own = [
             "branch-missing",
@@ -149,7 +149,7 @@ impl HeldCause {
         own.into_iter().chain(RefusalCause::ALL.map(RefusalCause::as_str))
     }
 
-    /// What the cause rests on, as outsiders read it.
+    /// Returns the evidence that the cause rests on, as outsiders read it.
     pub fn evidence(&self) -> Value {
         match self {
             Self::StateDir(it) => json!(it),
@@ -168,7 +168,7 @@ impl HeldCause {
         }
     }
 
-    /// The cause from the word and the evidence that an agent says.
+    /// Reads the cause from the word and the evidence that an agent says.
     pub fn read(cause: &str, evidence: Value) -> Self {
         fn of<T: DeserializeOwned>(
             evidence: &Value,

@@ -1,17 +1,18 @@
-//! What would lift whatever keeps the host from what it should run: in every
-//! state in which something does, and in one place for all who tell.
+//! Remedies for whatever keeps the host from what it should run: in every state in which
+//! something does, and in one place for all who tell.
 
 use super::{Held, Lift, State, Viewer};
 use crate::decide::Outlook;
 use crate::fault::Fault;
 use crate::remedy::Remedy;
 
-/// Of a job that systemd does not start.
+/// Remedy for a job that systemd does not start.
 pub(crate) const UNSTARTED: &str =
     "mend systemd or its bus (systemctl status dbus): it is started again by itself";
 
 impl Viewer<'_> {
-    /// None while all is well, or what is under way needs nobody.
+    /// Returns what would lift the state; none while all is well, or what is under way needs
+    /// nobody.
     pub(super) fn lift(&self, state: State, held: Option<&Held>) -> Option<Lift> {
         match state {
             State::Blind => self.seen.blind().map(|unseen| unseen.lift().into()),
@@ -50,13 +51,14 @@ impl Viewer<'_> {
         }
     }
 
-    /// Of the remote whose error the reason tells; else of one that is only away.
+    /// Returns the remedy for the remote whose error the reason tells; else for one that is only
+    /// away.
     pub(crate) fn remote_lift(&self) -> Lift {
         let failed = self.seen.remotes.iter().find(|remote| remote.error.is_some());
         failed.map_or(Remedy::Wait, |remote| remote.remedy).lift().into()
     }
 
-    /// What kind of failure is waited after.
+    /// Returns the kind of failure that is waited after.
     fn fault(&self) -> Option<Fault> {
         match &self.decision.outlook {
             Outlook::BackingOff(trouble) => trouble.fault,

@@ -11,17 +11,17 @@ use crate::policy::Operation;
 use crate::types::{Commit, StorePath, Wall};
 use crate::unseen::Part;
 
-/// In one word: the first of these that applies.
+/// State of the host in one word: the first of these that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The old system is being put back.
     RollingBack,
-    /// That failed, and is tried again.
+    /// Putting the old system back failed, and is tried again.
     RollbackFailed,
     /// A system is being activated.
     Activating,
-    /// It is being checked, or made the boot default.
+    /// A system is being checked, or made the boot default.
     Verifying,
     /// This host cannot be looked at, and is left alone.
     Blind,
@@ -37,14 +37,14 @@ pub enum State {
     RebootRequired,
     /// No remote answered three polls running.
     Unreachable,
-    /// What should run runs.
+    /// The system that should run does.
     UpToDate,
-    /// Before the first observation.
+    /// No remote has answered yet.
     Starting,
 }
 
 impl State {
-    /// All of them, in order.
+    /// Every state, in order.
     pub const ALL: [Self; 13] = [
         Self::RollingBack,
         Self::RollbackFailed,
@@ -61,7 +61,7 @@ impl State {
         Self::Starting,
     ];
 
-    /// As in status and metrics.
+    /// Returns the name of the state, as in status and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RollingBack => "rolling-back",
@@ -84,126 +84,126 @@ impl State {
 /// Everything that is shown (`fort-agent status --json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Of this format.
+    /// Version of this format.
     pub version: u32,
-    /// This host.
+    /// Name of this host.
     pub hostname: String,
-    /// In one word.
+    /// State in one word.
     pub state: State,
-    /// In a sentence.
+    /// Reason for the state, in a sentence.
     pub reason: String,
-    /// What would lift what is in the way, if anything is.
+    /// Remedy for what is in the way, if anything is.
     #[serde(default)]
     pub lift: Option<Lift>,
-    /// What happens next by itself, and when.
+    /// Action that comes next by itself, and when.
     pub next: Option<Next>,
-    /// What should run.
+    /// Commit that should run.
     pub desired: Option<Desired>,
-    /// What runs.
+    /// System that runs now.
     pub running: RunningView,
-    /// What boots.
+    /// System that boots by default, and the one that was booted.
     pub boot: BootView,
-    /// What was last verified and made the default.
+    /// System that was last verified and made the default.
     pub last_good: Option<GoodView>,
     /// The deployment under way.
     pub deployment: Option<DeploymentView>,
-    /// What of this host cannot be looked at, and what lifts that.
+    /// Parts of this host that cannot be looked at, and what lifts that.
     #[serde(default)]
     pub blind: Option<BlindView>,
-    /// What is refused, and what lifts that.
+    /// Refusal that is in force, and what lifts that.
     pub held: Option<Held>,
-    /// That a person has suspended deployments.
+    /// Suspension of deployments by a person.
     pub suspended: Option<SuspendedView>,
-    /// What a ready system waits for that a person has a say in.
+    /// Gate that a ready system waits for and a person has a say in.
     pub gate: Option<GateView>,
     /// The remotes, in order.
     pub remotes: Vec<RemoteView>,
-    /// What the cache still lacks.
+    /// Backlog of the cache: what it still lacks.
     pub publish: Option<PublishView>,
     /// Systems that failed too often.
     pub quarantine: Vec<QuarantineView>,
     /// The last deployment that ended.
     #[serde(serialize_with = "in_alphabetical_order")]
     pub last_deployment: Option<Entry>,
-    /// What else a person should know.
+    /// Notes on what else a person should know.
     pub notes: Vec<String>,
-    /// This program.
+    /// Agent that reports the status.
     pub agent: AgentView,
 }
 
 open_words! {
-    /// What the agent does next by itself.
+    /// Action of the agent that comes next by itself.
     pub enum NextAction {
         /// Get or build a system.
         Realise = "realise",
-        /// Activate a system.
+        /// Activate a system that is ready.
         Activate = "activate",
         /// Put the old system back.
         PutBack = "put-back",
-        /// Reboot the host.
+        /// Reboot the host in its window.
         Reboot = "reboot",
         /// End the suspension of deployments.
         Resume = "resume",
         /// Look once more whether a system can be activated.
         Preflight = "preflight",
-        /// Look at the host.
+        /// Look at the host, or for a remote.
         Look = "look",
-        /// Ask the remotes.
+        /// Ask the remotes for heads.
         Poll = "poll",
     }
 }
 
-/// What happens next by itself.
+/// Action that comes next by itself, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
-    /// The action that comes next.
+    /// Action that comes next.
     pub action: NextAction,
-    /// When, at the latest.
+    /// Time of the action, at the latest.
     pub at: Wall,
 }
 
-/// What should run.
+/// Commit that should run, and where that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
-    /// The commit.
+    /// Commit that should run.
     pub commit: Commit,
-    /// The commit on the authors' branch that it was made from; without a
-    /// manifest the commit itself.
+    /// Commit on the authors' branch that the commit was made from; without a manifest the commit
+    /// itself.
     pub source: Commit,
-    /// The branch whose head it was.
+    /// Branch whose head the commit was.
     pub branch: String,
-    /// The remote that said so.
+    /// Remote that gave the head.
     pub remote: String,
-    /// What is done with it.
+    /// Operation by which the commit's system is made to run.
     pub operation: Operation,
-    /// Its system, if that is known.
+    /// System of the commit, if that is known.
     pub system: Option<StorePath>,
-    /// When it was first seen.
+    /// Time at which the commit was first seen.
     pub first_seen: Wall,
 }
 
-/// What runs.
+/// System that runs, with its commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningView {
     /// The newest accepted commit whose system it is.
     pub commit: Option<Commit>,
-    /// The system.
+    /// Store path of the system.
     pub system: Option<StorePath>,
-    /// What the system says of the revision it was made from, if it does: NixOS's
+    /// Revision that the system says it was made from, if it does: NixOS's
     /// `system.configurationRevision`.
     #[serde(default)]
     pub revision: Option<String>,
     /// The name of the system's specialisation that runs, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specialisation: Option<String>,
-    /// Since when.
+    /// Time at which the system was first seen to run.
     pub since: Option<Wall>,
     /// Whether another hand put it there.
     pub drift: bool,
 }
 
 impl RunningView {
-    /// What a person is told of a system that is of no known commit.
+    /// Returns the revision that a person is told of a system that is of no known commit.
     pub fn said_revision(&self) -> Option<String> {
         let revision = self.revision.as_ref().filter(|_| self.commit.is_none())?;
         let commit = revision.parse::<Commit>();
@@ -211,121 +211,121 @@ impl RunningView {
     }
 }
 
-/// What boots.
+/// System that boots by default, and the one that was booted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootView {
-    /// What the system profile names.
+    /// System that the system profile names.
     pub default: Option<StorePath>,
-    /// The newest accepted commit whose system that is.
+    /// Newest accepted commit whose system the default is.
     #[serde(default)]
     pub commit: Option<Commit>,
-    /// What was booted.
+    /// System that was booted.
     pub booted: Option<StorePath>,
     /// Whether the default needs a reboot to run.
     pub reboot_required: bool,
-    /// Why.
+    /// Why the default needs a reboot.
     pub why: Option<String>,
 }
 
-/// A verified system.
+/// System that was found good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoodView {
     /// The newest accepted commit whose system it is.
     pub commit: Option<Commit>,
-    /// The system.
+    /// Store path of the system.
     pub system: StorePath,
 }
 
 /// A deployment under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentView {
-    /// Its name.
+    /// Name of the deployment.
     pub id: String,
-    /// Its commit.
+    /// Commit of the deployment.
     pub commit: Commit,
-    /// The stage that it is in.
+    /// Stage that the deployment is in.
     pub stage: Stage,
-    /// When it began.
+    /// Time at which the deployment began.
     pub started: Wall,
-    /// Counted from 1.
+    /// Number of the attempt, counted from 1.
     pub attempt: u32,
     /// Details of the stage.
     pub progress: StageProgress,
 }
 
-/// What is refused.
+/// Refusal, with what would lift it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "super::held_cause::Wire", into = "super::held_cause::Wire")]
 pub struct Held {
-    /// Why, with what that rests on; serialised as `cause` and `evidence`.
+    /// Cause of the refusal, with what that rests on; serialised as `cause` and `evidence`.
     pub cause: HeldCause,
-    /// What would lift it.
+    /// Remedy that would lift it.
     pub lift: Lift,
 }
 
-/// Deployments are suspended.
+/// Suspension of deployments by a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuspendedView {
-    /// Why, in a person's words; may be empty.
+    /// Reason in the person's words; may be empty.
     pub reason: String,
-    /// Since when.
+    /// Time at which the suspension began.
     pub since: Wall,
-    /// When that ends by itself.
+    /// Time at which the suspension ends by itself.
     pub until: Option<Wall>,
 }
 
-/// What a ready system waits for that a person has a say in.
+/// Gate that a ready system waits for and a person has a say in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateView {
     /// The gate that is closed.
     pub kind: GateKind,
     /// The commit that waits.
     pub commit: Commit,
-    /// When it goes ahead by itself.
+    /// Time at which the commit goes ahead by itself.
     pub until: Option<Wall>,
-    /// What would let it go ahead now.
+    /// Remedy that would let the commit go ahead now.
     pub lift: Lift,
 }
 
-/// What is known of a remote.
+/// State of a remote, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteView {
-    /// Its name.
+    /// Name of the remote in the configuration.
     pub name: String,
-    /// Whether it answered the last time.
+    /// Whether the remote answered the last time.
     pub reachable: bool,
-    /// When it last answered.
+    /// Time of the remote's last answer.
     pub last_success: Option<Wall>,
-    /// Its release head, as far as is known.
+    /// Head of the remote's release branch, as far as is known.
     pub head: Option<Commit>,
-    /// What is wrong with it.
+    /// Error of the remote, or what is wrong with its head, in words.
     pub error: Option<String>,
 }
 
 /// A system that failed too often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantineView {
-    /// The system.
+    /// Store path of the system.
     pub system: StorePath,
     /// The newest accepted commit whose system it is.
     pub commit: Option<Commit>,
-    /// How often it failed.
+    /// Number of failures in a row.
     pub failures: u32,
-    /// Since when it is not tried again.
+    /// Time since which the system is not tried again.
     pub since: Wall,
-    /// Why it failed.
+    /// Cause of the last failure.
     pub cause: String,
 }
 
-/// This program.
+/// Agent that reports the status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentView {
-    /// Its version.
+    /// Version of the agent.
     pub version: String,
-    /// When it was started.
+    /// Time at which the agent was started.
     pub started: Wall,
-    /// Why commits are evaluated with all its rights; none: they are evaluated by
-    /// a user that can open nothing.
+    /// Why commits are evaluated with all the agent's rights; none: they are evaluated by a user
+    /// that can open nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unconfined: Option<Unconfined>,
 }
@@ -358,7 +358,7 @@ impl Status {
     }
 }
 
-/// As a value has its keys, which is how the entry has always been shown.
+/// Writes the entry with its keys in alphabetical order, which is how it has always been shown.
 fn in_alphabetical_order<S: Serializer>(
     entry: &Option<Entry>,
     serializer: S,

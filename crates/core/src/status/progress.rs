@@ -1,4 +1,4 @@
-//! How far a deployment is: its stage, and what is known of that.
+//! Progress of a deployment: its stage, and what is known of that.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
@@ -28,19 +28,19 @@ open_words! {
 /// Details of a deployment's stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StageProgress {
-    /// Nothing is known of it yet; `{}` in JSON.
+    /// Nothing is known of the stage yet; `{}` in JSON.
     #[default]
     Unknown,
     /// The counts of a realise job.
     Realise(RealiseProgress),
     /// The phase of a switch job.
     Switch {
-        /// How far the switch is.
+        /// Phase that the switch is in.
         phase: Phase,
         /// The last round of checks, if there was one.
         checks: Option<Vec<Check>>,
     },
-    /// What only a newer version says.
+    /// Details that only a newer version knows.
     Other(Value),
 }
 

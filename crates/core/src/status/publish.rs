@@ -1,5 +1,5 @@
-//! What of the last good system the cache still lacks. It stands beside the
-//! deployments and changes neither `state` nor `reason`.
+//! View of what the cache still lacks of the last good system. It stands beside the deployments
+//! and changes neither `state` nor `reason`.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,36 +8,35 @@ use crate::job::PublishProgress;
 use crate::observed::Work;
 use crate::types::{StorePath, Wall};
 
-/// What the cache still lacks.
+/// State of publishing the last good system to the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishView {
     /// Paths still to send: 0 only when the cache has them all, and at least 1,
     /// for the system itself, while it has not said yet what it lacks.
     pub backlog: u64,
-    /// What went wrong the last time.
+    /// Error of the last try.
     pub last_error: Option<String>,
     /// The system whose closure the cache is to have.
     pub system: Option<StorePath>,
-    /// How far the job at work is.
+    /// Progress of the job that is at work.
     pub progress: Option<PublishProgressView>,
-    /// When it is tried again, after it failed.
+    /// Time of the next try, after a failure.
     pub next_attempt: Option<Wall>,
 }
 
-/// How far a publish job is.
+/// Progress of a publish job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishProgressView {
-    /// Paths that the cache has confirmed, and to send in all; both 0 until it
-    /// has said what it lacks.
+    /// Number of paths that the cache has confirmed; 0 until it has said what it lacks.
     pub sent: u64,
-    /// See `sent`.
+    /// Number of paths to send in all; 0 until the cache has said what it lacks.
     pub to_send: u64,
-    /// Bytes sent, uncompressed, and to send in all.
+    /// Number of bytes that are sent, uncompressed.
     pub bytes: u64,
-    /// See `bytes`.
+    /// Number of bytes to send in all, uncompressed.
     pub bytes_expected: u64,
-    /// What is being sent.
+    /// Name of the path that is being sent.
     pub current: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! How things stand, in a sentence.
+//! Reason for the state of the host, in a sentence.
 
 use super::held_cause::{ForcePush, HeldCause};
 use super::{Held, State, Viewer};
@@ -157,7 +157,7 @@ impl Viewer<'_> {
         }
     }
 
-    /// Why a switch has no job that works for it: none could be started.
+    /// Returns why a switch has no job that works for it: none could be started.
     pub(super) fn unstarted(&self) -> Option<&str> {
         let idle = self.seen.jobs.iter().filter(|job| job.life != Life::Running);
         idle.filter_map(|job| match &job.work {
@@ -168,7 +168,7 @@ impl Viewer<'_> {
         .next()
     }
 
-    /// Who keeps a switch from going on.
+    /// Returns the process that keeps a switch from going on, in words.
     pub(super) fn lock_holder(&self) -> Option<&str> {
         self.seen.jobs.iter().find_map(|job| match &job.work {
             Work::Switch { progress: Some(progress), outcome: None, .. } => {
@@ -179,7 +179,7 @@ impl Viewer<'_> {
         })
     }
 
-    /// While the target does not run, what does is the first question.
+    /// Names the commit that runs while the target does not: that is the first question.
     fn still_running(&self) -> String {
         let running = self.seen.running.as_ref().and_then(|system| self.memory.commit_of(system));
         let target = self.memory.target.as_ref().map(|target| target.commit);

@@ -21,7 +21,7 @@ pub enum Unconfined {
     },
     /// The user that would evaluate cannot get at what it needs.
     NoWay {
-        /// The user's name.
+        /// Name of the user.
         user: String,
         /// The directory that it cannot enter.
         path: String,

@@ -1,4 +1,4 @@
-//! What is shown besides: what comes next, what runs, boots and is under way.
+//! Further views of the status: what comes next, what runs, boots and is under way.
 
 use super::{
     BootView, DeploymentView, Desired, GateView, Next, NextAction, QuarantineView, RemoteView,
@@ -67,7 +67,7 @@ impl Viewer<'_> {
         Some(Next { action, at })
     }
 
-    /// When the agent reboots the host, if a window is waited for.
+    /// Returns when the agent reboots the host, if a window is waited for.
     fn reboots_at(&self) -> Option<Wall> {
         let needed = self.decision.outlook.needs_reboot(self.seen);
         let window = self.seen.reboot_window;
@@ -215,7 +215,7 @@ impl Viewer<'_> {
             .collect()
     }
 
-    /// What a remote has and this host did not take.
+    /// Says which head a remote has and this host did not take.
     fn not_taken(&self, oversize: &Oversize) -> String {
         let testing = self.policy.testing.as_ref().filter(|_| oversize.testing);
         let branch = testing.unwrap_or(&self.policy.release);
@@ -302,7 +302,7 @@ impl Viewer<'_> {
         ours.chain(self.ignored()).collect()
     }
 
-    /// What the target wants of Nix for itself, and does not get.
+    /// Says which settings the target wants of Nix for itself, and does not get.
     fn ignored(&self) -> Option<String> {
         let target = self.memory.target.as_ref()?;
         let ignored = self.memory.ignored.as_ref().filter(|it| it.commit == target.commit)?;

@@ -1,4 +1,4 @@
-//! What comes after a boot, and what leads to one.
+//! Decisions after a boot, and those that lead to one.
 
 use serde_json::json;
 
@@ -109,7 +109,7 @@ fn a_default_that_the_boot_loader_gave_up_is_put_back_and_quarantined() {
     assert!(!scene.status().running.drift);
 }
 
-/// What another hand had switched to in between became the default, and nobody
+/// A system that another hand had switched to in between became the default, and nobody
 /// had verified it, nor had it booted.
 #[test]
 fn what_becomes_the_default_again_is_what_was_booted_and_not_what_was_switched_to_since() {
@@ -221,8 +221,8 @@ fn what_another_hand_left_is_not_verified_for_a_commit_that_has_another_system()
     assert!(scene.memory.unproven.is_none());
 }
 
-/// It is not rebooted for a default in circles; but one that was booted, found
-/// good, and replaced, may need its reboot again some day.
+/// No default is rebooted for in circles; but one that was booted, found good, and
+/// replaced, may need its reboot again some day.
 #[test]
 fn a_reboot_that_did_its_work_may_be_asked_for_again() {
     let mut scene = settled();

@@ -41,7 +41,7 @@ fn held() -> Lock {
     Lock::Held("process 7 (sleep)".into())
 }
 
-/// What 11 may come with: whether the program says that it was the lock, and who holds that.
+/// Cases of exit code 11: whether the program says that it was the lock, and who holds that.
 fn of_the_lock() -> [(&'static str, Traces, Lock); 5] {
     [
         ("says so, it is held", locked_out(), held()),

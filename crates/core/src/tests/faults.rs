@@ -1,4 +1,4 @@
-//! Whose matter a failure is, and what is said of a verdict besides that it is good.
+//! Faults, by whose matter a failure is, and the reservations of a verdict that is good.
 
 use std::time::Duration;
 

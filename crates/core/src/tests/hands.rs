@@ -1,4 +1,4 @@
-//! What another hand did, and what this agent takes for its own.
+//! Changes that another hand made, and those that this agent takes for its own.
 
 use super::fixture::{Scene, boot, commit, system, target};
 use crate::decide::{Due, Outlook, Step};

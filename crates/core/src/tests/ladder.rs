@@ -9,7 +9,7 @@ use crate::job::{Ending, Generation};
 
 use super::fixture::{boot, system};
 
-/// What the guardian does, when everything that it tries breaks.
+/// Acts of the guardian when everything that it tries breaks.
 fn climbs(units: bool, reboots: bool) -> Vec<String> {
     let mut switch = Switch::putting_back();
     (switch.order.units, switch.order.reboot_if_stuck) = (units, reboots);

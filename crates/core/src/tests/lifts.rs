@@ -1,6 +1,6 @@
-//! Whatever is told to be wrong is told with what lifts it, in the manual's words.
+//! Faults are reported with what lifts them, in the manual's words.
 //!
-//! Those that can be brought about on a host are compared there (`tests/stalls.rs`).
+//! Faults that can be brought about on a host are compared there (`tests/stalls.rs`).
 
 use crate::job::RefusalCause;
 use crate::status::lift::UNSTARTED;

@@ -1,4 +1,4 @@
-//! What comes before an activation, and the three looks for a remote.
+//! Checks before an activation, and the three looks for a remote.
 
 use super::fixture::{Scene, boot, commit, system, target};
 use crate::cause::SwitchCause;

@@ -1,5 +1,5 @@
-//! What the core decides, as facts and as tables that a person can read. What
-//! it must never do, whatever happens, is in `simulation`.
+//! Decisions of the core, as facts and as tables that a person can read. The properties
+//! that must hold, whatever happens, are in `simulation`.
 
 mod blind;
 mod boots;

@@ -1,4 +1,4 @@
-//! What is published, when, and what it must not touch: anything else.
+//! Publishing: what is sent, when, and that it touches nothing else.
 
 use super::fixture::*;
 use crate::decide::{Outlook, Step};
@@ -35,7 +35,7 @@ fn job(scene: &mut Scene) -> &mut Job {
     scene.seen.jobs.iter_mut().find(|job| !job.is_of_deployment()).unwrap()
 }
 
-/// It ends, as this.
+/// Ends the publish job with this outcome.
 fn ends(scene: &mut Scene, end: PublishOutcome) {
     let job = job(scene);
     job.life = Life::Ended;
@@ -447,7 +447,7 @@ fn what_an_older_agent_wrote_is_read_and_what_this_one_writes_an_older_keeps() {
     assert_eq!(read.to_publish(&scene.policy), None);
 }
 
-/// What `realised` makes of a job that was published meanwhile: nothing.
+/// A realise job that fails has the same effect on the memory with publishing and without.
 #[test]
 fn nothing_of_a_deployment_changes_by_it() {
     let mut with = unpublished();

@@ -1,4 +1,4 @@
-//! What a person can ask for, and when that is refused.
+//! Requests of a person, and when they are refused.
 
 use super::fixture::{Scene, boot, commit, system, target};
 use crate::decide::{Outlook, Step};

@@ -1,4 +1,4 @@
-//! Which commit, rule by rule (1, 2, 4, 5 and 9 of the design).
+//! Choice of the commit, rule by rule (1, 2, 4, 5 and 9 of the design).
 
 use super::fixture::{Scene, boot, commit, system};
 use crate::decide::{Outlook, Step};

@@ -1,4 +1,4 @@
-//! What is shown.
+//! Statuses, as people read them.
 
 use super::fixture::{Scene, system};
 use crate::remedy::Remedy;

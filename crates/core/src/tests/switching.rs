@@ -132,7 +132,7 @@ impl Switch {
         self.last(Done::Exit(11)).with(traces, lock)
     }
 
-    /// What is seen besides.
+    /// Adds what is seen besides: traces of the program, and the lock.
     pub(super) fn with(mut self, traces: Traces, lock: Lock) -> Self {
         self.progress.lock = match &lock {
             Lock::Held(holder) => Some(holder.clone()),

@@ -1,4 +1,4 @@
-//! Which inputs a `flake.nix` declares, read without Nix.
+//! Inputs that a `flake.nix` declares, read without Nix.
 //!
 //! Nix wants that part of a flake to be written out: sets and texts, nothing that
 //! takes evaluating. So it can be read here, before anything of the commit is run.
@@ -25,9 +25,9 @@ pub(super) struct Input {
 /// Where an input comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum From {
-    /// This path, from where the flake is.
+    /// Beside the flake, at this path relative to it.
     Beside(String),
-    /// Another input.
+    /// The same as another input, which it follows.
     Another,
     /// Anywhere else; its own name, if nothing is said.
     #[default]
@@ -99,12 +99,12 @@ fn beside(url: &str) -> Option<String> {
     }
 }
 
-/// What is written out in a flake.
+/// Value that is written out in a flake.
 enum Value {
     Text(String),
     False,
     Set(BTreeMap<String, Value>),
-    /// Anything else.
+    /// Any value that takes evaluating, or is of no interest here.
     Other,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         self.tokens.is_empty().then_some(flake)
     }
 
-    /// `a.b."c"`.
+    /// Reads an attribute path, such as `a.b."c"`.
     fn attribute_path(&mut self) -> Option<Vec<String>> {
         let mut path = Vec::new();
         loop {

@@ -1,5 +1,4 @@
-//! What a `flake.lock` pins, as Nix writes it (`libexpr/flake/lockfile.cc`,
-//! versions 5 to 7).
+//! Pins of a `flake.lock`, as Nix writes it (`libexpr/flake/lockfile.cc`, versions 5 to 7).
 //!
 //! An input beside its flake is in the same tree, and needs no pin. Nix before
 //! 2.26 gives it a hash all the same, newer ones the flake that it is beside
@@ -30,11 +29,11 @@ pub(super) struct Node {
     parent: Option<Value>,
 }
 
-/// What an input of a node is.
+/// Target of a node's input.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Reference {
-    /// Another node.
+    /// The input is the node with this key.
     Node(String),
     /// The input at this path, from the root.
     Follows(Vec<String>),
@@ -50,7 +49,7 @@ pub(super) enum Pin {
     /// By being beside its flake, though it has a hash: Nix from 2.26 on writes it
     /// anew.
     BesideWithHash,
-    /// Not at all.
+    /// The node is not pinned at all.
     None,
 }
 
@@ -60,7 +59,7 @@ impl Lock {
         serde_json::from_slice(text).ok()
     }
 
-    /// The flake itself.
+    /// Returns the node of the flake itself.
     pub(super) fn root(&self) -> Option<&Node> {
         self.nodes.get(&self.root)
     }
@@ -142,7 +141,7 @@ impl Node {
         self.locked.as_ref()?.get("path")?.as_str()
     }
 
-    /// Its inputs' names.
+    /// Returns the names of the node's inputs.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.inputs.keys().map(String::as_str)
     }

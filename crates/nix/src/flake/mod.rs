@@ -40,12 +40,12 @@ pub(super) struct Pinned {
 /// Inputs that nothing pins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unpinned {
-    /// Their names, from the flake that is built.
+    /// Names of the inputs, from the flake that is built.
     pub(super) inputs: Vec<String>,
 }
 
-/// What a flake in a directory of a tree pins; the inputs that it does not, if there
-/// are any.
+/// Looks up how a flake in a directory of a tree pins its inputs; the error names those
+/// that it does not pin.
 pub(super) fn pinned(tree: &Path, directory: &Path) -> Result<Pinned, Unpinned> {
     let mut look = Look { tree, unpinned: Vec::new(), beside: false, alone: true };
     let lock = look.lock_in(directory);

@@ -13,9 +13,9 @@ pub(super) enum Token {
     Text(Option<String>),
     /// One of `{ } ( ) [ ] ; = . , : @ ?`.
     Sign(char),
-    /// `...`
+    /// Three dots, `...`, as in a function's arguments.
     Ellipsis,
-    /// Anything else.
+    /// Any other piece: numbers, paths, operators.
     Other,
 }
 
@@ -76,7 +76,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What a text says, up to its end; `None` inside if something is put into it.
+    /// Reads a text up to its end; `None` inside if something is put into it.
     fn text(&mut self, end: &str) -> Option<Option<String>> {
         let indented = end == "''";
         let mut said = Some(String::new());
@@ -113,7 +113,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What stands between `${` and its `}`.
+    /// Skips the expression between `${` and its `}`.
     fn skip_inserted(&mut self) -> Option<()> {
         let mut open = 1_u32;
         while open > 0 {

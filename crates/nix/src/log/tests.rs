@@ -142,7 +142,7 @@ fn what_is_no_line_of_nix_is_kept_as_text() {
     assert_eq!((failure.cause.as_str(), failure.tail.as_str()), ("@nix", "warning: dirty\n@nix"));
 }
 
-/// What `nix build` says of a small system before anything can be done.
+/// Log lines of `nix build` for a small system, up to the first build or download.
 fn begins(more: &[&str]) -> Vec<String> {
     let mut lines: Vec<String> = [
         r#"@nix {"action":"start","id":1,"level":0,"text":"","type":102}"#,

@@ -7,7 +7,7 @@ use crate::Nix;
 /// Where the system's daemon listens, unless the store says otherwise.
 const SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
 
-/// Who speaks the protocol for a store.
+/// Address of a process that speaks the protocol for a store.
 pub(super) enum Address {
     /// A daemon that listens.
     Socket(PathBuf),

@@ -20,7 +20,7 @@ const RESULT: u64 = 0x5253_4c54;
 
 /// Fields of an activity, and places of an error.
 const MOST_FIELDS: usize = 10_000;
-/// Of what a daemon of our own says on stderr.
+/// Largest part of our own daemon's stderr that is kept, in bytes.
 const STDERR: usize = 4 << 10;
 
 /// One conversation, whose beginning is over.
@@ -32,7 +32,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Begins one.
+    /// Opens a conversation: connects or starts a daemon, greets it and sends the options.
     pub(super) async fn open(
         address: &Address,
         options: &[(String, String)],

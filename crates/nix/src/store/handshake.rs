@@ -10,8 +10,8 @@ use super::wire::Request;
 const OUR_MAGIC: u64 = 0x6e69_7863;
 const ITS_MAGIC: u64 = 0x6478_696f;
 
-/// What we offer, `MAJOR << 8 | MINOR`: 1.35, of Nix 2.15. Later ones add
-/// nothing that is asked for here, and begin with lists of features.
+/// Protocol version that we offer, `MAJOR << 8 | MINOR`: 1.35, of Nix 2.15. Later ones
+/// add nothing that is asked for here, and begin with lists of features.
 const OFFERED: u64 = version(1, 35);
 /// 1.34, of Nix 2.8: the oldest that was seen to work.
 const OLDEST: u64 = version(1, 34);

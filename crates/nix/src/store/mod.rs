@@ -28,9 +28,10 @@ use self::connection::Connection;
 use crate::Nix;
 use fort_core::types::StorePath;
 
-/// For what the store answers from its own database.
+/// Time limit of requests that the store answers from its own database.
 const QUICK: Duration = Duration::from_secs(60);
-/// For what it has to ask the caches about: each may use up its own time-outs.
+/// Time limit of requests about which the store asks the caches: each cache may use up
+/// its own time-outs.
 const ASKS_CACHES: Duration = Duration::from_secs(300);
 /// Requests that are sent before their answers are read. What is sent fits the
 /// buffers of a socket or a pipe: a daemon that waits for us to read its
@@ -44,27 +45,27 @@ const MOST_PATHS: usize = 500_000;
 pub struct Store {
     address: Address,
     options: Vec<(String, String)>,
-    /// For what it answers from its own database.
+    /// Time limit of requests that the store answers from its own database.
     limit: Duration,
     connection: Option<Connection>,
 }
 
-/// What the store knows about a path that it has.
+/// Metadata that the store keeps about a valid path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathInfo {
-    /// What it was built from, if that is known.
+    /// Derivation that the path was built from, if that is known.
     pub deriver: Option<StorePath>,
-    /// Of its contents, packed.
+    /// Hash of the path's contents, packed.
     pub nar_hash: NarHash,
     /// The length of its contents in bytes, packed.
     pub nar_size: u64,
-    /// What it refers to; often itself, too.
+    /// Paths that this one refers to; often itself, too.
     pub references: BTreeSet<StorePath>,
     /// Whether it was built here.
     pub ultimate: bool,
-    /// `KEY:SIGNATURE`, each.
+    /// Signatures of the path, each as `KEY:SIGNATURE`.
     pub signatures: Vec<String>,
-    /// Its content address, if it has one.
+    /// Content address of the path, if it has one.
     pub content_address: Option<String>,
 }
 
@@ -72,16 +73,16 @@ pub struct PathInfo {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NarHash([u8; 32]);
 
-/// What is wanted of the store.
+/// Request to the store: a path, or the outputs of a derivation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// The path itself.
+    /// The store path itself.
     Path(StorePath),
     /// All outputs of a derivation.
     Outputs(StorePath),
 }
 
-/// What would have to be done to have what is wanted.
+/// Work that is left until all wanted paths are in the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Derivations that would be built.
@@ -96,12 +97,12 @@ pub struct Missing {
     pub nar_size: u64,
 }
 
-/// What paths refer to, directly or not, themselves included.
+/// Closure of some paths: these and all that they refer to, directly or not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Closure {
     /// The paths that the store has.
     pub paths: BTreeMap<StorePath, PathInfo>,
-    /// Those that are referred to, or were asked for, and are not valid.
+    /// Paths that are referred to, or were asked for, and are not valid.
     pub missing: BTreeSet<StorePath>,
 }
 
@@ -111,9 +112,9 @@ pub enum StoreFailed {
     /// Nobody answers at the socket.
     #[error("the Nix daemon at {socket} cannot be reached")]
     Unreachable {
-        /// The socket's path.
+        /// Path of the daemon's socket.
         socket: String,
-        /// Why.
+        /// Error of the attempt to connect.
         source: std::io::Error,
     },
     /// `nix-daemon` cannot be run.
@@ -128,27 +129,27 @@ pub enum StoreFailed {
     /// The answer did not come in time.
     #[error("the Nix daemon did not answer within {} s", limit.as_secs())]
     Late {
-        /// How long that was.
+        /// Time limit that was exceeded.
         limit: Duration,
     },
-    /// It understood, and refused.
+    /// The daemon understood the request, and refused it.
     #[error("the Nix daemon refused: {said}")]
     Refused {
-        /// Its words, for people.
+        /// Error message of the daemon, for people.
         said: String,
     },
     /// A link that was to keep something could not be made.
     #[error("{} cannot be made a link", link.display())]
     NoLink {
-        /// Where.
+        /// Path at which the link was to be made.
         link: PathBuf,
-        /// Why.
+        /// Error of the attempt to make it.
         source: std::io::Error,
     },
-    /// It said what the protocol does not allow, or more than is reasonable.
+    /// The daemon sent something that the protocol does not allow, or more than is reasonable.
     #[error("the Nix daemon does not speak its protocol: {what}")]
     Malformed {
-        /// What was found.
+        /// Description of the malformed data.
         what: String,
     },
 }
@@ -191,13 +192,13 @@ macro_rules! ask {
 }
 
 impl Store {
-    /// The one that this Nix uses.
+    /// Returns the store that this Nix uses, not connected yet.
     pub fn of(nix: &Nix) -> Self {
         let (address, options) = (Address::of(nix), nix.options().to_vec());
         Self { address, options, limit: QUICK, connection: None }
     }
 
-    /// One that has to answer within this time, unless it asks its caches.
+    /// Sets the time limit of every request but those for which the store asks its caches.
     pub fn with_limit(self, limit: Duration) -> Self {
         Self { limit, ..self }
     }
@@ -239,7 +240,7 @@ impl Store {
         Ok(Nar { connection, left: size, limit: self.limit })
     }
 
-    /// Which of these paths the store has.
+    /// Returns those of the given paths that the store has.
     pub async fn valid_paths(
         &mut self,
         paths: &BTreeSet<StorePath>,
@@ -247,13 +248,13 @@ impl Store {
         ask!(self, self.limit, |connection| connection.valid_paths(paths))
     }
 
-    /// What the store knows about a path; nothing if it does not have it.
+    /// Returns the store's metadata of a path; `None` if the store does not have it.
     pub async fn path_info(&mut self, path: &StorePath) -> Result<Option<PathInfo>, StoreFailed> {
         Ok(self.path_infos(std::slice::from_ref(path)).await?.pop().flatten())
     }
 
-    /// What would have to be built or fetched. The store asks its caches,
-    /// which can take as long as they take to answer.
+    /// Returns what would have to be built or fetched. The store asks its caches first,
+    /// and waits as long as they take to answer.
     pub async fn missing(&mut self, wanted: &[Wanted]) -> Result<Missing, StoreFailed> {
         ask!(self, ASKS_CACHES, |connection| connection.missing(wanted))
     }
@@ -285,7 +286,7 @@ impl Store {
         Ok(closure)
     }
 
-    /// Of at most [`BATCH`] paths, in their order.
+    /// Returns the metadata of at most [`BATCH`] paths, in their order.
     async fn path_infos(
         &mut self,
         paths: &[StorePath],
@@ -335,7 +336,7 @@ impl NarHash {
         Some(Self(bytes))
     }
 
-    /// Its bytes.
+    /// Returns the hash as its 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! What the daemon is asked, one function for each question, with the fields
-//! as versions 1.34 and 1.35 have them.
+//! Requests to the daemon, one function for each, with the fields as versions 1.34 and
+//! 1.35 have them.
 
 use std::collections::BTreeSet;
 
@@ -23,27 +23,27 @@ impl Connection {
         self.reader.flag().await
     }
 
-    /// Until the conversation ends.
+    /// Keeps a path from the garbage collector until the conversation ends.
     pub(super) async fn add_temp_root(&mut self, path: &StorePath) -> Result<(), StoreFailed> {
         self.send(&Request::default().number(ADD_TEMP_ROOT).word(path.as_str())).await?;
         self.answered().await?;
         self.reader.number().await.map(|_always_one| ())
     }
 
-    /// Until the conversation ends: whether it is there to be kept.
+    /// Keeps a path until the conversation ends. Returns whether the store has it.
     pub(super) async fn hold(&mut self, path: &StorePath) -> Result<bool, StoreFailed> {
         self.add_temp_root(path).await?;
         self.is_valid(path).await
     }
 
-    /// What this link leads to is kept for as long as it does.
+    /// Makes a link a root: its target is kept for as long as the link leads to it.
     pub(super) async fn add_indirect_root(&mut self, link: &str) -> Result<(), StoreFailed> {
         self.send(&Request::default().number(ADD_INDIRECT_ROOT).word(link)).await?;
         self.answered().await?;
         self.reader.number().await.map(|_always_one| ())
     }
 
-    /// Its packed contents come next, and nothing says how long they are.
+    /// Asks for the packed contents of a path. They follow on the connection without a length.
     pub(super) async fn nar_from_path(&mut self, path: &StorePath) -> Result<(), StoreFailed> {
         self.send(&Request::default().number(NAR_FROM_PATH).word(path.as_str())).await?;
         self.answered().await

@@ -32,7 +32,7 @@ pub(super) async fn make(
     connection.add_indirect_root(name).await
 }
 
-/// Either the old link or the new one is there, whenever this is interrupted.
+/// Replaces a root's link by renaming: the old or the new one is there at any interruption.
 fn replace(link: &Path, path: &StorePath) -> io::Result<()> {
     let mut beside = link.to_owned().into_os_string();
     beside.push(".new");

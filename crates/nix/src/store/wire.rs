@@ -8,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 use super::StoreFailed;
 use fort_core::types::StorePath;
 
-/// Of one name, path or signature.
+/// Longest name, path or signature that is read, in bytes.
 pub(super) const SHORT: usize = 64 << 10;
-/// Of one text for people.
+/// Longest text for people that is read, in bytes.
 pub(super) const LONG: usize = 4 << 20;
-/// Of one list.
+/// Most elements of a list that are read.
 const MOST: usize = 500_000;
 
-/// Where answers come from.
+/// Reader of the daemon's answers.
 pub(super) struct Reader {
     from: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
 }
@@ -121,7 +121,8 @@ impl Request {
     }
 }
 
-/// Whatever the system says: there is no more to be had from that end.
+/// Maps an I/O error to a lost connection, whichever error it was: nothing more can be
+/// read from that end.
 #[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped by")]
 pub(super) fn gone(error: std::io::Error) -> StoreFailed {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};

@@ -10,11 +10,11 @@ use tokio::process::{Child, Command};
 /// A user and its groups, as the kernel knows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
-    /// The user's number.
+    /// Number of the user.
     pub uid: u32,
-    /// The number of its own group.
+    /// Number of the user's own group.
     pub gid: u32,
-    /// The numbers of the other groups that it is in.
+    /// Numbers of the other groups that the user is in.
     pub groups: Vec<u32>,
 }
 

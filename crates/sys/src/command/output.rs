@@ -1,5 +1,4 @@
-//! What a program says: cut into lines, kept up to a bound, and made fit to
-//! be shown.
+//! Output of a program: cut into lines, kept up to a bound, and made fit to be shown.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -14,12 +13,12 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// That keeps at most so many bytes.
+    /// Makes a tail that keeps at most so many bytes.
     pub fn new(limit: usize) -> Self {
         Self { kept: Vec::new(), limit, cut: false }
     }
 
-    /// Adds to the end.
+    /// Adds bytes to the end.
     pub fn push(&mut self, bytes: &[u8]) {
         self.kept.extend_from_slice(&bytes[bytes.len().saturating_sub(self.limit)..]);
         self.cut |= bytes.len() > self.limit;
@@ -29,7 +28,7 @@ impl Tail {
         }
     }
 
-    /// What was kept, as [`plain`] text of whole lines where there are any.
+    /// Returns the kept end, as [`plain`] text of whole lines where there are any.
     pub fn text(mut self) -> String {
         self.shorten();
         let mut kept = &self.kept[..];
@@ -48,7 +47,7 @@ impl Tail {
     }
 }
 
-/// Keeps the beginning.
+/// Keeps the beginning of what is written, up to a limit.
 pub(super) struct Head {
     pub(super) kept: Vec<u8>,
     limit: usize,
@@ -83,8 +82,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         self.pipe.is_some()
     }
 
-    /// What there is to read; nothing at its end, which closes it. May be
-    /// dropped while it waits: nothing is lost.
+    /// Reads the next bytes; none at the end, which closes the pipe. May be dropped while
+    /// it waits: nothing is lost.
     pub(super) async fn read(&mut self) -> Vec<u8> {
         let mut chunk = vec![0; 8192];
         let read = match &mut self.pipe {
@@ -111,7 +110,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// A last line that has no end.
+    /// Hands out a last line that has no end.
     pub(super) fn last(&mut self, mut on_line: impl FnMut(&[u8])) {
         if !self.line.is_empty() {
             on_line(&self.line);

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{CannotStart, Command, Group, Tail};
 
-/// How long its last words are waited for, once it has ended.
+/// Time for which the last output of a program is waited for, once it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A program that runs. It and its process group are killed when this is
@@ -23,7 +23,7 @@ pub struct Talk {
 }
 
 impl Command {
-    /// Starts it, to be talked with. Neither the time limit nor that of its
+    /// Starts the program, to be talked with. Neither the time limit nor that of its
     /// stdout are looked at.
     pub fn talk(&self) -> Result<(Talk, ChildStdin, ChildStdout), CannotStart> {
         let error = |what: &str| CannotStart {
@@ -50,7 +50,7 @@ impl Command {
 }
 
 impl Talk {
-    /// The end of what it said on stderr, once it has ended.
+    /// Returns the end of the program's stderr, once it has ended.
     pub async fn last_words(&mut self) -> String {
         let Some(stderr) = self.stderr.take() else { return String::new() };
         match tokio::time::timeout(LAST_WORDS, stderr).await {

@@ -1,4 +1,4 @@
-//! What the cache is asked about, and what follows from the answer.
+//! Questions to the cache, and what follows from the answers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use super::{Confirmed, Effects, Queue, State};
 const ASKED_AT_ONCE: usize = 64;
 
 impl Queue {
-    /// Takes note of how far those are that are under way. `ended` says of one
-    /// whether all but its end has left.
+    /// Records how far the paths are that are under way. `ended` says of one whether
+    /// all but its end has left.
     pub(in crate::publish) fn note(&mut self, now: Duration, ended: impl Fn(usize) -> bool) {
         for place in &self.active {
             let at = &self.places[*place];
@@ -20,13 +20,13 @@ impl Queue {
         }
     }
 
-    /// In how long the cache is to be asked, if not before.
+    /// Time until the cache is to be asked, if not before.
     pub(in crate::publish) fn asks_in(&self, now: Duration) -> Option<Duration> {
         Some(self.looks.asks_at()?.saturating_sub(now))
     }
 
-    /// What the cache is to be asked about now: nothing, or what may be begun
-    /// soon, what is under way, and what comes next.
+    /// Returns the paths to ask the cache about now: none, or those that may be begun
+    /// soon, those under way, and those that come next.
     pub(in crate::publish) fn ask(&mut self, now: Duration) -> Vec<usize> {
         let older = |at: &usize, than: Duration| self.places[*at].missing_at + than < now;
         let soon: Vec<usize> =
@@ -47,10 +47,10 @@ impl Queue {
         asked.into_iter().collect()
     }
 
-    /// What the cache has answered about these: whether it lacks each. `ended`
-    /// says of a path under way whether its end has left: if so, it may be
-    /// from here that the cache has it, and the answer to that is to be heard.
-    /// Also how many of them came from elsewhere.
+    /// Records what the cache has answered about these paths: whether it lacks each.
+    /// `ended` says of a path under way whether its end has left: if so, it may be from
+    /// here that the cache has it, and the answer to that is to be heard. Returns those
+    /// that came from elsewhere, too.
     pub(in crate::publish) fn answered(
         &mut self,
         asked: &[usize],

@@ -69,8 +69,8 @@ impl Looks {
         self.apart = (2 * self.apart).min(RAREST);
     }
 
-    /// What a path waited for came from another host: whether it is looked for
-    /// as well.
+    /// Begins a look for a path that waited for what came from another host. False:
+    /// another look is under way.
     pub(super) fn goes_on(&mut self, place: usize) -> bool {
         self.look.is_none() && {
             self.begin(place);

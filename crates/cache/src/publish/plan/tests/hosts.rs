@@ -33,7 +33,7 @@ fn a_chain_takes_as_long_as_its_links_beside_each_other() {
     assert!(alone(4) <= Duration::from_millis(2600), "{:?}", alone(4));
 }
 
-/// What two hosts push to.
+/// Cache that two hosts push to.
 #[derive(Default)]
 struct Cache {
     there: BTreeSet<StorePath>,
@@ -49,8 +49,8 @@ struct Cache {
 struct Host {
     queue: Queue,
     under_way: BTreeMap<usize, Upload>,
-    /// What the cache was asked about, what it has of that, and when that will
-    /// be known here.
+    /// Paths that the cache was asked about, those of them that it has, and when that
+    /// will be known here.
     asking: Option<(Vec<usize>, BTreeSet<usize>, Duration)>,
     sent: usize,
     begun: usize,
