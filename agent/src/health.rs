@@ -17,6 +17,7 @@ use crate::command::{Command, plain};
 use crate::config::{self, Probe};
 use crate::core::job::{Check, CheckKind, REMOTE_CHECK, SwitchOrder, UNITS_CHECK};
 use crate::core::plain::one_line;
+use crate::error_chain;
 use crate::nix::StoreRoot;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::{Baseline, Blame, blame, definition_changed};
@@ -140,8 +141,8 @@ impl Health {
             .timeout(self.limit)
             .no_proxy()
             .build()
-            .map_err(|error| words(&error))?;
-        let answer = client.get(url).send().await.map_err(|error| words(&error))?;
+            .map_err(|error| error_chain::line(&error))?;
+        let answer = client.get(url).send().await.map_err(|error| error_chain::line(&error))?;
         let status = answer.status();
         let said = format!("{url} answered {}", status.as_u16());
         let to = answer.headers().get(LOCATION).filter(|_| status.is_redirection());
@@ -166,7 +167,7 @@ impl Health {
             .args(arguments.iter().map(OsString::from))
             .environment(environment)
             .time_limit(self.limit);
-        let finished = command.run(pending()).await.map_err(|error| words(&error))?;
+        let finished = command.run(pending()).await.map_err(|error| error_chain::line(&error))?;
         if finished.end.success() {
             return Ok("exit code 0".into());
         }
@@ -242,8 +243,8 @@ pub fn cut_off(error: String) -> Findings {
 impl UnitsHealth {
     /// Judges the host's units. Fails with why systemd could not be asked.
     async fn judge(&self, order: &SwitchOrder) -> Result<Told, Failure> {
-        let systemd = Systemd::connect().await.map_err(|error| words(&error))?;
-        let units = systemd.units().await.map_err(|error| words(&error))?;
+        let systemd = Systemd::connect().await.map_err(|error| error_chain::line(&error))?;
+        let units = systemd.units().await.map_err(|error| error_chain::line(&error))?;
         let changed = |unit: &str| {
             definition_changed(&self.store, order.old.as_ref(), &order.candidate, unit)
         };
@@ -299,8 +300,8 @@ async fn any_stays_failed(systemd: &Systemd, failed: &[String]) -> bool {
 }
 
 async fn unit(name: &str) -> Result<String, Failure> {
-    let systemd = Systemd::connect().await.map_err(|error| words(&error))?;
-    match systemd.unit(name).await.map_err(|error| words(&error))? {
+    let systemd = Systemd::connect().await.map_err(|error| error_chain::line(&error))?;
+    match systemd.unit(name).await.map_err(|error| error_chain::line(&error))? {
         // It may still be made.
         None => Err(format!("there is no unit {name}").into()),
         Some(state) if state.active == "active" => Ok(format!("{name} is active")),
@@ -337,17 +338,6 @@ fn told(kind: CheckKind, name: &str, required: bool, found: Result<String, Failu
         Err(Failure { detail, lasting }) => (detail, lasting),
     };
     (Check { name: name.into(), kind, ok, detail, required, ..Check::default() }, lasting)
-}
-
-/// Returns an error and its sources, in one line.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        words = format!("{words}: {error}");
-        source = error.source();
-    }
-    words
 }
 
 #[cfg(test)]

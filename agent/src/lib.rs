@@ -34,8 +34,8 @@ pub use fort_git as git;
 pub use fort_nix as nix;
 pub use fort_nix::{nar, store};
 pub use fort_sys::{
-    clock, command, core_dumps, environment, files, flock, foreign_file, jitter, own_directory,
-    sight, threads, watch,
+    clock, command, core_dumps, environment, error_chain, files, flock, foreign_file, jitter,
+    own_directory, sight, threads, watch,
 };
 
 /// Version of the agent, from Cargo.toml.

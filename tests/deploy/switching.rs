@@ -86,7 +86,7 @@ fn an_activation_that_hangs_is_put_back_after_its_timeout() {
     let mut host = Host::new("two");
     host.switch.hang.insert("test", 600);
     let (rig, _, cause) = fails(&host, "rolled-back");
-    assert!(cause.contains("1 s") || cause.contains("1s") || cause.contains("time"), "{cause}");
+    assert_eq!(cause, "switch-to-configuration test: timed out");
     assert_eq!(rig.switched(), ["test one", "boot one", "test two", "test one"]);
 }
 

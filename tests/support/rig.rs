@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fort_agent::core::types::Commit;
 
 use super::attic::Attic;
-use super::forge::{Forge, Repo};
+use super::forge::{Forge, Repo, TOKEN};
 use super::nix::{Daemon, ScratchStore, search_path};
 use super::system::{Host, Repository};
 
@@ -274,12 +274,28 @@ impl Rig {
     }
 }
 
+impl Rig {
+    /// Whatever a test did: neither the log nor a file of the agent's repeats the token.
+    fn assert_no_secret_is_told(&self) {
+        let entries = std::fs::read_dir(self.state()).into_iter().flatten().flatten();
+        let files = entries.map(|entry| entry.path());
+        let files = files.filter(|file| file.extension().is_some_and(|it| it == "json"));
+        let told = files.filter_map(|file| std::fs::read_to_string(file).ok());
+        for text in told.chain([self.log()]) {
+            assert!(!text.contains(TOKEN), "the token is told: {text}");
+        }
+    }
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("switches: {:?}\nlog:\n{}", self.switched(), self.log());
         }
         self.kill();
+        if !std::thread::panicking() {
+            self.assert_no_secret_is_told();
+        }
         // Its jobs outlive it by design; the test's end ends them too.
         let mark = self.store.dir().to_string_lossy().into_owned();
         for pid in jobs_of(&mark) {

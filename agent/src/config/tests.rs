@@ -4,6 +4,9 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../../config.example.toml");
 
+/// Stands for a password wherever one is put by mistake.
+const SECRET: &str = "hunter2";
+
 /// The least that is a configuration.
 const LEAST: &str = r#"
     activation.runner = "direct"
@@ -12,8 +15,12 @@ const LEAST: &str = r#"
     url = "https://git.example.org/infra/nixos.git"
 "#;
 
+/// What is read of a text. Whatever that is, it shows no secret.
 fn parsed(text: &str) -> Result<Config, Problems> {
-    parse(text, Path::new("config.toml"), "joker")
+    let parsed = parse(text, Path::new("config.toml"), "joker");
+    let shown = format!("{parsed:?}");
+    assert!(!shown.contains(SECRET), "{shown}");
+    parsed
 }
 
 fn good(text: &str) -> Config {

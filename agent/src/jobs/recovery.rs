@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::core::guardian::Hanging;
+use crate::error_chain;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::Baseline;
 use crate::systemd::jobs::Job;
@@ -35,7 +36,7 @@ pub(super) async fn restart_bus() {
 async fn restart_bus_units(systemd: &Systemd) {
     for unit in BUS {
         if let Err(error) = systemd.restart_unit(unit, START).await {
-            tracing::warn!(unit, "could not be restarted: {}", words(&error));
+            tracing::warn!(unit, "could not be restarted: {}", error_chain::line(&error));
         }
     }
 }
@@ -45,11 +46,11 @@ async fn restart_bus_units(systemd: &Systemd) {
 pub(super) async fn revive(baseline: Option<&Baseline>) {
     let Some(systemd) = connect().await else { return };
     if let Err(error) = systemd.reload().await {
-        tracing::warn!("systemd could not read its units: {}", words(&error));
+        tracing::warn!("systemd could not read its units: {}", error_chain::line(&error));
     }
     restart_bus_units(&systemd).await;
     if let Err(error) = systemd.start_unit("default.target", START).await {
-        tracing::warn!("default.target could not be started: {}", words(&error));
+        tracing::warn!("default.target could not be started: {}", error_chain::line(&error));
     }
     start_again(&systemd, baseline).await;
 }
@@ -64,7 +65,7 @@ pub(super) async fn start_units(baseline: Option<&Baseline>) -> Vec<String> {
     tokio::time::sleep(SETTLE).await;
     match systemd.units().await {
         Ok(units) => newly_failed(baseline, &units),
-        Err(error) => vec![format!("systemd: {}", words(&error))],
+        Err(error) => vec![format!("systemd: {}", error_chain::line(&error))],
     }
 }
 
@@ -76,7 +77,7 @@ pub(super) async fn is_over(unit: &str) -> bool {
         Ok(Some(state)) => matches!(state.active.as_str(), "inactive" | "failed"),
         Ok(None) => true,
         Err(error) => {
-            tracing::warn!(unit, "could not be looked at: {}", words(&error));
+            tracing::warn!(unit, "could not be looked at: {}", error_chain::line(&error));
             false
         }
     }
@@ -92,7 +93,7 @@ pub(super) async fn jobs() -> BTreeSet<u32> {
 pub(super) async fn hanging(before: &BTreeSet<u32>) -> Vec<Hanging> {
     let Some(systemd) = connect().await else { return Vec::new() };
     let jobs = systemd.jobs().await.unwrap_or_else(|error| {
-        tracing::warn!("systemd's jobs could not be looked at: {}", words(&error));
+        tracing::warn!("systemd's jobs could not be looked at: {}", error_chain::line(&error));
         Vec::new()
     });
     hang(jobs, before)
@@ -115,7 +116,7 @@ pub(super) async fn end_units(units: &[String]) {
     for unit in units {
         tracing::warn!(unit, "could not be stopped: killing it");
         if let Err(error) = systemd.kill_unit(unit).await {
-            tracing::warn!(unit, "could not be killed: {}", words(&error));
+            tracing::warn!(unit, "could not be killed: {}", error_chain::line(&error));
         }
     }
 }
@@ -124,7 +125,7 @@ pub(super) async fn end_units(units: &[String]) {
 pub(super) async fn reboot() {
     let Some(systemd) = connect().await else { return };
     if let Err(error) = systemd.begin("reboot.target").await {
-        tracing::error!("the host could not be rebooted: {}", words(&error));
+        tracing::error!("the host could not be rebooted: {}", error_chain::line(&error));
     }
 }
 
@@ -151,17 +152,11 @@ pub(super) fn end_leftovers() {
     }
 }
 
-/// Returns an error and its sources, in one line.
-fn words(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |words, source| format!("{words}: {source}"))
-}
-
 async fn connect() -> Option<Systemd> {
     match Systemd::connect_private(Path::new("/")).await {
         Ok(systemd) => Some(systemd),
         Err(error) => {
-            tracing::error!("systemd does not answer: {}", words(&error));
+            tracing::error!("systemd does not answer: {}", error_chain::line(&error));
             None
         }
     }
@@ -172,7 +167,7 @@ async fn start_again(systemd: &Systemd, baseline: Option<&Baseline>) {
     let units = match systemd.units().await {
         Ok(units) => units,
         Err(error) => {
-            tracing::warn!("the units could not be looked at: {}", words(&error));
+            tracing::warn!("the units could not be looked at: {}", error_chain::line(&error));
             return;
         }
     };
@@ -181,7 +176,7 @@ async fn start_again(systemd: &Systemd, baseline: Option<&Baseline>) {
         for unit in &missing {
             tracing::info!(unit, "starting what ran before");
             if let Err(error) = systemd.start_unit(unit, START).await {
-                tracing::warn!(unit, "could not be started: {}", words(&error));
+                tracing::warn!(unit, "could not be started: {}", error_chain::line(&error));
             }
         }
     };

@@ -246,7 +246,7 @@ fn beside(clone: &Path, suffix: &str) -> PathBuf {
 
 pub(super) fn local(what: &str, error: &(dyn std::error::Error + 'static)) -> FetchError {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
-    let full = fort_http::chain(error)
+    let full = fort_sys::error_chain::chain(error)
         .filter_map(|e| e.downcast_ref::<io::Error>())
         .any(|e| matches!(e.kind(), StorageFull | QuotaExceeded));
     if full {

@@ -27,6 +27,7 @@ use super::exchange::Answer;
 use super::failure::PollError;
 use super::limits::{Meter, Stopped};
 use fort_core::plain::one_line;
+use fort_sys::error_chain;
 
 /// Timeout of the name lookup, TCP and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -258,5 +259,5 @@ fn redirect_target(answer: &Response) -> String {
 }
 
 fn words(error: &reqwest::Error) -> String {
-    fort_http::chain(error).last().map(|e| one_line(&e.to_string())).unwrap_or_default()
+    error_chain::chain(error).last().map(|e| one_line(&e.to_string())).unwrap_or_default()
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use fort_core::plain::one_line;
+use fort_sys::error_chain::chain;
 
 /// Causes of a broken exchange, told apart by what a person would do about each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,22 +32,6 @@ impl Broken {
         // rustls says this with a link to its manual.
         Self::Unreachable(if ended { "the connection was closed".into() } else { innermost(error) })
     }
-}
-
-/// Returns every error below `error`, itself first. `io::Error` hides the error that it
-/// wraps from `source`, so that one is looked into.
-pub fn chain<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    // No real chain is this long; a cyclic one must end.
-    std::iter::successors(Some(error), |&error| {
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        match wrapped {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
-    .take(32)
 }
 
 /// Returns the first error of a kind in the chain of another ([`chain`]).

@@ -10,6 +10,6 @@ mod secret;
 pub mod token;
 
 pub use address::{in_clear, stays_here};
-pub use broken::{Broken, chain};
+pub use broken::Broken;
 pub use client::{NotTrusted, USER_AGENT, client, client_trusting};
 pub use secret::Secret;

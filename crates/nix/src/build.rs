@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::course::{Course, broken, chain};
+use super::course::{Course, broken};
 use super::log::Failure;
 use super::realise::RealiseOutcome;
 use super::{Nix, Progress, executable, roots};
 use crate::store::{Store, StoreFailed};
 use fort_core::types::StorePath;
+use fort_sys::error_chain;
 
 /// Time limit of a request to the store about what it has.
 const QUICK: Duration = Duration::from_secs(60);
@@ -82,7 +83,7 @@ fn built(nix: &Nix, drv: &StorePath, out_link: &Path) -> RealiseOutcome {
     let system = match roots::kept(out_link) {
         Ok(Some(system)) => system,
         Ok(None) => return broken(format!("nix made no link {}", out_link.display())),
-        Err(error) => return broken(chain(&error)),
+        Err(error) => return broken(error_chain::line(&error)),
     };
     let switch = Path::new(system.as_str()).join("bin/switch-to-configuration");
     if !nix.store_root().resolve(&switch).is_ok_and(|file| executable(&file)) {

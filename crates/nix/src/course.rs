@@ -9,6 +9,7 @@ use super::realise::RealiseOutcome;
 use super::{Phase, Progress};
 use fort_core::fault::Fault;
 use fort_sys::command::{Command, End, Finished, Stream};
+use fort_sys::error_chain;
 
 /// How far a realisation is: one account of all the programs that it takes.
 pub(super) struct Course<P> {
@@ -46,7 +47,7 @@ impl<P: FnMut(Progress)> Course<P> {
             }
         };
         let done = command.run_with_lines(cancel, on_line).await;
-        let done = done.map_err(|error| broken(chain(&error)))?;
+        let done = done.map_err(|error| broken(error_chain::line(&error)))?;
         match done.end {
             End::Signal(signal) => Err(killed(signal, kills, &log.progress())),
             End::Exit(_) | End::TimedOut | End::Cancelled => ended(done),
@@ -101,15 +102,4 @@ pub(super) fn broken(cause: String) -> RealiseOutcome {
 /// Nix reads its settings before all else, and could not.
 pub(super) fn misconfigured(cause: String) -> RealiseOutcome {
     RealiseOutcome::Broken { cause, fault: Fault::NixSettings }
-}
-
-/// An error with what it comes from, in a line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        said.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    said
 }

@@ -14,7 +14,7 @@ use std::pin::Pin;
 
 use tokio::time::Instant;
 
-use super::course::{Course, broken, chain, ended, misconfigured};
+use super::course::{Course, broken, ended, misconfigured};
 use super::flake::{Pinned, differing, pinned};
 use super::log::Failure;
 use super::realise::{Kind, RealiseOutcome, RealiseSpec};
@@ -24,6 +24,7 @@ use fort_core::fault::Fault;
 use fort_core::plain::clean;
 use fort_core::types::StorePath;
 use fort_sys::command::{Command, End, Finished};
+use fort_sys::error_chain;
 
 /// Most output of Nix about a flake and its lock that is read, in bytes.
 const MOST_METADATA: usize = 8 << 20;
@@ -145,7 +146,7 @@ async fn missing_host(
         .args(flake.reference.arguments(&prefix))
         .args(["--apply", "builtins.attrNames"])
         .time_limit(QUICK);
-    let done = match command.run(cancel).await.map_err(|error| broken(chain(&error)))? {
+    let done = match command.run(cancel).await.map_err(|error| broken(error_chain::line(&error)))? {
         Finished { end: End::Cancelled, .. } => return Err(RealiseOutcome::Cancelled),
         done => done,
     };
@@ -169,7 +170,7 @@ async fn reached(
     cancel: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<bool, RealiseOutcome> {
     let done = ping.clone().time_limit(QUICK).run(cancel).await;
-    Ok(ended(done.map_err(|error| broken(chain(&error)))?)?.end.success())
+    Ok(ended(done.map_err(|error| broken(error_chain::line(&error)))?)?.end.success())
 }
 
 /// Why whoever evaluates cannot reach the store: `cause`, if nobody can.
@@ -209,7 +210,7 @@ async fn differing_inputs(
         .arg(reference)
         .stdout_limit(MOST_METADATA)
         .time_limit(QUICK);
-    let done = match command.run(cancel).await.map_err(|error| broken(chain(&error)))? {
+    let done = match command.run(cancel).await.map_err(|error| broken(error_chain::line(&error)))? {
         Finished { end: End::Cancelled, .. } => return Err(RealiseOutcome::Cancelled),
         done => done,
     };

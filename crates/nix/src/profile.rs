@@ -14,6 +14,7 @@ use super::{Nix, NixFailed, succeed};
 use fort_core::types::{StorePath, Wall};
 use fort_core::unseen::Odd;
 use fort_sys::clock;
+use fort_sys::error_chain;
 use fort_sys::sight::{Unreadable, at};
 
 /// A generation of a profile.
@@ -159,7 +160,7 @@ impl Nix {
         match current(profile) {
             Ok(Some(generation)) if generation.system == *system => Ok(generation),
             Ok(other) => Err(refused(format!("it is {other:?} after setting {system}"))),
-            Err(error) => Err(refused(words(&error))),
+            Err(error) => Err(refused(error_chain::line(&error))),
         }
     }
 
@@ -180,15 +181,11 @@ impl Nix {
     }
 
     async fn change_profile(&self, profile: &Path, how: &[&str]) -> Result<(), NixFailed> {
-        make_way(profile, clock::now().wall).map_err(|error| refused(words(&error)))?;
+        make_way(profile, clock::now().wall).map_err(|error| refused(error_chain::line(&error)))?;
         let command = self.old("nix-env").arg("--profile").arg(profile).args(how.iter().copied());
         succeed("changing the profile", command.run(pending()).await?)?;
         Ok(())
     }
-}
-
-fn words(error: &Unreadable) -> String {
-    format!("{error}: {}", error.source)
 }
 
 fn refused(said: String) -> NixFailed {

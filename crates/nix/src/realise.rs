@@ -23,12 +23,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::build::{Build, build, hold};
-use super::course::{Course, broken, chain};
+use super::course::{Course, broken};
 use super::evaluate::evaluate;
 use super::evaluator::Evaluator;
 use super::{Nix, Progress};
 use fort_core::fault::Fault;
 use fort_core::types::{Commit, StorePath};
+use fort_sys::error_chain;
 
 /// How often a derivation may be collected before it is built.
 const TRIES: usize = 3;
@@ -165,7 +166,12 @@ pub async fn realise(
         };
         let held = match hold(&spec.nix, &drv).await {
             Ok(held) => held,
-            Err(error) => return broken(format!("the store cannot be reached: {}", chain(&error))),
+            Err(error) => {
+                return broken(format!(
+                    "the store cannot be reached: {}",
+                    error_chain::line(&error)
+                ));
+            }
         };
         if held.is_some() {
             let built =

@@ -9,6 +9,7 @@ pub mod core_dumps;
 pub mod crash;
 pub mod disk;
 pub mod environment;
+pub mod error_chain;
 pub mod files;
 pub mod flock;
 pub mod foreign_file;
