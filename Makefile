@@ -7,6 +7,7 @@
 #   make vm-test      whole hosts, booted for real: as root, some minutes
 #   make soak         stories of the simulated world nobody has played yet, until one ends badly
 #   make lint         formatting, clippy, licences, bans and sources; known vulnerabilities, where the network has them; the Nix files, with NIXPKGS=PATH evaluated
+#   make prose     how the doc comments begin, and how many say next to nothing
 #   make bench        the figures, of the program as it is shipped; BENCH_ONLY=flat one part of them
 #   make mutants      how much the core's tests notice
 #   make build        target/release/fort-agent
@@ -17,7 +18,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 CARGO ?= cargo
 SETUP := CACHE=$(CACHE) sh tests/setup
 
-.PHONY: build demo test vm-test soak lint bench mutants clean
+.PHONY: build demo test vm-test soak lint prose bench mutants clean
 
 build:
 	@$(SETUP) build
@@ -59,12 +60,16 @@ soak:
 lint:
 	@$(SETUP) build nix unit deny
 	$(CARGO) fmt --all --check
+	@tests/prose
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test vm -- -D warnings
 	$(CARGO) fetch --locked
 	$(CARGO) deny --offline check licenses bans sources
 	@CARGO=$(CARGO) tests/advisories
 	@NIXPKGS=$(NIXPKGS) nix/check
+
+prose:
+	@tests/prose
 
 bench:
 	@$(SETUP) build nix

@@ -1,5 +1,6 @@
 //! The agent's way to run Nix, on the real one.
 
+use self::cancel::cancelled_while_building;
 use std::future::{Future, pending};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,10 @@ use crate::support::nix::{ScratchStore, processes_with};
 use crate::support::system::{Fetch, Host, Repository};
 
 pub(crate) mod apart;
+mod cancel;
+mod failures;
 mod locks;
+mod unusable;
 
 /// A repository, a scratch store, and what realises one from the other.
 struct Bench {
@@ -211,180 +215,6 @@ fn a_file_finds_nothing_through_the_hosts_search_path() {
 }
 
 #[test]
-fn an_evaluation_error_says_why() {
-    let mut host = Host::new("one");
-    host.evaluation_error = Some("the moon is not full".into());
-    let (bench, commit) = Bench::of(&host);
-    let outcome = bench.realise(&bench.spec(commit));
-    let RealiseOutcome::EvaluationFailed { cause, tail } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(cause, "the moon is not full");
-    assert!(tail.contains("the moon") && !tail.contains('\u{1b}'), "{tail}");
-}
-
-#[test]
-fn a_syntax_error_is_an_evaluation_error() {
-    let (bench, _) = Bench::of(&Host::new("one"));
-    let commit = bench.repository.write("systems.nix", "{ commit }: {").commit("Break");
-    let outcome = bench.realise(&bench.spec(commit));
-    let RealiseOutcome::EvaluationFailed { cause, .. } = outcome else { panic!("{outcome:?}") };
-    assert!(cause.starts_with("syntax error"), "{cause}");
-}
-
-#[test]
-fn a_failed_build_names_its_derivation_and_last_words() {
-    let mut host = Host::new("one");
-    host.build_fails = "no rule to make target".into();
-    host.build_noise = 5000;
-    host.parts = 2;
-    let (bench, commit) = Bench::of(&host);
-    let outcome = bench.realise(&bench.spec(commit));
-    let RealiseOutcome::BuildFailed { cause, tail, drv, .. } = outcome else {
-        panic!("{outcome:?}")
-    };
-    assert!(drv.unwrap().as_str().ends_with("-system-joker.drv"));
-    assert!(cause.ends_with("no rule to make target"), "{cause}");
-    assert!(!cause.contains('\u{1b}') && cause.len() < 1000, "{cause}");
-    assert!(tail.contains("system-joker> 5000\n"), "{tail}");
-    assert!(!tail.contains("> 1\n") && tail.len() <= 16 << 10, "{} bytes", tail.len());
-}
-
-#[test]
-fn a_build_that_failed_for_the_time_being_works_later() {
-    let contents = "hello";
-    // Of those five bytes.
-    let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-    let shelf = Shelf::open();
-    let mut host = Host::new("one");
-    host.fetch = Some(Fetch { url: shelf.url(), sha256: sha256.into() });
-    let (bench, commit) = Bench::of(&host);
-    let spec = bench.spec(commit);
-    let outcome = bench.realise(&spec);
-    let RealiseOutcome::BuildFailed { .. } = outcome else { panic!("{outcome:?}") };
-    shelf.put(contents);
-    built(bench.realise(&spec));
-}
-
-#[test]
-fn a_failed_build_during_evaluation_is_a_failed_build() {
-    let (bench, _) = Bench::of(&Host::new("one"));
-    let commit = imports_from_a_build(&bench, "exit 1", "x: x");
-    let outcome = bench.realise(&bench.spec(commit));
-    assert!(matches!(outcome, RealiseOutcome::BuildFailed { .. }), "{outcome:?}");
-}
-
-#[test]
-fn an_evaluation_error_after_a_build_is_an_evaluation_error() {
-    let (bench, _) = Bench::of(&Host::new("one"));
-    let script = "echo 1 > $out";
-    let commit = imports_from_a_build(&bench, script, "x: throw \"after ${toString x}\"");
-    let outcome = bench.realise(&bench.spec(commit));
-    let RealiseOutcome::EvaluationFailed { cause, .. } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(cause, "after 1");
-}
-
-/// Commits a host that is a function of what a build makes.
-fn imports_from_a_build(bench: &Bench, script: &str, function: &str) -> Commit {
-    let platform = Host::new("").platform;
-    let expression = format!(
-        r#"{{ commit }}: let
-             made = derivation {{
-               name = "made"; system = "{platform}"; builder = "${{./tools}}/busybox";
-               args = [ "sh" "-c" "{script}" ];
-             }};
-           in {{ nixosConfigurations.joker.config.system.build.toplevel = ({function}) (import made); }}"#
-    );
-    bench.repository.write("systems.nix", &expression).commit("Import from a build")
-}
-
-#[test]
-fn a_host_that_is_not_described_is_told_from_other_errors() {
-    let (bench, _) = Bench::of(&Host::new("one"));
-    let commit = bench.repository.host("penguin.example.org", &Host::new("one")).commit("Two");
-    let spec = RealiseSpec { hostname: "batman".into(), ..bench.spec(commit) };
-    let hosts = vec!["joker".to_owned(), "penguin.example.org".to_owned()];
-    let outcome = RealiseOutcome::NoSuchHost { hostname: "batman".into(), hosts };
-    assert_eq!(bench.realise(&spec), outcome);
-    let spec = RealiseSpec { hostname: "penguin.example.org".into(), ..spec };
-    built(bench.realise(&spec));
-    // The host is there, the rest of the attribute is not.
-    let attribute = "nixosConfigurations.{hostname}.config.nothing".into();
-    let outcome = bench.realise(&RealiseSpec { attribute, ..spec });
-    assert!(matches!(outcome, RealiseOutcome::EvaluationFailed { .. }), "{outcome:?}");
-}
-
-#[test]
-fn what_cannot_be_switched_to_is_no_system() {
-    let (bench, _) = Bench::of(&Host::new("one"));
-    let build = "\"$tools/busybox\" mkdir \"$out\"";
-    let commit = bench.repository.write("scripts/build", build).commit("Build nothing");
-    let outcome = bench.realise(&bench.spec(commit));
-    let RealiseOutcome::EvaluationFailed { cause, .. } = outcome else { panic!("{outcome:?}") };
-    assert!(cause.ends_with("is not a system: no bin/switch-to-configuration"), "{cause}");
-}
-
-#[test]
-fn progress_is_told_while_it_builds() {
-    let mut host = Host::new("one");
-    host.parts = 4;
-    let (bench, commit) = Bench::of(&host);
-    let mut seen: Vec<Progress> = Vec::new();
-    built(block(realise(&bench.spec(commit), None, |progress| seen.push(progress), pending())));
-    assert_eq!(seen[0], Progress::default());
-    let building = seen.iter().filter(|p| p.phase == Phase::Building);
-    assert_eq!(building.clone().map(|p| p.to_build).max(), Some(5));
-    assert_eq!(building.clone().map(|p| p.built).max(), Some(5));
-    assert!(building.clone().any(|p| p.current.as_deref() == Some("system-joker")));
-    assert!(seen.windows(2).all(|two| two[0] != two[1]));
-}
-
-fn slow(mark: &str) -> (Bench, Commit) {
-    let mut host = Host::new("slow");
-    host.build_seconds = 300;
-    host.mark = mark.into();
-    Bench::of(&host)
-}
-
-fn cancelled_while_building(spec: &RealiseSpec, mark: &str) -> RealiseOutcome {
-    let (begun, seen) = tokio::sync::oneshot::channel::<()>();
-    let mut begun = Some(begun);
-    block(realise(
-        spec,
-        None,
-        |progress| {
-            let builds = progress.current.as_deref() == Some("system-joker");
-            if builds && let Some(begun) = begun.take() {
-                eventually("a builder runs", || !processes_with(mark).is_empty());
-                begun.send(()).unwrap();
-            }
-        },
-        async { seen.await.unwrap_or_default() },
-    ))
-}
-
-#[test]
-fn a_cancelled_build_leaves_no_builder() {
-    let mark = "cancelled-build-c2a1";
-    let (bench, commit) = slow(mark);
-    let spec = bench.spec(commit);
-    let outcome = cancelled_while_building(&spec, mark);
-    assert_eq!(outcome, RealiseOutcome::Cancelled);
-    assert_eq!(processes_with(mark), Vec::<u32>::new());
-    assert_eq!(roots::kept(&spec.out_link).unwrap(), None);
-}
-
-#[test]
-fn a_build_that_takes_too_long_is_stopped() {
-    let mark = "late-build-77d0";
-    let (bench, commit) = slow(mark);
-    let spec = RealiseSpec { timeout: Duration::from_secs(3), ..bench.spec(commit) };
-    let mut begun = false;
-    let note = |progress: Progress| begun |= progress.current.is_some();
-    assert_eq!(block(realise(&spec, None, note, pending())), RealiseOutcome::TimedOut);
-    assert!(begun);
-    assert_eq!(processes_with(mark), Vec::<u32>::new());
-}
-
-#[test]
 fn through_a_daemon_it_is_the_same() {
     let mark = "daemon-build-5e21";
     let (bench, commit) = Bench::of(&Host::new("one"));
@@ -433,96 +263,6 @@ fn what_nobody_signed_is_built_whatever_is_said_of_signatures() {
     assert_eq!(built(bench.realise(&here)).0, system);
     let info = block(Store::of(&bench.store.nix()).path_info(&system)).unwrap().unwrap();
     assert!(info.ultimate, "it came from the cache: {info:?}");
-}
-
-#[test]
-fn a_store_that_cannot_be_reached_says_nothing_about_the_commit() {
-    let (bench, commit) = Bench::of(&Host::new("one"));
-    let settings = Settings {
-        bin_dir: None,
-        store: format!("unix://{}/no-socket", bench.store.dir().display()),
-        options: ScratchStore::options(),
-        home: bench.store.dir().join("home"),
-        cache: bench.store.dir().join("cache"),
-    };
-    let nix = Nix::find(settings, &crate::support::nix::search_path()).unwrap();
-    let outcome = bench.realise(&RealiseSpec { nix, ..bench.spec(commit) });
-    let RealiseOutcome::Broken { cause, .. } = outcome else { panic!("{outcome:?}") };
-    assert!(cause.starts_with("the store cannot be reached: "), "{cause}");
-}
-
-#[test]
-fn a_nix_that_went_away_says_nothing_about_the_commit() {
-    let (bench, commit) = Bench::of(&Host::new("one"));
-    let dir = bench.store.dir().join("bin");
-    stand_in(&dir, "exit 0");
-    let nix = found_in(&bench, &dir);
-    std::fs::remove_dir_all(&dir).unwrap();
-    let outcome = bench.realise(&RealiseSpec { nix, ..bench.spec(commit) });
-    let RealiseOutcome::Broken { cause, .. } = outcome else { panic!("{outcome:?}") };
-    assert!(cause.starts_with(&format!("cannot run {}/nix: No such file", dir.display())));
-}
-
-#[test]
-fn a_tree_that_was_not_exported_says_nothing_about_the_commit() {
-    let (bench, commit) = Bench::of(&Host::new("one"));
-    let spec = RealiseSpec { export: "/nowhere".into(), ..bench.spec(commit) };
-    let outcome = bench.realise(&spec);
-    let (cause, fault) = ("no exported tree at /nowhere".into(), Fault::Nix);
-    assert_eq!(outcome, RealiseOutcome::Broken { cause, fault });
-}
-
-#[test]
-fn garbage_from_nix_is_survived_and_kept() {
-    let (bench, commit) = Bench::of(&Host::new("one"));
-    let dir = bench.store.dir().join("bin");
-    stand_in(
-        &dir,
-        r#"if [ "$1" != path-info ]; then exit 0; fi
-           printf '@nix {"action":"start","id":1,"type":105\n@nix \n@nix []\n' >&2
-           printf '@nix {"action":"dance","id":"x"}\n@nix {"action":"stop","id":77}\n' >&2
-           printf '@nix {"action":"result","id":-1,"type":105,"fields":{}}\n' >&2
-           head -c 1000000 /dev/zero >&2; printf '\n\377\376 \033[31moops\033[0m\n' >&2
-           head -c 3000000 /dev/zero | tr '\0' x
-           exit 1"#,
-    );
-    let spec = RealiseSpec { nix: found_in(&bench, &dir), ..bench.spec(commit) };
-    let outcome = bench.realise(&spec);
-    let RealiseOutcome::EvaluationFailed { cause, tail } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(cause, "\u{fffd}\u{fffd} oops");
-    assert!(tail.ends_with("oops") && tail.len() < 20_000);
-    // It says that it went well, and nothing that can be understood.
-    stand_in(&dir, "echo '[{\"drvPath\":7}]'");
-    let outcome = bench.realise(&spec);
-    assert!(matches!(outcome, RealiseOutcome::EvaluationFailed { .. }), "{outcome:?}");
-    stand_in(&dir, "kill -9 $$");
-    let outcome = bench.realise(&spec);
-    let RealiseOutcome::Broken { cause, fault } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(fault, Fault::Nix);
-    // Nothing was killed for that on this host meanwhile.
-    assert_eq!(cause, "nix was killed by signal 9 while evaluating, not for want of memory");
-}
-
-/// Programs that do not behave like Nix, under its names.
-fn stand_in(dir: &Path, script: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(dir).unwrap();
-    for name in ["nix", "nix-env", "nix-store"] {
-        std::fs::write(dir.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(dir.join(name), mode).unwrap();
-    }
-}
-
-fn found_in(bench: &Bench, dir: &Path) -> Nix {
-    let settings = Settings {
-        bin_dir: Some(dir.to_owned()),
-        store: bench.store.store(),
-        options: Vec::new(),
-        home: bench.store.dir().join("home"),
-        cache: bench.store.dir().join("cache"),
-    };
-    Nix::find(settings, &crate::support::nix::search_path()).unwrap()
 }
 
 #[test]
@@ -611,14 +351,6 @@ fn a_rooted_system_survives_garbage_collection() {
     bench.store.run("nix-store", &["--gc"]);
     assert!(!bench.store.has(&two));
     assert!(block(Store::of(&bench.store.nix()).root(&last_good, &two)).is_err());
-}
-
-#[test]
-fn nix_tells_its_version() {
-    let store = ScratchStore::new();
-    let version = block(store.nix().version()).unwrap();
-    let said = store.run("nix-env", &["--version"]);
-    assert!(said.contains(&format!(" {}.{}", version.major, version.minor)), "{said}");
 }
 
 /// A web server with one file, which is missing at first.

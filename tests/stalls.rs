@@ -14,10 +14,12 @@ use crate::support::told::ON_WHOLE_HOSTS;
 mod besides;
 mod blind;
 mod boots;
+mod disk;
 mod gates;
 mod heads;
 mod play;
 mod remotes;
+mod switches;
 mod systems;
 
 /// The table: a test for each stall, in its part.
@@ -43,9 +45,10 @@ stalls! {
     heads: force_push rewind branch_missing no_such_host lock_incomplete
         testing_stale testing_undone;
     systems: evaluation_error evaluator_refused build_failure build_timeout nix_settings
-        no_builder no_room boot_full closure_lost exit_code switch_refuses switch_hangs
-        check_fails quarantined rolled_back_by_hand lock_stuck rollback_failed drift
-        machine_id state_full journal_unwritable pack_too_large tree_too_large;
+        no_builder no_room boot_full closure_lost machine_id;
+    switches: exit_code switch_refuses switch_hangs check_fails quarantined rolled_back_by_hand
+        lock_stuck rollback_failed drift;
+    disk: state_full journal_unwritable pack_too_large tree_too_large;
     boots: inhibited bus_changed reboot_required;
     gates: confirmation window suspended;
     besides: publish_refused publish_unreachable hook_fails report_fails configuration_wrong

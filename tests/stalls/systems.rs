@@ -1,17 +1,10 @@
 //! Systems that cannot be had, activated, verified or left alone.
 
-use std::fs::Permissions;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-
 use fort_agent::core::types::Commit;
-use rustix::fs::{FlockOperation, flock};
 
-use super::play::{SELDOM, Stage, Stall, realised, switched};
+use super::play::{SELDOM, Stage, Stall, realised};
 use crate::deploy::builds::downloading;
 use crate::support::mounts::{fill, mount};
-use crate::support::rig::jobs_of;
 use crate::support::system::Host;
 
 pub(super) fn push(stage: &mut Stage, host: &Host) {
@@ -19,17 +12,17 @@ pub(super) fn push(stage: &mut Stage, host: &Host) {
 }
 
 /// Pushes another commit, which mends one that is at fault itself.
-fn another(stage: &mut Stage) -> Commit {
+pub(super) fn another(stage: &mut Stage) -> Commit {
     stage.rig.push("release", &Host::new("another"))
 }
 
-fn retry(stage: &mut Stage) -> Commit {
+pub(super) fn retry(stage: &mut Stage) -> Commit {
     stage.run(&["retry"]);
     stage.head
 }
 
 /// A commit of no use, which is tried again later.
-const FAILED: Stall =
+pub(super) const FAILED: Stall =
     Stall { state: "backing-off", lift: &["fort-agent retry"], undo: another, ..Stall::USUAL };
 
 pub(super) fn evaluation_error() -> Stall {
@@ -222,193 +215,6 @@ pub(super) fn closure_lost() -> Stall {
     }
 }
 
-pub(super) fn exit_code() -> Stall {
-    Stall {
-        cause: |stage| push(stage, &Host::exits("two", "test", 2)),
-        in_effect: switched,
-        every: SELDOM,
-        words: &["{head} could not be deployed", "exit code 2"],
-        metrics: &["fort_agent_rollbacks_total{cause=\"exit-code\"} 1"],
-        ..FAILED
-    }
-}
-
-pub(super) fn switch_refuses() -> Stall {
-    Stall {
-        cause: |stage| push(stage, &Host::exits("two", "test", 1)),
-        in_effect: switched,
-        every: SELDOM,
-        words: &["{head} could not be deployed", "exit code 1"],
-        metrics: &["fort_agent_deployments_total{operation=\"switch\",verdict=\"failed\"} 1"],
-        ..FAILED
-    }
-}
-
-pub(super) fn switch_hangs() -> Stall {
-    Stall {
-        cause: |stage| {
-            stage.rig.settings.activation = "timeout = \"2s\"\n".into();
-            stage.rig.write_config();
-            let mut host = Host::new("two");
-            host.switch.hang.insert("test", 600);
-            push(stage, &host);
-        },
-        in_effect: switched,
-        every: SELDOM,
-        words: &["{head} could not be deployed", "timed out"],
-        metrics: &["fort_agent_rollbacks_total{cause=\"timeout\"} 1"],
-        ..FAILED
-    }
-}
-
-pub(super) fn check_fails() -> Stall {
-    Stall {
-        settings: |stage| {
-            let check =
-                format!("[[health.check]]\nname = \"web\"\nhttp = \"{}\"\n", stage.site.url());
-            stage.rig.settings.sections.push_str(&check);
-            stage.rig.settings.health = "grace = \"0s\"\ntimeout = \"2s\"\n".into();
-        },
-        cause: |stage| {
-            stage.site.answer(503, "unwell");
-            push(stage, &Host::new("two"));
-        },
-        in_effect: switched,
-        every: SELDOM,
-        words: &["{head} could not be deployed", "check web", "503"],
-        metrics: &[
-            "fort_agent_rollbacks_total{cause=\"check\"} 1",
-            "fort_agent_health_check_ok{check=\"web\"} 0",
-        ],
-        undo: |stage| {
-            stage.site.answer(200, "well");
-            retry(stage)
-        },
-        ..FAILED
-    }
-}
-
-pub(super) fn quarantined() -> Stall {
-    Stall {
-        settings: |stage| stage.rig.settings.retry.push_str("activations = 1\n"),
-        cause: |stage| push(stage, &Host::exits("two", "test", 2)),
-        in_effect: switched,
-        every: SELDOM,
-        held: Some("quarantined"),
-        words: &["quarantined", "{head}", "exit code 2"],
-        lift: &["push a commit with another system, or run fort-agent retry"],
-        metrics: &["fort_agent_quarantined 1"],
-        undo: another,
-        ..Stall::USUAL
-    }
-}
-
-pub(super) fn rolled_back_by_hand() -> Stall {
-    Stall {
-        cause: |stage| {
-            push(stage, &Host::new("two"));
-            stage.rig.wait_in_sync(stage.head);
-            stage.run(&["rollback", "--reason", "too slow"]);
-        },
-        in_effect: |stage| stage.journal()["history"].to_string().contains("rolled-back"),
-        every: SELDOM,
-        held: Some("quarantined"),
-        words: &["quarantined", "{head}", "rolled back by a person: too slow"],
-        lift: &["fort-agent retry"],
-        metrics: &["fort_agent_quarantined 1"],
-        undo: retry,
-        ..Stall::USUAL
-    }
-}
-
-pub(super) fn lock_stuck() -> Stall {
-    Stall {
-        cause: |stage| {
-            let path = stage.rig.root().join("run/nixos/switch-to-configuration.lock");
-            let other = std::fs::File::create(path).unwrap();
-            flock(other.as_fd(), FlockOperation::LockExclusive).unwrap();
-            stage.kept.push(Box::new(other));
-            push(stage, &Host::new("two"));
-        },
-        in_effect: |stage| {
-            let progress = stage.written("switch-", "progress.json").unwrap_or_default();
-            progress["lock"].is_string()
-        },
-        every: SELDOM,
-        state: "activating",
-        words: &["activating {head}", "waits for the lock of process"],
-        lift: &["it goes on when the lock is let go"],
-        undo: |stage| {
-            stage.kept.clear();
-            stage.head
-        },
-        ..Stall::USUAL
-    }
-}
-
-const SCRIPTS: [&str; 2] = ["bin/switch-to-configuration", "activate"];
-
-fn program(path: &Path, text: &[u8]) {
-    std::fs::remove_file(path).unwrap();
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, Permissions::from_mode(0o555)).unwrap();
-}
-
-pub(super) fn rollback_failed() -> Stall {
-    Stall {
-        cause: |stage| {
-            // Neither does the old system activate any more.
-            let one = stage.rig.physical(&stage.rig.boot_default().unwrap());
-            let saved: Vec<_> = SCRIPTS
-                .iter()
-                .map(|script| (one.join(script), std::fs::read(one.join(script)).unwrap()))
-                .collect();
-            for (path, _) in &saved {
-                let refuses = b"#!/bin/sh\necho the store is damaged >&2\nexit 1\n";
-                for directory in [path.parent().unwrap(), &one] {
-                    std::fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
-                }
-                program(path, refuses);
-            }
-            stage.kept.push(Box::new(saved));
-            push(stage, &Host::exits("two", "test", 2));
-        },
-        // Each rung of the way back has failed.
-        in_effect: |stage| {
-            let progress = stage.written("switch-", "progress.json").unwrap_or_default();
-            progress["phase"]["tries"].as_u64().is_some_and(|tries| tries >= 3)
-        },
-        every: SELDOM,
-        state: "rollback-failed",
-        words: &["the system before {head} could not be put back", "exit code 2"],
-        lift: &["repair the host by hand, or reboot it"],
-        undo: |stage| {
-            let saved = stage.kept.pop().unwrap();
-            let saved = saved.downcast::<Vec<(std::path::PathBuf, Vec<u8>)>>().unwrap();
-            saved.iter().for_each(|(path, text)| program(path, text));
-            // Back on what was good, it is tried again later: or another is.
-            stage.rig.wait_state("backing-off");
-            another(stage)
-        },
-        ..Stall::USUAL
-    }
-}
-
-pub(super) fn drift() -> Stall {
-    Stall {
-        cause: |stage| {
-            let hand = stage.rig.build_by_hand(&Host::new("hand"));
-            stage.rig.switch_by_hand(&hand);
-        },
-        state: "waiting",
-        words: &["by another hand", "left alone until the next commit"],
-        lift: &["push a commit to release"],
-        metrics: &["fort_agent_drift 1", "fort_agent_in_sync 0"],
-        undo: another,
-        ..Stall::USUAL
-    }
-}
-
 pub(super) fn machine_id() -> Stall {
     Stall {
         cause: |stage| {
@@ -428,108 +234,6 @@ pub(super) fn machine_id() -> Stall {
             stage.rig.settings.top.clear();
             stage.rig.write_config();
             stage.one
-        },
-        ..Stall::USUAL
-    }
-}
-
-/// The disk of the state directory is full from now on.
-fn full(stage: &Stage) {
-    fill(&stage.rig.state(), 0);
-}
-
-fn room(stage: &mut Stage) -> Commit {
-    std::fs::remove_file(stage.rig.state().join("filler")).unwrap();
-    stage.head
-}
-
-/// Where the agent writes has no room.
-const FULL: Stall = Stall {
-    mounts: true,
-    settings: |stage| {
-        mount(&stage.rig.state(), "64M");
-        stage.rig.settings.retry = "first = \"5s\"\nmax = \"5s\"\n".into();
-    },
-    held: Some("state-dir"),
-    lift: &["make room there", "it is tried again by itself"],
-    undo: room,
-    ..Stall::USUAL
-};
-
-pub(super) fn state_full() -> Stall {
-    Stall {
-        cause: |stage| {
-            // All that the deployment before is to be remembered by has been written.
-            stage.rig.wait_polls();
-            full(stage);
-            push(stage, &Host::new("two"));
-        },
-        words: &["nothing can be fetched into", "/state/git", "the disk is full"],
-        ..FULL
-    }
-}
-
-pub(super) fn journal_unwritable() -> Stall {
-    Stall {
-        cause: |stage| {
-            // In the middle of a deployment: what came of it cannot be kept.
-            push(stage, &Host { build_seconds: 3, ..Host::new("two") });
-            stage.rig.wait("a build", |status| {
-                status["deployment"]["progress"]["to_build"].as_u64() > Some(0)
-            });
-            full(stage);
-        },
-        // The job has ended: its lock is free.
-        in_effect: |stage| {
-            let id = stage.journal()["deployment"]["job"].clone();
-            jobs_of(&stage.rig.state().to_string_lossy()).is_empty() && !id.is_null()
-        },
-        every: SELDOM,
-        words: &["cannot write", "/state/journal.json", "No space left on device"],
-        ..FULL
-    }
-}
-
-/// A file of ten MiB that nothing makes smaller.
-fn large(stage: &mut Stage) {
-    let noise: Vec<u8> = (0_u64..10 << 17)
-        .flat_map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n >> 7).to_le_bytes())
-        .collect();
-    std::fs::write(stage.rig.tree.dir().join("large"), noise).unwrap();
-    push(stage, &Host::new("large"));
-}
-
-fn another_without_it(stage: &mut Stage) -> Commit {
-    let one = stage.one;
-    stage.rig.check_out(one);
-    another(stage)
-}
-
-pub(super) fn pack_too_large() -> Stall {
-    Stall {
-        settings: |stage| stage.rig.settings.sections += "[git]\npack = \"8M\"\n",
-        cause: large,
-        held: Some("too-large"),
-        words: &["{head} on release was not fetched", "larger than 8.0 MiB"],
-        lift: &["raise pack in [git]"],
-        undo: another_without_it,
-        ..Stall::USUAL
-    }
-}
-
-pub(super) fn tree_too_large() -> Stall {
-    Stall {
-        settings: |stage| stage.rig.settings.sections += "[git]\ntree = \"8M\"\n",
-        cause: large,
-        in_effect: realised,
-        every: SELDOM,
-        held: Some("too-large"),
-        words: &["{head} is not activated", "its tree is larger than 8.0 MiB"],
-        lift: &["raise the limit in [git]"],
-        // That head was fetched, and is what the next one descends from.
-        undo: |stage| {
-            std::fs::remove_file(stage.rig.tree.dir().join("large")).unwrap();
-            another(stage)
         },
         ..Stall::USUAL
     }

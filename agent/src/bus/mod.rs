@@ -2,8 +2,8 @@
 //!
 //! The object (`object.rs`) knows the loop and no transport; whether a caller
 //! may do something is asked of [`Callers`]. It is served peer to peer on a
-//! socket of our own (`server.rs`), which only root reaches and which works
-//! without any message bus, and on the system bus (`system.rs`), where polkit
+//! socket of our own (`server.rs`), which only root and the agent's own user reach
+//! and which works without any message bus, and on the system bus (`system.rs`), where polkit
 //! says who else may manage the agent. Nothing here decides: it passes on and
 //! renders.
 //!

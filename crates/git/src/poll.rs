@@ -30,8 +30,8 @@ use fort_core::types::Commit;
 /// Name of this agent towards the server.
 pub(super) const AGENT: &str = fort_http::USER_AGENT;
 
-/// A remote with which the handshake is done. It owns a thread and at most one
-/// TCP connection; dropping it ends both.
+/// Remote with which the handshake is done, with at most one TCP connection, which
+/// dropping it ends.
 pub struct Connection {
     remote: Remote,
     kind: Kind,

@@ -120,7 +120,10 @@ fn unusable(error: &NixFailed) -> RealiseOutcome {
         }
         NixFailed::CannotStart(_) => None,
     };
-    said.map_or_else(|| broken(chain(error)), |cause| misconfigured(cause.trim().to_owned()))
+    said.map_or_else(
+        || broken(error_chain::line(error)),
+        |cause| misconfigured(cause.trim().to_owned()),
+    )
 }
 
 /// The one derivation that was printed.

@@ -9,6 +9,13 @@
 //! loosely, and what is not found is told as it was said. What cannot be read is
 //! kept as text and otherwise ignored.
 
+mod failure;
+mod messages;
+mod progress;
+
+pub(crate) use self::failure::Failure;
+use self::failure::without_trace;
+pub use self::progress::{Phase, Progress};
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
@@ -55,43 +62,6 @@ const TAIL_BYTES: usize = 16 << 10;
 /// How Nix begins what is no error, where it comes from a daemon. It only keeps
 /// what is shown as the cause from being one of these.
 const ASIDES: [&str; 2] = ["warning:", "error (ignored):"];
-
-/// Phase of Nix's work.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// Working out what the system is.
-    #[default]
-    Evaluating,
-    /// Downloading, and nothing else.
-    Fetching,
-    /// Building, perhaps downloading as well.
-    Building,
-}
-
-/// How far Nix is. The numbers to come grow while it finds out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Progress {
-    /// Phase that Nix is in.
-    pub phase: Phase,
-    /// Number of derivations built.
-    pub built: u64,
-    /// Number of derivations to build, with those built.
-    pub to_build: u64,
-    /// Number of store paths downloaded.
-    pub fetched: u64,
-    /// Number of store paths to download, with those downloaded.
-    pub to_fetch: u64,
-    /// Number of bytes downloaded, unpacked.
-    pub bytes_done: u64,
-    /// Number of bytes to download, unpacked.
-    pub bytes_expected: u64,
-    /// The name of what was begun last and still runs.
-    pub current: Option<String>,
-    /// Settings of the flake's `nixConfig` that Nix was not allowed to follow.
-    pub ignored: Vec<String>,
-}
 
 /// State of Nix's log as read so far.
 pub(super) struct Log {
@@ -162,19 +132,6 @@ struct FirstError {
     text: String,
     /// Whether something was being realised at that time.
     realising: bool,
-}
-
-/// Failure of Nix, as derived from its log.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// Error message in short, for people.
-    pub(super) cause: String,
-    /// End of Nix's output, builders' logs included.
-    pub(super) tail: String,
-    /// Kind of the failure.
-    pub(super) fault: Fault,
-    /// Derivation whose builder failed, if a builder did.
-    pub(super) drv: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -268,105 +225,6 @@ impl Log {
         }
     }
 
-    /// Returns how far Nix is.
-    pub(super) fn progress(&self) -> Progress {
-        let (built, to_build) = self.sum(BUILDS);
-        let (fetched, to_fetch) = self.sum(COPY_PATHS);
-        let (to_build, to_fetch) = match &self.announced {
-            // Without a word of it the counters must do, and what is still to be
-            // fetched is among what they have as to be built.
-            Announced { builds: 0, fetches: 0, .. } if fetched < to_fetch => (0, to_fetch),
-            Announced { builds: 0, fetches: 0, .. } => (to_build, to_fetch),
-            announced => (
-                built.max(announced.built.saturating_add(announced.builds)),
-                fetched.max(announced.fetched.saturating_add(announced.fetches)),
-            ),
-        };
-        let (copied, bytes_known) = self.sum(COPY_PATH);
-        let announced = self.activities.values().map(|a| a.bytes);
-        let bytes_expected = announced.fold(0, u64::saturating_add).max(bytes_known);
-        // Before 2.34 Nix says nothing of the last piece of a path, which is all
-        // of a small one; what came over the wire is packed, or is as much.
-        let (transferred, _) = self.sum(CONTENTS);
-        let bytes_done = copied.max(transferred.min(bytes_expected));
-        let newest = |kinds: &[u64]| {
-            let running = self.activities.values().filter(|a| kinds.contains(&a.kind));
-            running.max_by_key(|a| a.order)
-        };
-        let build = newest(&[BUILD]);
-        // A path is fetched by a transfer of a file, whose name says less.
-        let fetch = newest(&[COPY_PATH, SUBSTITUTE]).or_else(|| newest(&[FILE_TRANSFER, CONTENTS]));
-        let phase = match (build, fetch) {
-            (None, Some(_)) => Phase::Fetching,
-            (None, None) if !self.evaluated && newest(&[REALISE, BUILDS]).is_none() => {
-                Phase::Evaluating
-            }
-            (None, None) | (Some(_), _) => Phase::Building,
-        };
-        let current = build.or(fetch).and_then(|a| a.subject.as_deref()).map(name);
-        let ignored = self.ignored.clone();
-        Progress {
-            phase,
-            built,
-            to_build,
-            fetched,
-            to_fetch,
-            bytes_done,
-            bytes_expected,
-            current,
-            ignored,
-        }
-    }
-
-    /// Returns the failure. To be called only once it is known that Nix failed.
-    pub(super) fn failure(self) -> Failure {
-        let tail = self.tail.clone().text();
-        let unfinished = self.failed || self.cut || self.evaluated;
-        let Some(error) = &self.error else {
-            let (cause, fault) = match (&self.plain_error, &self.last_text) {
-                (Some(error), _) if !self.spoke => (error.as_str(), Fault::NixSettings),
-                (_, Some(last)) if !self.spoke => (last.as_str(), Fault::Nix),
-                (_, None) if !self.spoke => ("nix failed without a word", Fault::Nix),
-                (_, last) => {
-                    let cause = last.as_deref().unwrap_or("nix failed without a word");
-                    (cause, if unfinished { Fault::Build } else { Fault::Evaluation })
-                }
-            };
-            return Failure { cause: short(cause), tail, fault, drv: None };
-        };
-        if let Some(hook) = self.guilty_hook() {
-            let mut cause = short(&error.text);
-            if let Some(last) = &hook.last_line {
-                cause = format!("{cause}: {last}");
-            }
-            return Failure { cause, tail, fault: Fault::PostBuildHook, drv: hook.drv.clone() };
-        }
-        let mut builds = self.activities.values().chain(&self.ended).filter(|a| a.kind == BUILD);
-        if let Some(build) =
-            builds.find(|a| a.subject.as_deref().is_some_and(|drv| error.text.contains(drv)))
-        {
-            let cause = with_last_words(&short(&error.text), build.log.back());
-            return Failure { cause, tail, fault: Fault::Build, drv: build.subject.clone() };
-        }
-        let unfinished = unfinished
-            || error.realising
-            // The text decides only where the counters do not: see `almost`.
-            || (self.almost && error.text.contains(".drv"));
-        let fault = match unfinished {
-            false => Fault::Evaluation,
-            true if nobody_may_build(&error.text) => Fault::NoBuilder,
-            true if self.cut && !self.failed && self.begun == 0 => Fault::NotBegun,
-            true => Fault::Build,
-        };
-        Failure { cause: short(&error.text), tail, fault, drv: None }
-    }
-
-    /// The hook that was run last, if its build was not done after it.
-    fn guilty_hook(&self) -> Option<&Hook> {
-        let (done, _) = self.sum(BUILDS);
-        self.hook.as_ref().filter(|hook| hook.done == done && !self.failed)
-    }
-
     fn start(&mut self, id: u64, kind: u64, fields: &[serde_json::Value]) {
         if self.activities.len() >= MOST_ACTIVITIES {
             return;
@@ -453,73 +311,6 @@ impl Log {
             _ => {}
         }
     }
-
-    fn message(&mut self, level: u64, msg: &str, raw_msg: Option<String>) {
-        // 0 is an error, 1 a warning, 3 is for people who wait.
-        match level {
-            0 | 1 => {}
-            3 => return self.learn_announced(msg),
-            _ => return,
-        }
-        let said = plain(msg.as_bytes());
-        self.say(&said);
-        if level == 1 {
-            return self.learn_ignored(&said);
-        }
-        if self.error.is_some() {
-            return;
-        }
-        // A daemon's asides come as errors, but as nothing else than text.
-        if raw_msg.is_none() && ASIDES.iter().any(|aside| said.starts_with(aside)) {
-            return;
-        }
-        let text = match raw_msg {
-            Some(raw) => plain(raw.as_bytes()),
-            None => without_trace(&said).to_owned(),
-        };
-        let running = |kind: u64| self.activities.values().any(|a| a.kind == kind);
-        let realising = running(REALISE) || running(BUILDS);
-        self.error = Some(FirstError { text, realising });
-    }
-
-    /// One of the paths that are listed before anything is begun.
-    fn learn_announced(&mut self, msg: &str) {
-        let Some(path) = msg.strip_prefix("  ").filter(|path| path.starts_with(STORE)) else {
-            return;
-        };
-        if self.announced.builds + self.announced.fetches == 0 {
-            (self.announced.built, self.announced.fetched) =
-                (self.sum(BUILDS).0, self.sum(COPY_PATHS).0);
-        }
-        match path.ends_with(".drv") {
-            true => self.announced.builds += 1,
-            false => self.announced.fetches += 1,
-        }
-    }
-
-    /// A setting of the flake's own that is not followed: `accept-flake-config` is
-    /// off, whatever the flake says.
-    fn learn_ignored(&mut self, warning: &str) {
-        let Some((_, rest)) = warning.split_once("flake configuration setting '") else { return };
-        let Some((name, _)) = rest.split_once('\'') else { return };
-        let name: String = name.chars().take(SETTING_CHARS).collect();
-        if self.ignored.len() < MOST_IGNORED && !self.ignored.contains(&name) {
-            self.ignored.push(name);
-        }
-    }
-
-    fn say(&mut self, text: &str) {
-        self.tail.push(text.as_bytes());
-        self.tail.push(b"\n");
-    }
-
-    fn sum(&self, kind: u64) -> (u64, u64) {
-        let ended = self.done.get(&kind).copied().unwrap_or(0);
-        let running = self.activities.values().filter(|a| a.kind == kind);
-        running.fold((ended, ended), |(done, expected), a| {
-            (done.saturating_add(a.done), expected.saturating_add(a.expected))
-        })
-    }
 }
 
 /// An error whose line was cut off, as far as it goes: one may have hundreds of
@@ -543,37 +334,6 @@ fn cut_off(json: &[u8]) -> Option<Line> {
         })?,
     };
     Some(Line::Msg { level, msg, raw_msg: None })
-}
-
-/// The error itself, of one that begins with where it happened.
-fn without_trace(said: &str) -> &str {
-    let body = said.trim_start().strip_prefix("error:").unwrap_or(said);
-    let first = body.lines().next().unwrap_or_default();
-    if !first.trim().is_empty() {
-        return said;
-    }
-    body.find("\n       error:").map_or(said, |at| body[at..].trim_start())
-}
-
-/// Whether an error is about machines, not about what was to be built on one.
-fn nobody_may_build(text: &str) -> bool {
-    const WORDS: [&str; 5] =
-        ["max-jobs", "with features", "platform mismatch", "required system", "system feature"];
-    let text = text.to_lowercase();
-    WORDS.iter().any(|words| text.contains(words))
-}
-
-/// Appends the last line of a builder's log, which says more than that the builder
-/// failed. Some versions repeat its log in the error, which belongs in the tail.
-fn with_last_words(error: &str, last: Option<&String>) -> String {
-    let Some(last) = last else { return error.to_owned() };
-    let mut lines = error.lines().map(|line| line.trim_end_matches([';', '.', ':']));
-    let first = lines.next().unwrap_or_default();
-    // As 2.34 tells it: what, in the first line, and why, in the second.
-    match lines.next().and_then(|line| line.strip_prefix("Reason: ")) {
-        Some(reason) => format!("{first}: {reason}: {last}"),
-        None => format!("{first}: {last}"),
-    }
 }
 
 /// Where binary caches have the contents of paths.

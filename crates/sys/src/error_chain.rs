@@ -24,7 +24,7 @@ pub fn chain<'a>(
 
 /// Returns an error with its sources in one line, each after a colon.
 pub fn line(error: &dyn Error) -> String {
-    let sources = successors(error.source(), |error| error.source()).take(MOST);
+    let sources = successors(error.source(), |&error| error.source()).take(MOST);
     sources.fold(error.to_string(), |line, source| format!("{line}: {source}"))
 }
 
