@@ -105,3 +105,18 @@ fn no_room_of_the_agent_is_used_by_what_it_uses() {
     }
     assert!(graph.is_empty(), "a circle: {graph:?}");
 }
+
+#[test]
+fn every_field_of_the_memory_is_explained() {
+    let source = std::fs::read_to_string(top().join("crates/core/src/memory.rs")).unwrap();
+    let (_, memory) = source.split_once("pub struct Memory {").unwrap();
+    let (memory, _) = memory.split_once("\n}").unwrap();
+    let fields = memory.lines().filter_map(|line| line.strip_prefix("    pub "));
+    let fields: BTreeSet<&str> = fields.filter_map(|it| it.split(':').next()).collect();
+    let text = std::fs::read_to_string(top().join("ARCHITECTURE.md")).unwrap();
+    let (_, list) = text.split_once("## What is remembered").unwrap();
+    let (list, _) = list.split_once("\n## ").unwrap();
+    let rows = list.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+    let named: BTreeSet<&str> = rows.flat_map(|row| row.split('`').step_by(2)).collect();
+    assert_eq!(named, fields);
+}

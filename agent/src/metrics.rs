@@ -239,7 +239,7 @@ impl Inner {
             set(&self.held, [("cause", known.into())], 0);
         }
         if let Some(held) = &status.held {
-            set(&self.held, [("cause", held.cause.as_str().into())], 1);
+            set(&self.held, [("cause", held.cause.word().into())], 1);
         }
         self.desired_info.clear();
         let desired = status.desired.as_ref();

@@ -85,7 +85,7 @@ impl Agent {
                     status.desired.as_ref().map(|desired| tracing::field::display(desired.commit)),
                 deployment = deployment.map(|deployment| deployment.id.as_str()),
                 stage = deployment.map(|deployment| deployment.stage.as_str()),
-                cause = status.held.as_ref().map(|held| held.cause.as_str()),
+                cause = status.held.as_ref().map(|held| held.cause.word()),
                 lift = status.lift.as_deref(),
                 "{}",
                 status.reason

@@ -150,7 +150,7 @@ fn answer(status: &Status, clock: &Clock) -> Markup {
             p.reason { (bounded(&reason, ANSWER)) }
             @if !lift.is_empty() { p.lift { (told(&lift)) } }
             @if let Some(held) = held {
-                p.faint { "Cause: " code { (bounded(held.cause.as_str(), NAME)) } }
+                p.faint { "Cause: " code { (bounded(held.cause.word(), NAME)) } }
             }
             // What a suspension holds back is said with it.
             @if let Some(gate) = status.gate.as_ref().filter(|_| status.suspended.is_none()) {

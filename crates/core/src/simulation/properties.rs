@@ -246,9 +246,7 @@ fn check_status(shown: &Status) -> Result<(), Wrong> {
         return wrong("no reason");
     }
     let says = |held: &Held| {
-        !held.cause.as_str().is_empty()
-            && !held.lift.is_empty()
-            && held.cause.evidence().is_object()
+        !held.cause.word().is_empty() && !held.lift.is_empty() && held.cause.evidence().is_object()
     };
     if !shown.held.as_ref().is_none_or(says) {
         return wrong("held without cause, evidence or what lifts it");

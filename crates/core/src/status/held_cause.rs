@@ -122,7 +122,7 @@ pub struct Quarantined {
 
 impl HeldCause {
     /// Returns the cause in one word, as outsiders read it.
-    pub fn as_str(&self) -> &str {
+    pub fn word(&self) -> &str {
         match self {
             Self::StateDir(_) => "state-dir",
             Self::MachineId(_) => "machine-id",
@@ -208,7 +208,7 @@ pub(super) struct Wire {
 
 impl From<Held> for Wire {
     fn from(Held { cause, lift }: Held) -> Self {
-        Self { cause: cause.as_str().to_owned(), evidence: cause.evidence(), lift }
+        Self { cause: cause.word().to_owned(), evidence: cause.evidence(), lift }
     }
 }
 
@@ -227,7 +227,7 @@ mod tests {
         let text = serde_json::to_string(&held).unwrap();
         assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held, "{text}");
         let said = matches!(cause, HeldCause::Other { .. });
-        assert_eq!(HeldCause::words().any(|word| word == cause.as_str()), !said, "{text}");
+        assert_eq!(HeldCause::words().any(|word| word == cause.word()), !said, "{text}");
     }
 
     #[test]

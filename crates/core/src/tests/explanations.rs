@@ -193,7 +193,7 @@ fn it_says_what_the_status_says() {
     assert_eq!(said.conclusion, status.reason);
     assert_eq!(
         (said.cause, said.lift),
-        (Some(held.cause.as_str().to_owned()), Some(held.lift.to_string()))
+        (Some(held.cause.word().to_owned()), Some(held.lift.to_string()))
     );
     let refused = of(&scene, 2);
     assert_eq!((refused.about, refused.lift), (About::Refused, Some(held.lift.into())));

@@ -110,7 +110,7 @@ fn what_a_preflight_refuses_is_held_and_looked_at_again() {
     assert_eq!(shown.state, State::Held);
     let held = shown.held.unwrap();
     assert_eq!(
-        (held.cause.as_str(), held.cause.evidence()["free"].as_str()),
+        (held.cause.word(), held.cause.evidence()["free"].as_str()),
         ("disk-space", Some("1 MiB"))
     );
     assert!(matches!(scene.decide().step, Step::Wait { until: Some(_) }));
@@ -127,7 +127,7 @@ fn a_system_without_an_agent_is_refused_until_a_person_accepts_it() {
     scene.policy.units = true;
     refuse(&mut scene, RefusalCause::NoAgent);
     let held = scene.status().held.unwrap();
-    assert_eq!((held.cause.as_str(), held.lift.contains("fort-agent accept")), ("no-agent", true));
+    assert_eq!((held.cause.word(), held.lift.contains("fort-agent accept")), ("no-agent", true));
     let prefix = Prefix::parse(&commit(2).prefix(12)).unwrap();
     let request = Request::Accept(prefix);
     let (memory, _) =

@@ -78,7 +78,7 @@ fn a_commit_without_this_host_is_held_and_not_tried_again() {
     scene.turn();
     scene.realised(Realised::NoSuchHost { hosts: vec!["batman".into()] });
     let held = scene.status().held.unwrap();
-    assert_eq!(held.cause.as_str(), "no-such-host");
+    assert_eq!(held.cause.word(), "no-such-host");
     assert_eq!(held.cause.evidence()["hosts"][0], "batman");
     scene.later(100_000);
     assert!(matches!(scene.decide().outlook, Outlook::Stuck(_)));
@@ -99,7 +99,7 @@ fn a_commit_that_does_not_pin_its_inputs_is_held_and_not_tried_again() {
     let status = scene.status();
     let held = status.held.unwrap();
     assert_eq!(
-        (held.cause.as_str(), &held.cause.evidence()["inputs"]),
+        (held.cause.word(), &held.cause.evidence()["inputs"]),
         ("lock-incomplete", &"nixpkgs".into())
     );
     assert!(status.reason.contains("does not pin the input nixpkgs"), "{}", status.reason);
@@ -163,7 +163,7 @@ fn a_system_that_fails_is_retried_at_that_pace_and_then_quarantined() {
     }
     switch_fails(&mut scene, true);
     let shown = scene.status();
-    assert_eq!(shown.held.unwrap().cause.as_str(), "quarantined");
+    assert_eq!(shown.held.unwrap().cause.word(), "quarantined");
     assert_eq!(shown.quarantine[0].failures, 3);
     assert_eq!(shown.quarantine[0].system, system(2));
     scene.later(1_000_000);

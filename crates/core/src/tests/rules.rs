@@ -40,7 +40,7 @@ fn a_later_remote_stands_in_for_a_refused_one_and_the_refusal_stays_visible() {
     assert_eq!(target(&scene).commit, commit(3));
     assert_eq!(&*target(&scene).remote, "mirror");
     let held = scene.status().held.unwrap();
-    assert_eq!(held.cause.as_str(), "force-push");
+    assert_eq!(held.cause.word(), "force-push");
     assert_eq!(held.cause.evidence()["remote"], "origin");
 }
 
@@ -59,7 +59,7 @@ fn a_head_that_is_too_large_is_held_and_what_runs_goes_on() {
     assert_eq!(target(&scene).commit, commit(1));
     let status = scene.status();
     let held = status.held.clone().unwrap();
-    assert_eq!((held.cause.as_str(), &*held.lift), ("too-large", "raise it"));
+    assert_eq!((held.cause.word(), &*held.lift), ("too-large", "raise it"));
     assert_eq!(held.cause.evidence()["head"], commit(2).to_string());
     assert_eq!(status.lift.as_deref(), Some("raise it"));
     let said = format!("{} on release was not fetched", commit(2).short());
@@ -95,7 +95,7 @@ fn what_a_remote_said_that_is_not_asked_any_more_holds_nothing() {
     assert_eq!(scene.status().held, None);
     assert_eq!(scene.status().state.as_str(), "up-to-date");
     scene.fails(0);
-    assert_eq!(scene.status().held.unwrap().cause.as_str(), "force-push");
+    assert_eq!(scene.status().held.unwrap().cause.word(), "force-push");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_missing_branch_is_held_and_changes_nothing() {
     scene.gives(0, None, None);
     scene.gives(1, None, None);
     assert_eq!(target(&scene).commit, commit(1));
-    assert_eq!(scene.status().held.unwrap().cause.as_str(), "branch-missing");
+    assert_eq!(scene.status().held.unwrap().cause.word(), "branch-missing");
 }
 
 #[test]

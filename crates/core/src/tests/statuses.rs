@@ -30,7 +30,7 @@ fn another_machine_is_held_and_nothing_is_done() {
     scene.seen.machine_id = Some("b".into());
     let shown = scene.status();
     assert_eq!(shown.state, State::Held);
-    assert_eq!(shown.held.unwrap().cause.as_str(), "machine-id");
+    assert_eq!(shown.held.unwrap().cause.word(), "machine-id");
     scene.seen.machine_id = Some("a".into());
     assert_eq!(scene.status().state, State::UpToDate);
 }
