@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use fort_agent::announce::Notes;
-use fort_agent::bus::{self, Client, Trouble};
+use fort_agent::bus::{self, Client, ClientError};
 use fort_agent::control::{Command, Control, Shown, Told};
 use fort_agent::core::request::Request;
 use fort_agent::core::status::{State, Status};
@@ -93,10 +93,10 @@ struct Played {
 
 impl Played {
     fn new() -> Self {
-        Self::with(bus::Limits::default())
+        Self::with(bus::BusLimits::default())
     }
 
-    fn with(limits: bus::Limits) -> Self {
+    fn with(limits: bus::BusLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (shows, watched) = watch::channel(shown(well()));
         let (commands, told) = mpsc::channel(4);
@@ -114,7 +114,7 @@ impl Played {
         played
     }
 
-    fn serve(&mut self, limits: bus::Limits) {
+    fn serve(&mut self, limits: bus::BusLimits) {
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
         let bus = bus::serve_with(self.control.clone(), &self.run_dir(), limits, shutdown);
@@ -217,7 +217,7 @@ async fn before_the_first_turn_and_without_an_agent_there_is_no_answer() {
     let client = Client::connect(&played.run_dir()).await.unwrap();
     let trouble = within(client.status()).await.unwrap_err();
     assert!(
-        matches!(&trouble, Trouble::Silent { why, .. } if why.contains("started")),
+        matches!(&trouble, ClientError::Silent { why, .. } if why.contains("started")),
         "{trouble}"
     );
     played.stop().await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fort_agent::core::fault::Fault;
 use fort_agent::core::types::{Commit, StorePath};
-use fort_agent::nix::realise::{Kind, RealiseOutcome, RealiseSpec, realise};
+use fort_agent::nix::realise::{RealiseOutcome, RealiseSpec, RecipeKind, realise};
 use fort_agent::nix::{Nix, Phase, Progress, Settings, profile, roots};
 use fort_agent::store::Store;
 
@@ -68,7 +68,7 @@ impl Bench {
             rev_count: number(&["rev-list", "--count", &revision]).unsigned_abs(),
             clone: self.clone_of_remote(),
             hostname: "joker".into(),
-            kind: Kind::Flake,
+            kind: RecipeKind::Flake,
             file: "default.nix".into(),
             flake_dir: ".".into(),
             attribute: "nixosConfigurations.{hostname}.config.system.build.toplevel".into(),
@@ -196,7 +196,7 @@ fn a_tree_that_is_larger_than_what_nix_keeps_in_memory_is_built() {
 fn a_file_without_a_flake_is_built() {
     let (bench, commit) = Bench::of(&Host::new("one"));
     std::fs::remove_file(bench.spec(commit).export.join("flake.nix")).unwrap();
-    let spec = RealiseSpec { kind: Kind::File, ..bench.spec(commit) };
+    let spec = RealiseSpec { kind: RecipeKind::File, ..bench.spec(commit) };
     let (system, _) = built(bench.realise(&spec));
     assert_eq!(bench.system_file(&system, "etc/commit"), "unknown");
     let missing = RealiseSpec { hostname: "batman".into(), ..spec };
@@ -208,7 +208,7 @@ fn a_file_without_a_flake_is_built() {
 fn a_file_finds_nothing_through_the_hosts_search_path() {
     let (bench, _) = Bench::of(&Host::new("one"));
     let commit = bench.repository.write("default.nix", "import <nixpkgs> { }").commit("Search");
-    let spec = RealiseSpec { kind: Kind::File, ..bench.spec(commit) };
+    let spec = RealiseSpec { kind: RecipeKind::File, ..bench.spec(commit) };
     let outcome = bench.realise(&spec);
     let RealiseOutcome::EvaluationFailed { cause, .. } = outcome else { panic!("{outcome:?}") };
     assert!(cause.contains("nixpkgs"), "{cause}");

@@ -14,7 +14,7 @@ use fort_agent::git::Limits;
 use fort_agent::jobs::realise;
 use fort_agent::jobs::spec::{RealiseHost, RealiseSpec};
 use fort_agent::nix::Nix;
-use fort_agent::nix::realise::Kind;
+use fort_agent::nix::realise::RecipeKind;
 use fort_agent::preflight::{Candidate, before_switch};
 use fort_agent::store::Store;
 
@@ -54,7 +54,7 @@ fn realised(dir: &Path, repository: &Repository, commit: Commit, nix: Nix) -> Re
             clone: bare,
             exports: dir.join("exports"),
             hostname: "joker".into(),
-            kind: Kind::Flake,
+            kind: RecipeKind::Flake,
             file: String::new(),
             flake_dir: ".".into(),
             attribute: "nixosConfigurations.{hostname}.config.system.build.toplevel".into(),

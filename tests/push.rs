@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fort_agent::core::job::{PublishOutcome, PublishProgress};
 use fort_agent::core::types::StorePath;
-use fort_agent::publish::{Limits, Settings, publish};
+use fort_agent::publish::{PublishLimits, Settings, publish};
 
 use crate::support::attic::{Attic, CACHE};
 use crate::support::nix::ScratchStore;
@@ -72,12 +72,12 @@ impl Bench {
         progress: impl FnMut(&PublishProgress),
         cancel: impl Future<Output = ()>,
     ) -> PublishOutcome {
-        self.push_within(&Limits::JOB, settings, paths, progress, cancel)
+        self.push_within(&PublishLimits::JOB, settings, paths, progress, cancel)
     }
 
     fn push_within(
         &self,
-        limits: &Limits,
+        limits: &PublishLimits,
         settings: &Settings,
         paths: &[StorePath],
         progress: impl FnMut(&PublishProgress),

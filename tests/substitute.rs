@@ -7,7 +7,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 use fort_agent::core::types::{Commit, StorePath};
-use fort_agent::publish::{self, Limits, publish};
+use fort_agent::publish::{self, PublishLimits, publish};
 use fort_agent::store::{PathInfo, Store};
 use serde_json::Value;
 
@@ -101,8 +101,14 @@ impl Pair {
             jobs: 4,
         };
         let (nix, paths) = (self.builder.nix(), std::slice::from_ref(system));
-        let outcome =
-            block(publish(&nix, &settings, &Limits::JOB, paths, |_| {}, std::future::pending()));
+        let outcome = block(publish(
+            &nix,
+            &settings,
+            &PublishLimits::JOB,
+            paths,
+            |_| {},
+            std::future::pending(),
+        ));
         assert_eq!((outcome.cause, outcome.left), (None, 0));
     }
 

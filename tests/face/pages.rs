@@ -21,7 +21,7 @@ struct Web {
 }
 
 impl Web {
-    fn on(address: SocketAddr, limits: web::Limits) -> Self {
+    fn on(address: SocketAddr, limits: web::WebLimits) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (shows, watched) = watch::channel(shown(well()));
         let turns = Arc::new(AtomicBool::new(true));
@@ -39,7 +39,7 @@ impl Web {
         Self { address, turns, shows, _stop: stop }
     }
 
-    fn new(limits: web::Limits) -> Self {
+    fn new(limits: web::WebLimits) -> Self {
         Self::on(free_address(), limits)
     }
 
@@ -67,7 +67,7 @@ impl Web {
 
 #[tokio::test]
 async fn the_pages_say_what_the_loop_shows() {
-    let web = Web::new(web::Limits::default());
+    let web = Web::new(web::WebLimits::default());
     let metrics = web.ask("GET /metrics").await;
     assert!(metrics.starts_with("HTTP/1.1 200 "), "{metrics}");
     let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
@@ -103,10 +103,10 @@ async fn the_pages_say_what_the_loop_shows() {
 
 #[tokio::test]
 async fn who_sends_slowly_is_cut_off() {
-    let limits = web::Limits {
+    let limits = web::WebLimits {
         head: Duration::from_millis(200),
         connection: Duration::from_millis(600),
-        ..web::Limits::default()
+        ..web::WebLimits::default()
     };
     let web = Web::new(limits);
     // A head that never ends, and one byte at a time.
@@ -133,7 +133,7 @@ async fn who_sends_slowly_is_cut_off() {
 async fn whoever_asks_is_answered_however_many_are_silent() {
     // None of them goes by itself.
     let (head, connection) = (DEADLINE * 10, DEADLINE * 10);
-    let web = Web::new(web::Limits { head, connection, ..web::Limits::default() });
+    let web = Web::new(web::WebLimits { head, connection, ..web::WebLimits::default() });
     drop(web.connect().await);
     let mut silent = Vec::new();
     for neighbour in 0..16 {
@@ -161,7 +161,7 @@ async fn whoever_asks_is_answered_however_many_are_silent() {
 
 #[tokio::test]
 async fn a_request_for_another_host_is_misdirected() {
-    let web = Web::new(web::Limits::default());
+    let web = Web::new(web::WebLimits::default());
     let asked = async |target: &str, host: &str| {
         let mut stream = web.connect().await;
         let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -190,7 +190,7 @@ async fn a_busy_port_is_tried_again() {
     let address = free_address();
     let busy = TcpListener::bind(address).await.unwrap();
     let listen_again = Duration::from_millis(20);
-    let web = Web::on(address, web::Limits { listen_again, ..web::Limits::default() });
+    let web = Web::on(address, web::WebLimits { listen_again, ..web::WebLimits::default() });
     // It has met the busy port once this is answered by somebody else.
     let (accepted, _) = within(async { tokio::join!(busy.accept(), web.connect()) }).await;
     drop((accepted, busy));

@@ -138,7 +138,7 @@ async fn the_socket_is_for_root_alone_replaces_a_stale_one_and_goes_away() {
     // As a killed agent leaves it.
     drop(std::os::unix::net::UnixListener::bind(played.socket()).unwrap());
     assert_eq!(played.run(&["retry"]).await.code, Some(3));
-    played.serve(bus::Limits::default());
+    played.serve(bus::BusLimits::default());
     assert!(fs::metadata(played.socket()).unwrap().file_type().is_socket());
     assert_eq!(played.run(&["status"]).await.code, Some(0));
 }
@@ -171,7 +171,7 @@ async fn another_user_is_refused_even_where_the_modes_would_let_him_in() {
 
 #[tokio::test]
 async fn nonsense_on_the_socket_ends_only_its_own_connection() {
-    let played = Played::with(bus::Limits { connections: 3, ..bus::Limits::default() });
+    let played = Played::with(bus::BusLimits { connections: 3, ..bus::BusLimits::default() });
     let uid: String = rustix::process::geteuid()
         .as_raw()
         .to_string()
@@ -195,11 +195,11 @@ async fn nonsense_on_the_socket_ends_only_its_own_connection() {
 
 #[tokio::test]
 async fn connections_to_the_bus_are_limited_and_silent_ones_end() {
-    let limits = bus::Limits {
+    let limits = bus::BusLimits {
         connections: 2,
         handshake: Duration::from_millis(300),
         idle: Duration::from_millis(300),
-        ..bus::Limits::default()
+        ..bus::BusLimits::default()
     };
     let played = Played::with(limits);
     let mut silent = UnixStream::connect(played.socket()).await.unwrap();
@@ -229,7 +229,7 @@ async fn two_hundred_who_say_nothing_do_not_keep_anybody_from_asking() {
     let began = std::time::Instant::now();
     assert_eq!(played.run(&["status"]).await.code, Some(0));
     // Before any of them was late.
-    assert!(began.elapsed() < bus::Limits::default().handshake, "{:?}", began.elapsed());
+    assert!(began.elapsed() < bus::BusLimits::default().handshake, "{:?}", began.elapsed());
     // Those that were too many are gone.
     let mut rest = Vec::new();
     within(silent[0].read_to_end(&mut rest)).await.unwrap();

@@ -69,7 +69,7 @@ async fn in_a_pipe_each_change_is_a_line_and_an_agent_may_come_and_go() {
     let gone = watching.said().await;
     assert!(gone.contains("the agent does not answer"), "{gone}");
     shows(&played, realising(7));
-    played.serve(bus::Limits::default());
+    played.serve(bus::BusLimits::default());
     loop {
         // Until it is there it may be silent in more than one way.
         let said = watching.said().await;

@@ -202,7 +202,7 @@ fn what_only_root_can_read_is_not_read_by_a_file() {
             apart.sends(read)
         );
         let commit = apart.bench.repository.write("default.nix", &text).commit("Read");
-        let spec = RealiseSpec { kind: Kind::File, ..apart.spec(commit) };
+        let spec = RealiseSpec { kind: RecipeKind::File, ..apart.spec(commit) };
         let outcome = apart.realise(&spec);
         let RealiseOutcome::EvaluationFailed { cause, .. } = outcome else { panic!("{outcome:?}") };
         assert!(cause.contains("Permission denied"), "{cause}");
@@ -212,7 +212,7 @@ fn what_only_root_can_read_is_not_read_by_a_file() {
     // Nor when it is asked which hosts there are, whose names are shown.
     let text = format!("{{ nixosConfigurations = {{ ${{{reads}}} = 1; }}; }}");
     let commit = apart.bench.repository.write("default.nix", &text).commit("Name");
-    let spec = RealiseSpec { kind: Kind::File, ..apart.spec(commit) };
+    let spec = RealiseSpec { kind: RecipeKind::File, ..apart.spec(commit) };
     let outcome = apart.realise(&spec);
     assert!(matches!(outcome, RealiseOutcome::EvaluationFailed { .. }), "{outcome:?}");
     let RealiseOutcome::NoSuchHost { hosts, .. } =

@@ -38,13 +38,15 @@ fn questions_are_asked_again() {
 /// As `fort-agent push` does it: nobody begins it again.
 #[test]
 fn a_cache_that_is_away_for_longer_is_waited_for_by_one_that_is_patient() {
-    let patient = Limits {
+    let patient = PublishLimits {
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(20),
-        ..Limits::PUSH
+        ..PublishLimits::PUSH
     };
     for kind in [Kind::CacheConfig, Kind::GetMissing, Kind::Upload] {
-        for (limits, sent) in [(patient, 3), (Limits { patience: Duration::ZERO, ..patient }, 0)] {
+        for (limits, sent) in
+            [(patient, 3), (PublishLimits { patience: Duration::ZERO, ..patient }, 0)]
+        {
             let bench = Bench::new();
             let paths = bench.chain(3, 10_000);
             bench.attic.fault_next(12, kind, Fault::Status(503));
@@ -74,7 +76,7 @@ fn an_end_that_would_be_held_back_for_long_is_sent_again_later() {
     let paths = plant(&bench.store, &plants);
     // More than a second for the one, a fifth of it for the other.
     bench.attic.fault_for(Kind::Upload, Fault::Slow(500_000));
-    let limits = Limits { hold: Duration::from_millis(100), ..Limits::JOB };
+    let limits = PublishLimits { hold: Duration::from_millis(100), ..PublishLimits::JOB };
     let (settings, never) = (bench.settings(), std::future::pending());
     let outcome = bench.push_within(&limits, &settings, &paths[1..], |_| {}, never);
     assert_eq!((outcome.sent, cause(&outcome)), (2, "(none)"));

@@ -7,10 +7,10 @@ use crate::support::attic::{Fault, Outcome};
 
 /// Pushes the same paths from two hosts that begin together. Returns both outcomes.
 fn pushed_by_two(attic: &Attic, plants: &[Plant]) -> [PublishOutcome; 2] {
-    let limits = Limits {
+    let limits = PublishLimits {
         fresh: Duration::from_millis(100),
         leave: Duration::from_millis(200),
-        ..Limits::JOB
+        ..PublishLimits::JOB
     };
     let settings = |token_file: PathBuf| Settings {
         endpoint: attic.endpoint(),

@@ -266,7 +266,7 @@ fn the_page_of_the_manual_is_readable_too() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stopped = async move { drop(stopped.await) };
-            web::serve(pages, served, web::Limits::default(), stopped).await.unwrap();
+            web::serve(pages, served, web::WebLimits::default(), stopped).await.unwrap();
         });
     });
     wait_for("the page", || get(pages, "/").is_ok());

@@ -26,7 +26,7 @@ const LARGEST_ERROR: usize = 16 << 10;
 /// The states that Forgejo and Gitea know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum CommitState {
     /// The deployment is under way.
     Pending,
     /// The commit runs, and was verified.
@@ -43,7 +43,7 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CommitStatus {
     /// State of the deployment, in one word.
-    pub state: State,
+    pub state: CommitState,
     /// Description of the state, in a few words.
     pub description: String,
     /// Context that the status belongs to: each has one status per commit.

@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 pub use self::failure::ReportFailed;
-pub use self::forgejo::{CommitStatus, Forgejo, State};
-pub use self::report::Limits;
+pub use self::forgejo::{CommitState, CommitStatus, Forgejo};
+pub use self::report::RetryLimits;
 
 use self::cursor::Mark;
 use crate::config::Config;
@@ -87,7 +87,7 @@ pub fn begin(config: &Config, history: &[Entry], shows: &Shows, notes: &Notes) -
             let forgejo = Forgejo::new(report);
             let context = format!("fort-agent/{}", config.hostname);
             let (shows, notes) = (shows.clone(), notes.clone());
-            tokio::spawn(report::run(forgejo, context, Limits::default(), mark, shows, notes));
+            tokio::spawn(report::run(forgejo, context, RetryLimits::default(), mark, shows, notes));
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::cursor::Mark;
-use super::forgejo::{CommitStatus, Forgejo, State};
+use super::forgejo::{CommitState, CommitStatus, Forgejo};
 use super::{Notes, Shows};
 use crate::control::Shown;
 use crate::core::backoff::pause;
@@ -29,7 +29,7 @@ const LONGEST: usize = 140;
 
 /// Time limits for sending commit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RetryLimits {
     /// Time limit of one request.
     pub request: Duration,
     /// Pause after the first failure; doubles from there.
@@ -40,7 +40,7 @@ pub struct Limits {
     pub give_up: Duration,
 }
 
-impl Default for Limits {
+impl Default for RetryLimits {
     fn default() -> Self {
         Self {
             request: Duration::from_secs(20),
@@ -94,7 +94,7 @@ enum Point {
 pub(super) async fn run(
     forgejo: Forgejo,
     context: String,
-    limits: Limits,
+    limits: RetryLimits,
     mark: Mark,
     mut shows: Shows,
     notes: Notes,
@@ -168,7 +168,7 @@ impl Queue {
         }
         let description = few_words(under_way(&reached.point, &status.reason));
         let context = self.context.clone();
-        let said = CommitStatus { state: State::Pending, description, context };
+        let said = CommitStatus { state: CommitState::Pending, description, context };
         self.put(reached.commit, said, None);
         self.reached = Some(reached);
     }
@@ -188,7 +188,13 @@ impl Queue {
         due.min_by_key(|(_, not_before)| *not_before)
     }
 
-    async fn send(&mut self, forgejo: &Forgejo, commit: Commit, limits: &Limits, notes: &Notes) {
+    async fn send(
+        &mut self,
+        forgejo: &Forgejo,
+        commit: Commit,
+        limits: &RetryLimits,
+        notes: &Notes,
+    ) {
         let Some(waiting) = self.waiting.get_mut(&commit) else { return };
         let state = waiting.status.state;
         match forgejo.send(commit, &waiting.status, limits.request).await {
@@ -235,15 +241,15 @@ impl Queue {
     }
 }
 
-fn state(entry: &Entry) -> State {
+fn state(entry: &Entry) -> CommitState {
     let blames_the_commit = entry.fault.is_none_or(Fault::is_of_the_commit);
     match entry.verdict {
-        Ending::Good => State::Success,
-        Ending::RolledBack => State::Failure,
-        Ending::Failed if blames_the_commit => State::Failure,
-        Ending::Failed => State::Error,
-        Ending::Interrupted => State::Error,
-        Ending::Superseded => State::Warning,
+        Ending::Good => CommitState::Success,
+        Ending::RolledBack => CommitState::Failure,
+        Ending::Failed if blames_the_commit => CommitState::Failure,
+        Ending::Failed => CommitState::Error,
+        Ending::Interrupted => CommitState::Error,
+        Ending::Superseded => CommitState::Warning,
     }
 }
 
@@ -316,7 +322,7 @@ mod tests {
             token_file,
             ca_file: None,
         });
-        let limits = Limits {
+        let limits = RetryLimits {
             request: Duration::from_secs(5),
             first: Duration::from_millis(20),
             max: Duration::from_millis(20),
@@ -345,9 +351,9 @@ mod tests {
     #[test]
     fn what_the_host_itself_prevents_is_no_failure_of_the_commit() {
         let state_of = |fault| state(&Entry { fault, ..entry(1, Ending::Failed, None, 0) });
-        assert_eq!(state_of(None), State::Failure);
-        assert_eq!(state_of(Some(Fault::Build)), State::Failure);
-        assert_eq!(state_of(Some(Fault::Memory)), State::Error);
+        assert_eq!(state_of(None), CommitState::Failure);
+        assert_eq!(state_of(Some(Fault::Build)), CommitState::Failure);
+        assert_eq!(state_of(Some(Fault::Memory)), CommitState::Error);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const CHANGES: NonZero<usize> = NonZero::new(16).expect("16 is not 0");
 
 /// Why there is no answer, or not the wanted one.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum ClientError {
     /// No agent answers on its socket.
     #[error("the agent does not answer on {}: {why}", socket.display())]
     Silent {
@@ -74,20 +74,20 @@ enum OnTheBus {
 enum Unheard {
     /// The agent is behind a door that only root opens, if it is there at all.
     Hidden(PathBuf),
-    Because(Trouble),
+    Because(ClientError),
 }
 
 impl Client {
     /// Connects to the agent whose `run_dir` this is; where its socket cannot be
     /// reached, to the agent on the system bus.
-    pub async fn connect(run_dir: &Path) -> Result<Self, Trouble> {
+    pub async fn connect(run_dir: &Path) -> Result<Self, ClientError> {
         match Self::on_socket(run_dir).await {
             Ok(client) => Ok(client),
             Err(unheard) => match (Self::on_system_bus(run_dir).await, unheard) {
                 (OnTheBus::There(client), _) => Ok(client),
                 (OnTheBus::Absent, Unheard::Hidden(socket)) => {
                     let why = "only root can see whether it runs, and it is not on the system bus";
-                    Err(Trouble::Silent { socket, why: why.into() })
+                    Err(ClientError::Silent { socket, why: why.into() })
                 }
                 (OnTheBus::NoBus, Unheard::Hidden(socket)) => Err(only_root(&socket)),
                 (OnTheBus::Absent | OnTheBus::NoBus, Unheard::Because(trouble)) => Err(trouble),
@@ -116,7 +116,7 @@ impl Client {
     async fn on_socket(run_dir: &Path) -> Result<Self, Unheard> {
         let socket = run_dir.join(SOCKET);
         let silent =
-            |why: String| Unheard::Because(Trouble::Silent { socket: socket.clone(), why });
+            |why: String| Unheard::Because(ClientError::Silent { socket: socket.clone(), why });
         let late = |_| silent(format!("no answer within {} s", CONNECT.as_secs()));
         let stream = timeout(CONNECT, UnixStream::connect(&socket)).await.map_err(late)?;
         let stream = stream.map_err(|error| {
@@ -143,43 +143,43 @@ impl Client {
     }
 
     /// Returns the status, as JSON.
-    pub async fn status(&self) -> Result<String, Trouble> {
+    pub async fn status(&self) -> Result<String, ClientError> {
         self.call("Status", &()).await
     }
 
     /// Returns at most so many deployments that ended, newest first, as JSON.
-    pub async fn history(&self, most: u32) -> Result<String, Trouble> {
+    pub async fn history(&self, most: u32) -> Result<String, ClientError> {
         self.call("History", &(most,)).await
     }
 
     /// Explains why a commit (by default the desired one) is, or is not, the one that
     /// runs, as JSON.
-    pub async fn explain(&self, commit: Option<&str>) -> Result<String, Trouble> {
+    pub async fn explain(&self, commit: Option<&str>) -> Result<String, ClientError> {
         self.call("Explain", &(commit.unwrap_or_default(),)).await
     }
 
     /// Lets the agent look at the remotes; answers before they do.
-    pub async fn poll(&self) -> Result<String, Trouble> {
+    pub async fn poll(&self) -> Result<String, ClientError> {
         self.call("Poll", &()).await
     }
 
     /// Lets exactly this commit be activated.
-    pub async fn confirm(&self, commit: &str) -> Result<String, Trouble> {
+    pub async fn confirm(&self, commit: &str) -> Result<String, ClientError> {
         self.call("Confirm", &(commit,)).await
     }
 
     /// Lets nothing be activated, for so many seconds or until [`Client::resume`].
-    pub async fn suspend(&self, reason: &str, seconds: Option<u64>) -> Result<String, Trouble> {
+    pub async fn suspend(&self, reason: &str, seconds: Option<u64>) -> Result<String, ClientError> {
         self.call("Suspend", &(reason, seconds.unwrap_or(0))).await
     }
 
     /// Ends a suspension of deployments.
-    pub async fn resume(&self) -> Result<String, Trouble> {
+    pub async fn resume(&self) -> Result<String, ClientError> {
         self.call("Resume", &()).await
     }
 
     /// Goes back to the last good system before this one, or to that of a commit.
-    pub async fn rollback(&self, to: Option<&str>, reason: &str) -> Result<String, Trouble> {
+    pub async fn rollback(&self, to: Option<&str>, reason: &str) -> Result<String, ClientError> {
         match to {
             Some(commit) => self.call("RollbackTo", &(commit, reason)).await,
             None => self.call("Rollback", &(reason,)).await,
@@ -187,18 +187,18 @@ impl Client {
     }
 
     /// Accepts a head that does not descend from the last accepted one.
-    pub async fn accept(&self, commit: &str) -> Result<String, Trouble> {
+    pub async fn accept(&self, commit: &str) -> Result<String, ClientError> {
         self.call("Accept", &(commit,)).await
     }
 
     /// Lifts backoff and quarantine: of one commit, or of everything.
-    pub async fn retry(&self, commit: Option<&str>) -> Result<String, Trouble> {
+    pub async fn retry(&self, commit: Option<&str>) -> Result<String, ClientError> {
         self.call("Retry", &(commit.unwrap_or_default(),)).await
     }
 
     /// Returns each status from now on, as JSON, until the connection ends.
-    pub async fn changes(&self) -> Result<impl Stream<Item = String> + Unpin, Trouble> {
-        let silent = |error: zbus::Error| Trouble::Silent {
+    pub async fn changes(&self) -> Result<impl Stream<Item = String> + Unpin, ClientError> {
+        let silent = |error: zbus::Error| ClientError::Silent {
             socket: self.socket.clone(),
             why: error.to_string(),
         };
@@ -252,11 +252,11 @@ impl Client {
         }
     }
 
-    async fn call<B>(&self, method: &str, body: &B) -> Result<String, Trouble>
+    async fn call<B>(&self, method: &str, body: &B) -> Result<String, ClientError>
     where
         B: serde::Serialize + zbus::zvariant::DynamicType,
     {
-        let silent = |why: String| Trouble::Silent { socket: self.socket.clone(), why };
+        let silent = |why: String| ClientError::Silent { socket: self.socket.clone(), why };
         let call = self.connection.call_method(self.destination, PATH, Some(NAME), method, body);
         let late = |_| silent(format!("no answer within {} s", ANSWER.as_secs()));
         match timeout(ANSWER, call).await.map_err(late)? {
@@ -264,16 +264,16 @@ impl Client {
             Err(zbus::Error::MethodError(name, text, _)) => {
                 let text = text.unwrap_or_else(|| name.to_string());
                 if name.as_str() == UNKNOWN {
-                    return Err(Trouble::Failed(format!(
+                    return Err(ClientError::Failed(format!(
                         "the agent that runs does not know `{method}`: it is of another version; \
                          restart it if it is older than this program"
                     )));
                 }
                 match name.as_str().strip_prefix(NAME).and_then(|n| n.strip_prefix(".Error.")) {
-                    Some("Refused" | "NotAuthorised") => Err(Trouble::Refused(text)),
-                    Some("InvalidArgument") => Err(Trouble::Invalid(text)),
+                    Some("Refused" | "NotAuthorised") => Err(ClientError::Refused(text)),
+                    Some("InvalidArgument") => Err(ClientError::Invalid(text)),
                     Some("NotReady") => Err(silent(text)),
-                    _ => Err(Trouble::Failed(text)),
+                    _ => Err(ClientError::Failed(text)),
                 }
             }
             Err(error) => Err(silent(error.to_string())),
@@ -281,8 +281,8 @@ impl Client {
     }
 }
 
-fn only_root(socket: &Path) -> Trouble {
-    Trouble::Refused(format!(
+fn only_root(socket: &Path) -> ClientError {
+    ClientError::Refused(format!(
         "only root may talk to the agent ({}): run this as root",
         socket.display()
     ))

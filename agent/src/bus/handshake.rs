@@ -20,7 +20,7 @@ pub(super) async fn handshake(
     uid: u32,
     guid: &str,
 ) -> io::Result<Vec<u8>> {
-    let mut state = State::Auth;
+    let mut state = HandshakeState::Auth;
     let mut taken = 0;
     let mut held: Vec<u8> = Vec::new();
     loop {
@@ -47,7 +47,7 @@ pub(super) async fn handshake(
 
 /// Command that the server waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum HandshakeState {
     Auth,
     Data,
     Begin,
@@ -80,18 +80,18 @@ fn text(line: &[u8], first: bool) -> Option<&str> {
 }
 
 /// Answers a line of the peer; `None` when the handshake is over.
-fn answer(state: &mut State, line: &str, uid: u32) -> Option<Reply> {
+fn answer(state: &mut HandshakeState, line: &str, uid: u32) -> Option<Reply> {
     let mut words = line.split(' ');
     let command = words.next().unwrap_or_default();
     let (reply, next) = match (command, *state) {
-        ("BEGIN", State::Begin) => return None,
-        ("AUTH", State::Auth) => match (words.next(), words.next()) {
-            (Some("EXTERNAL"), None) => (Reply::Data, State::Data),
+        ("BEGIN", HandshakeState::Begin) => return None,
+        ("AUTH", HandshakeState::Auth) => match (words.next(), words.next()) {
+            (Some("EXTERNAL"), None) => (Reply::Data, HandshakeState::Data),
             (Some("EXTERNAL"), Some(name)) => judged(name, uid),
-            (_, _) => (Reply::Rejected, State::Auth),
+            (_, _) => (Reply::Rejected, HandshakeState::Auth),
         },
-        ("DATA", State::Data) => judged(words.next().unwrap_or_default(), uid),
-        ("CANCEL" | "ERROR", _) => (Reply::Rejected, State::Auth),
+        ("DATA", HandshakeState::Data) => judged(words.next().unwrap_or_default(), uid),
+        ("CANCEL" | "ERROR", _) => (Reply::Rejected, HandshakeState::Auth),
         (_, state) => (Reply::Error, state),
     };
     *state = next;
@@ -100,12 +100,12 @@ fn answer(state: &mut State, line: &str, uid: u32) -> Option<Reply> {
 
 /// Judges the name of a user. An empty name leaves it to the kernel. Otherwise it is
 /// the user's number in decimal digits, each as the hexadecimal of its ASCII code.
-fn judged(name: &str, uid: u32) -> (Reply, State) {
+fn judged(name: &str, uid: u32) -> (Reply, HandshakeState) {
     let expected: String = uid.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
     if name.is_empty() || name == expected {
-        (Reply::Ok, State::Begin)
+        (Reply::Ok, HandshakeState::Begin)
     } else {
-        (Reply::Rejected, State::Auth)
+        (Reply::Rejected, HandshakeState::Auth)
     }
 }
 

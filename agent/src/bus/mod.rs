@@ -19,9 +19,9 @@ mod public;
 mod server;
 mod system;
 
-pub use client::{Client, Trouble};
+pub use client::{Client, ClientError};
 pub use object::{Agent, Callers, Failure};
-pub use server::{Limits, serve, serve_with};
+pub use server::{BusLimits, serve, serve_with};
 pub use system::serve_on_system_bus;
 
 /// Name of the interface, and of the agent on a message bus.

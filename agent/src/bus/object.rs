@@ -12,7 +12,7 @@ use zbus::Connection;
 use zbus::message::{Flags, Header};
 use zbus::object_server::SignalEmitter;
 
-use super::polkit::{self, ACTION, Answer};
+use super::polkit::{self, ACTION, Authorization};
 use crate::control::{Command, Control, Shown, Told};
 use crate::core::request::{Prefix, Request};
 use crate::core::types::Commit;
@@ -75,25 +75,25 @@ async fn by_polkit(uid: u32, header: &Header<'_>, connection: &Connection) -> Re
     let sender = header.sender().map(ToString::to_string).unwrap_or_default();
     tracing::debug!(uid, interactive, "asking polkit");
     let why = match polkit::may_manage(connection, &sender, interactive).await {
-        Answer::Yes => {
+        Authorization::Yes => {
             let called = header.member().map(tracing::field::display);
             tracing::info!(uid, called, "polkit lets the caller");
             return Ok(());
         }
-        Answer::No => format!(
+        Authorization::No => format!(
             "polkit does not let user {uid} do this ({ACTION}): run it as root, or allow that \
              action in a rule of polkit's"
         ),
-        Answer::Challenge => format!(
+        Authorization::Challenge => format!(
             "polkit lets user {uid} do this ({ACTION}) only after authentication, for which \
              nobody could be asked: run it as root"
         ),
-        Answer::Absent => {
+        Authorization::Absent => {
             format!(
                 "only root may do this, not user {uid}: there is no polkit to ask; run it as root"
             )
         }
-        Answer::Unknown(why) => {
+        Authorization::Unknown(why) => {
             format!(
                 "only root may do this, not user {uid}: polkit cannot tell ({why}); run it as root"
             )

@@ -27,7 +27,7 @@ const ASK_A_PERSON: u32 = 1;
 
 /// Answer of polkit about a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Authorization {
     /// The caller may manage the agent.
     Yes,
     /// The caller may not manage the agent.
@@ -42,7 +42,11 @@ pub(super) enum Answer {
 
 /// Asks whether the caller of that unique name may manage the agent. `interactive`:
 /// whether it is willing to wait until a person was asked.
-pub(super) async fn may_manage(connection: &Connection, sender: &str, interactive: bool) -> Answer {
+pub(super) async fn may_manage(
+    connection: &Connection,
+    sender: &str,
+    interactive: bool,
+) -> Authorization {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     let cancellation = format!("fort-agent-{}", ASKED.fetch_add(1, Ordering::Relaxed));
     let subject = ("system-bus-name", HashMap::from([("name", Variant::from(sender))]));
@@ -54,26 +58,33 @@ pub(super) async fn may_manage(connection: &Connection, sender: &str, interactiv
     let Ok(answered) = tokio::time::timeout(limit, asking).await else {
         // Who asked waits for that no longer.
         tokio::spawn(cancel(connection.clone(), cancellation.clone()));
-        return Answer::Unknown(format!("polkit does not answer within {} s", limit.as_secs()));
+        return Authorization::Unknown(format!(
+            "polkit does not answer within {} s",
+            limit.as_secs()
+        ));
     };
     let reply = match answered {
         Ok(reply) => reply,
         Err(zbus::Error::FDO(error)) => {
             let absent =
                 matches!(*error, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_));
-            return if absent { Answer::Absent } else { Answer::Unknown(error.to_string()) };
+            return if absent {
+                Authorization::Absent
+            } else {
+                Authorization::Unknown(error.to_string())
+            };
         }
         Err(zbus::Error::MethodError(name, text, _)) => {
-            return Answer::Unknown(text.unwrap_or_else(|| name.to_string()));
+            return Authorization::Unknown(text.unwrap_or_else(|| name.to_string()));
         }
-        Err(error) => return Answer::Unknown(error.to_string()),
+        Err(error) => return Authorization::Unknown(error.to_string()),
     };
     let body = reply.body();
     match body.deserialize::<(bool, bool, HashMap<String, String>)>() {
-        Ok((true, _, _)) => Answer::Yes,
-        Ok((false, true, _)) => Answer::Challenge,
-        Ok((false, false, _)) => Answer::No,
-        Err(error) => Answer::Unknown(error.to_string()),
+        Ok((true, _, _)) => Authorization::Yes,
+        Ok((false, true, _)) => Authorization::Challenge,
+        Ok((false, false, _)) => Authorization::No,
+        Err(error) => Authorization::Unknown(error.to_string()),
     }
 }
 

@@ -46,7 +46,7 @@ struct Places<K> {
 }
 
 /// A place that is taken, for as long as this lives.
-struct Place<K: Eq + Hash> {
+struct CallerPlace<K: Eq + Hash> {
     places: Arc<Places<K>>,
     of: K,
 }
@@ -68,7 +68,7 @@ impl Public {
             return Err(too_long());
         }
         let caller = message.header().sender().map(ToString::to_string).unwrap_or_default();
-        let place = Place::take(&self.callers, caller)?;
+        let place = CallerPlace::take(&self.callers, caller)?;
         let (agent, users) = (self.agent.clone(), self.users.clone());
         let (connection, message, name) = (connection.clone(), message.clone(), name.to_owned());
         tokio::spawn(async move {
@@ -92,7 +92,7 @@ impl<K> Places<K> {
     }
 }
 
-impl<K: Eq + Hash + Clone> Place<K> {
+impl<K: Eq + Hash + Clone> CallerPlace<K> {
     fn take(places: &Arc<Places<K>>, of: K) -> Result<Self, Failure> {
         let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_one = taken.get(&of).copied().unwrap_or_default();
@@ -108,7 +108,7 @@ impl<K: Eq + Hash + Clone> Place<K> {
     }
 }
 
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Eq + Hash> Drop for CallerPlace<K> {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         match taken.get_mut(&self.of) {
@@ -135,7 +135,7 @@ async fn manage(
         // Root waits for nobody; whom the bus does not know is turned away.
         None => None,
         Some(uid) => {
-            let place = Place::take(users, uid);
+            let place = CallerPlace::take(users, uid);
             Some(place.map_err(|busy| Box::new(busy) as BoxDBusError)?)
         }
     };

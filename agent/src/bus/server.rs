@@ -31,7 +31,7 @@ use crate::dbus::{self, Takes};
 
 /// Limits on what strangers and forgetful clients are granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct BusLimits {
     /// Most connections at a time.
     pub connections: usize,
     /// Time limit of the handshake.
@@ -44,7 +44,7 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-impl Default for Limits {
+impl Default for BusLimits {
     fn default() -> Self {
         Self {
             connections: 64,
@@ -65,14 +65,14 @@ pub fn serve(
     run_dir: &Path,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<JoinHandle<()>> {
-    serve_with(control, run_dir, Limits::default(), shutdown)
+    serve_with(control, run_dir, BusLimits::default(), shutdown)
 }
 
 /// Serves as [`serve`] does, with limits of one's own.
 pub fn serve_with(
     control: Control,
     run_dir: &Path,
-    limits: Limits,
+    limits: BusLimits,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<JoinHandle<()>> {
     let (listener, path) = bind(run_dir)?;
@@ -108,7 +108,7 @@ fn bind(run_dir: &Path) -> anyhow::Result<(UnixListener, PathBuf)> {
     Ok((listener, path))
 }
 
-async fn accept(listener: UnixListener, control: Control, limits: Limits) {
+async fn accept(listener: UnixListener, control: Control, limits: BusLimits) {
     let mut connections = JoinSet::new();
     let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -132,7 +132,7 @@ async fn accept(listener: UnixListener, control: Control, limits: Limits) {
     }
 }
 
-async fn attend(stream: UnixStream, control: Control, limits: Limits) {
+async fn attend(stream: UnixStream, control: Control, limits: BusLimits) {
     let uid = match stream.peer_cred() {
         Ok(peer) => peer.uid(),
         Err(error) => {
@@ -167,7 +167,7 @@ async fn converse(
     mut stream: UnixStream,
     uid: u32,
     mut control: Control,
-    limits: Limits,
+    limits: BusLimits,
 ) -> zbus::Result<()> {
     let agent = Agent::new(control.clone(), Callers::Root);
     let guid = zbus::Guid::generate();

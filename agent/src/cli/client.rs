@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::bus::{Client, Trouble};
+use crate::bus::{Client, ClientError};
 use crate::config::Places;
 use crate::core::explain::Explanation;
 use crate::core::memory::Entry;
@@ -43,7 +43,7 @@ pub(super) fn status(places: &Places, json: bool) -> Said {
                 gist(&text).unwrap_or_else(|| Said::not(Exit::Failed, unreadable(&error)))
             }
         },
-        Err(trouble @ (Trouble::Silent { .. } | Trouble::Gone { .. })) => {
+        Err(trouble @ (ClientError::Silent { .. } | ClientError::Gone { .. })) => {
             recorded(&places.state_dir, json, &trouble)
         }
         Err(trouble) => failed(&trouble),
@@ -148,7 +148,7 @@ pub(super) fn poll(places: &Places, json: bool) -> Said {
     Said { out, err: "fort-agent: no remote has answered".into(), exit }
 }
 
-async fn watch_poll(places: &Places) -> Result<serde_json::Result<Vec<RemoteView>>, Trouble> {
+async fn watch_poll(places: &Places) -> Result<serde_json::Result<Vec<RemoteView>>, ClientError> {
     let client = connect(places).await?;
     // Times in the status are whole seconds.
     let begun = Wall::from_millis(now().as_millis().div_euclid(1000) * 1000);
@@ -193,7 +193,7 @@ fn remote_line(remote: &RemoteView, clock: &Clock) -> String {
     format!("{}: {line}\n", clean(&remote.name))
 }
 
-fn answered(answer: Result<String, Trouble>, json: bool) -> Said {
+fn answered(answer: Result<String, ClientError>, json: bool) -> Said {
     match answer {
         Ok(done) if json => Said::done(format!("{}\n", json!({ "done": done }))),
         Ok(done) => Said::done(format!("{}\n", clean(&done))),
@@ -203,37 +203,39 @@ fn answered(answer: Result<String, Trouble>, json: bool) -> Said {
 
 /// Connects to the agent. One that runs without a socket is told from one that
 /// does not run: by the lock that it holds for as long as it lives.
-pub(super) async fn connect(places: &Places) -> Result<Client, Trouble> {
+pub(super) async fn connect(places: &Places) -> Result<Client, ClientError> {
     Client::connect(&places.run_dir).await.map_err(|trouble| match trouble {
-        Trouble::Silent { socket, why } if !socket.exists() => {
+        ClientError::Silent { socket, why } if !socket.exists() => {
             let holders = flock::holders(&places.state_dir.join("lock")).unwrap_or_default();
             match holders.first() {
-                Some(agent) => Trouble::Gone { socket, agent: agent.to_string() },
-                None => Trouble::Silent { socket, why },
+                Some(agent) => ClientError::Gone { socket, agent: agent.to_string() },
+                None => ClientError::Silent { socket, why },
             }
         }
-        other @ (Trouble::Silent { .. } | Trouble::Gone { .. } | Trouble::Refused(_)) => other,
-        other @ (Trouble::Invalid(_) | Trouble::Failed(_)) => other,
+        other @ (ClientError::Silent { .. }
+        | ClientError::Gone { .. }
+        | ClientError::Refused(_)) => other,
+        other @ (ClientError::Invalid(_) | ClientError::Failed(_)) => other,
     })
 }
 
-pub(super) fn failed(trouble: &Trouble) -> Said {
+pub(super) fn failed(trouble: &ClientError) -> Said {
     let exit = match trouble {
-        Trouble::Silent { .. } | Trouble::Gone { .. } => Exit::Silent,
-        Trouble::Refused(_) => Exit::Refused,
-        Trouble::Invalid(_) => Exit::Usage,
-        Trouble::Failed(_) => Exit::Failed,
+        ClientError::Silent { .. } | ClientError::Gone { .. } => Exit::Silent,
+        ClientError::Refused(_) => Exit::Refused,
+        ClientError::Invalid(_) => Exit::Usage,
+        ClientError::Failed(_) => Exit::Failed,
     };
     let text = format!("fort-agent: {}{}", clean(&trouble.to_string()), hint(trouble));
     Said::not(exit, text)
 }
 
-fn hint(trouble: &Trouble) -> &'static str {
+fn hint(trouble: &ClientError) -> &'static str {
     match trouble {
-        Trouble::Silent { .. } => SILENT_HINT,
+        ClientError::Silent { .. } => SILENT_HINT,
         // It says itself what to do.
-        Trouble::Gone { .. } | Trouble::Refused(_) => "",
-        Trouble::Invalid(_) | Trouble::Failed(_) => "",
+        ClientError::Gone { .. } | ClientError::Refused(_) => "",
+        ClientError::Invalid(_) | ClientError::Failed(_) => "",
     }
 }
 
@@ -256,7 +258,7 @@ pub(super) fn gist(status: &str) -> Option<Said> {
 }
 
 /// Renders the last recorded status of an agent that is down.
-fn recorded(state_dir: &Path, json: bool, trouble: &Trouble) -> Said {
+fn recorded(state_dir: &Path, json: bool, trouble: &ClientError) -> Said {
     let path = state_dir.join(RECORDED);
     let nothing = |why: &str| {
         let (said, hint) = (clean(&trouble.to_string()), hint(trouble));
@@ -302,9 +304,11 @@ fn wall(time: SystemTime) -> Option<Wall> {
     i64::try_from(since.as_millis()).ok().map(Wall::from_millis)
 }
 
-pub(super) fn block_on<T>(ask: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+pub(super) fn block_on<T>(
+    ask: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Trouble::Failed(format!("no runtime: {error}")))?;
+    let runtime = runtime.map_err(|error| ClientError::Failed(format!("no runtime: {error}")))?;
     runtime.block_on(ask)
 }
 

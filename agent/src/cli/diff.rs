@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::bus::Trouble;
+use crate::bus::ClientError;
 use crate::changes::{self, Changes, Package, Size, Units};
 use crate::config::{Config, Places, Runner};
 use crate::core::bytes::bytes;
@@ -112,15 +112,15 @@ async fn compared(
     config: &Config,
     pair: &Pair,
     execute: bool,
-) -> Result<(Changes, Result<Units, String>), Trouble> {
+) -> Result<(Changes, Result<Units, String>), ClientError> {
     let search_path = std::env::var_os("PATH").unwrap_or_default();
-    let failed = |error: anyhow::Error| Trouble::Failed(format!("{error:#}"));
+    let failed = |error: anyhow::Error| ClientError::Failed(format!("{error:#}"));
     let nix =
         Nix::find(config.nix_settings(), &search_path).map_err(|error| failed(error.into()))?;
     let mut store = Store::of(&nix);
     let changes = changes::between(&mut store, &pair.old, &pair.new).await;
     let changes = changes.map_err(|error| match error {
-        changes::CannotCompare::Absent(system) => Trouble::Failed(format!(
+        changes::CannotCompare::Absent(system) => ClientError::Failed(format!(
             "{system} is not in the store any more: it was collected, and only the desired \
              commit's is got again"
         )),

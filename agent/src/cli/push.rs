@@ -10,7 +10,7 @@ use crate::core::bytes::bytes;
 use crate::core::job::{PublishOutcome, PublishPhase, PublishProgress};
 use crate::core::types::StorePath;
 use crate::nix::{Nix, StoreRoot};
-use crate::publish::{self, Limits, publish};
+use crate::publish::{self, PublishLimits, publish};
 
 use super::{Exit, Said};
 use crate::wording::text::{Look, clean, fit, shorten_paths, took};
@@ -71,7 +71,7 @@ async fn pushed(
             std::future::pending::<()>().await;
         }
     };
-    let outcome = publish(nix, settings, &Limits::PUSH, paths, progress, interrupted).await;
+    let outcome = publish(nix, settings, &PublishLimits::PUSH, paths, progress, interrupted).await;
     if bar {
         let _ = write!(stderr.lock(), "\r\x1b[K");
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
-use crate::bus::{Client, Trouble};
+use crate::bus::{Client, ClientError};
 use crate::config::Places;
 use crate::core::status::Status;
 
@@ -73,7 +73,7 @@ struct Watcher {
 enum End {
     /// Somebody ended it, or nobody reads on.
     Left,
-    Failed(Trouble),
+    Failed(ClientError),
 }
 
 impl From<io::Error> for End {
@@ -81,17 +81,17 @@ impl From<io::Error> for End {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::Left;
         }
-        Self::Failed(Trouble::Failed(format!("cannot write: {error}")))
+        Self::Failed(ClientError::Failed(format!("cannot write: {error}")))
     }
 }
 
 impl Watcher {
-    async fn watch(&mut self, places: &Places) -> Result<(), Trouble> {
+    async fn watch(&mut self, places: &Places) -> Result<(), ClientError> {
         let signals = Signals::new();
-        let mut signals = signals.map_err(|error| Trouble::Failed(error.to_string()))?;
+        let mut signals = signals.map_err(|error| ClientError::Failed(error.to_string()))?;
         // Whoever may not look is told so, on a screen that stays.
         let first = client::connect(places).await;
-        if let Err(refused @ (Trouble::Refused(_) | Trouble::Invalid(_))) = first {
+        if let Err(refused @ (ClientError::Refused(_) | ClientError::Invalid(_))) = first {
             return Err(refused);
         }
         if self.screen == Screen::Terminal {
@@ -110,7 +110,7 @@ impl Watcher {
     async fn go_on(
         &mut self,
         places: &Places,
-        first: Result<Client, Trouble>,
+        first: Result<Client, ClientError>,
         signals: &mut Signals,
     ) -> End {
         let mut client = first;
@@ -146,7 +146,7 @@ impl Watcher {
     async fn follow(&mut self, client: &Client, signals: &mut Signals) -> Result<String, End> {
         let opened = async {
             let changes = client.changes().await?;
-            Ok::<_, Trouble>((changes, client.status().await?))
+            Ok::<_, ClientError>((changes, client.status().await?))
         };
         let opened = tokio::select! {
             opened = opened => opened,

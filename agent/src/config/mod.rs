@@ -40,9 +40,9 @@ mod warnings;
 mod wording;
 
 pub use self::model::{
-    Activation, Branch, Check, Config, Evaluate, FailedUnits, ForcePush, Health, Kind, Limits,
-    Metrics, Nix, OnBusChange, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner,
-    System,
+    Activation, Branch, Check, Config, Evaluate, FailedUnits, ForcePush, Health, Metrics, Nix,
+    OnBusChange, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner, System,
+    SystemKind, UnitLimits,
 };
 pub use announce::{Hooks, Report};
 pub use cache::Cache;

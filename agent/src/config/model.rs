@@ -119,7 +119,7 @@ pub struct Poll {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct System {
     /// Whether a flake or a file is evaluated.
-    pub kind: Kind,
+    pub kind: SystemKind,
     /// Directory of the flake or file, relative to the top of the repository and never
     /// out of it; `.` is the top.
     pub flake_dir: PathBuf,
@@ -132,12 +132,12 @@ pub struct System {
     /// Whether submodules are part of the tree. Default false.
     pub submodules: bool,
     /// Resources of the host that a realise job may use, under systemd. Default: as everybody.
-    pub limits: Limits,
+    pub limits: UnitLimits,
 }
 
 /// Resources of the host that a realise job may use: systemd.resource-control(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
+pub struct UnitLimits {
     /// Memory in bytes above which the job is slowed down.
     pub memory_high: Option<u64>,
     /// Memory in bytes above which the job is killed.
@@ -150,7 +150,7 @@ pub struct Limits {
 
 /// Kind of source that is evaluated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum SystemKind {
     /// The flake in `flake_dir`.
     Flake,
     /// A file, relative to `flake_dir` and never out of it.

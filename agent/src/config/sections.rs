@@ -15,9 +15,9 @@ use super::cache::cache;
 use super::section::Section;
 use super::value::{self, absolute, count, duration, flag, positive, text};
 use super::{
-    Activation, Branch, Check, Config, Evaluate, FailedUnits, ForcePush, Health, Kind, Limits,
-    Metrics, Nix, OnBusChange, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner,
-    System, nix_options, url, wording,
+    Activation, Branch, Check, Config, Evaluate, FailedUnits, ForcePush, Health, Metrics, Nix,
+    OnBusChange, OnFailure, Operation, Poll, Probe, Reboot, Remote, Retry, Runner, System,
+    SystemKind, UnitLimits, nix_options, url, wording,
 };
 use crate::core::policy::{Drift, OnKernelChange, OnRollbackFailure};
 use crate::git;
@@ -193,7 +193,7 @@ fn system(s: &Section<'_>, hostname: &str, direct: bool) -> System {
     let kind = s.choice("kind", &[("flake", false), ("file", true)], "flake");
     let file = s.or("file", file, "'default.nix'");
     System {
-        kind: if kind { Kind::File(file) } else { Kind::Flake },
+        kind: if kind { SystemKind::File(file) } else { SystemKind::Flake },
         flake_dir: s.or("flake_dir", dir, "'.'"),
         attribute: s.or(
             "attribute",
@@ -211,8 +211,8 @@ fn system(s: &Section<'_>, hostname: &str, direct: bool) -> System {
     }
 }
 
-fn limits(s: &Section<'_>) -> Limits {
-    Limits {
+fn limits(s: &Section<'_>) -> UnitLimits {
+    UnitLimits {
         memory_high: s.optional("memory_high", value::bytes),
         memory_max: s.optional("memory_max", value::bytes),
         cpu_weight: s.optional("cpu_weight", value::weight),

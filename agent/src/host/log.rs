@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::core::decide::Step;
-use crate::core::job::{Ending, Kind, RealisePhase};
+use crate::core::job::{Ending, JobKind, RealisePhase};
 use crate::core::memory::Deployment;
 use crate::core::memory::Entry;
 use crate::core::publishing;
@@ -145,7 +145,7 @@ pub(super) fn step(step: &Step) {
             let deployment = &job.deployment;
             tracing::warn!(%deployment, %job, "the job was killed before it was done; starting it again");
         }
-        Step::StopJob(job) if job.kind == Kind::Publish => {
+        Step::StopJob(job) if job.kind == JobKind::Publish => {
             tracing::info!(%job, stage = "publish", "publishing can wait; stopping");
         }
         Step::StopJob(job) => {

@@ -203,7 +203,7 @@ async fn serve(path: &Path, config: &Config) -> anyhow::Result<Ended> {
         let pages =
             web::Pages { metrics, shown: control.shown, turns, notes: notes.clone(), names };
         // Ends with the runtime.
-        web::serve(listen, pages, web::Limits::default(), std::future::pending());
+        web::serve(listen, pages, web::WebLimits::default(), std::future::pending());
     }
     let mut agent = Agent {
         policy: policy::policy(config),

@@ -10,8 +10,8 @@ pub(super) fn policy(config: &Config) -> Policy {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let system = &config.system;
     let place = match &system.kind {
-        config::Kind::Flake => format!("flake:{}", text(&system.flake_dir)),
-        config::Kind::File(file) => format!("file:{}", text(&system.flake_dir.join(file))),
+        config::SystemKind::Flake => format!("flake:{}", text(&system.flake_dir)),
+        config::SystemKind::File(file) => format!("file:{}", text(&system.flake_dir.join(file))),
     };
     let place = if system.submodules { format!("{place}+submodules") } else { place };
     Policy {

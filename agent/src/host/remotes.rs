@@ -80,7 +80,7 @@ struct Refused {
 pub(super) struct Polled {
     index: usize,
     connection: Option<Connection>,
-    answer: Result<Answer, Failed>,
+    answer: Result<PollAnswer, Failed>,
 }
 
 /// Why a poll came to nothing.
@@ -109,7 +109,7 @@ impl From<git::PollError> for Failed {
     }
 }
 
-struct Answer {
+struct PollAnswer {
     heads: Heads,
     relations: Vec<((Commit, Commit), Relation)>,
     fetched: bool,

@@ -111,7 +111,7 @@ impl Work {
 }
 
 /// Record of work that failed the last time.
-struct Trouble {
+struct TaskFailure {
     since: Wall,
     cause: String,
 }
@@ -120,7 +120,7 @@ struct Trouble {
 #[derive(Clone)]
 pub(super) struct Beside {
     events: mpsc::UnboundedSender<Event>,
-    troubles: Arc<Mutex<BTreeMap<Work, Trouble>>>,
+    troubles: Arc<Mutex<BTreeMap<Work, TaskFailure>>>,
 }
 
 impl Beside {
@@ -172,7 +172,7 @@ impl Beside {
     /// Returns the kinds of work that fail now, in words.
     pub(super) fn notes(&self) -> Vec<String> {
         let troubles = self.troubles();
-        let said = troubles.iter().map(|(work, Trouble { since, cause })| {
+        let said = troubles.iter().map(|(work, TaskFailure { since, cause })| {
             let (what, then) = work.words();
             format!("{what} does not work since {since}: {cause}; {then}")
         });
@@ -191,11 +191,11 @@ impl Beside {
         tracing::warn!(error = cause, "{what} did not work; {then}");
         let trouble = troubles
             .entry(work)
-            .or_insert_with(|| Trouble { since: clock::now().wall, cause: String::new() });
+            .or_insert_with(|| TaskFailure { since: clock::now().wall, cause: String::new() });
         trouble.cause.clone_from(cause);
     }
 
-    fn troubles(&self) -> MutexGuard<'_, BTreeMap<Work, Trouble>> {
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<Work, TaskFailure>> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,11 +21,9 @@ use super::revision::Revision;
 use super::tasks::{Beside, Work as Doing};
 use super::timetable::Timetable;
 use crate::clock;
-use crate::config::{Config, FailedUnits, Kind, Runner};
+use crate::config::{Config, FailedUnits, Runner, SystemKind};
 use crate::core::decide::Step;
-use crate::core::job::{
-    JobId, Kind as JobKind, Order, PublishOrder, Realised, SwitchOrder, Verdict,
-};
+use crate::core::job::{JobId, JobKind, Order, PublishOrder, Realised, SwitchOrder, Verdict};
 use crate::core::memory::Memory;
 use crate::core::observed::{Job, Life, Purpose, Round, Seen, Work};
 use crate::core::policy::OnKernelChange;

@@ -262,7 +262,7 @@ pub fn list(state_dir: &Path) -> Result<Vec<JobDir>, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::job::{DeploymentId, Kind, Target};
+    use crate::core::job::{DeploymentId, JobKind, Target};
     use crate::core::policy::Operation;
     use crate::core::types::Wall;
 
@@ -287,7 +287,7 @@ mod tests {
             boot_id: boot.clone(),
             ordered: Mono::from_millis(0),
         };
-        let id = JobId { kind: Kind::Realise, deployment: order.deployment.clone() };
+        let id = JobId { kind: JobKind::Realise, deployment: order.deployment.clone() };
         (JobDir::create(state_dir, &id, &order).unwrap(), order, boot)
     }
 

@@ -17,7 +17,7 @@ use super::dir::{JobDir, JobFile};
 use super::spec::PublishSpec;
 use crate::core::job::{PublishOutcome, PublishPhase, PublishProgress};
 use crate::files::Durability;
-use crate::publish::{Limits, publish};
+use crate::publish::{PublishLimits, publish};
 
 /// Shortest time between two writes of the progress: the job may take hours, and the
 /// agent looks each time.
@@ -62,7 +62,7 @@ async fn work(
     let on_progress = |progress: &PublishProgress| latest.set(Some(progress.clone()));
     let host = &spec.host;
     let paths = [spec.order.system.clone()];
-    let limits = Limits::JOB;
+    let limits = PublishLimits::JOB;
     let work = publish(&host.nix, &host.settings, &limits, &paths, on_progress, cancelled);
     let mut work = pin!(work);
     let mut ticks = tokio::time::interval(PACE);

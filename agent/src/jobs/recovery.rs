@@ -14,7 +14,7 @@ use crate::error_chain;
 use crate::systemd::Systemd;
 use crate::systemd::baseline::Baseline;
 use crate::systemd::jobs::Job;
-use crate::systemd::units::{State, Units};
+use crate::systemd::units::{UnitState, Units};
 
 /// Units that `switch-to-configuration` cannot do without.
 const BUS: [&str; 3] = ["dbus.socket", "dbus.service", "systemd-logind.service"];
@@ -193,13 +193,13 @@ fn missing(baseline: &Baseline, units: &Units) -> BTreeSet<String> {
             || name.ends_with(".socket") && state.active();
         lasting && !name.contains('@')
     });
-    let gone = |name: &String| units.get(name).is_none_or(|now: &State| !now.active());
+    let gone = |name: &String| units.get(name).is_none_or(|now: &UnitState| !now.active());
     ran.map(|(name, _)| name).filter(|name| gone(name)).cloned().collect()
 }
 
 /// Returns which of the units that worked before have failed.
 fn newly_failed(baseline: &Baseline, units: &Units) -> Vec<String> {
-    let worked = |name: &String| baseline.before.get(name).is_some_and(State::active);
+    let worked = |name: &String| baseline.before.get(name).is_some_and(UnitState::active);
     let failed = units.iter().filter(|(name, now)| now.failed() && worked(name));
     failed.map(|(name, _)| name.clone()).collect()
 }
@@ -208,8 +208,8 @@ fn newly_failed(baseline: &Baseline, units: &Units) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn state(active: &str, sub: &str) -> State {
-        State { active: active.into(), sub: sub.into(), restarts: 0, since: 0 }
+    fn state(active: &str, sub: &str) -> UnitState {
+        UnitState { active: active.into(), sub: sub.into(), restarts: 0, since: 0 }
     }
 
     #[test]

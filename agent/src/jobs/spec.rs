@@ -11,7 +11,7 @@ use crate::git::Limits;
 use crate::machine::Machine;
 use crate::nix::Nix;
 use crate::nix::evaluator::Evaluator;
-use crate::nix::realise::Kind;
+use crate::nix::realise::RecipeKind;
 use crate::publish::Settings;
 use crate::substitute;
 
@@ -35,7 +35,7 @@ pub struct RealiseHost {
     /// Name of this host, by which its system is chosen.
     pub hostname: String,
     /// Kind of expression that describes the systems.
-    pub kind: Kind,
+    pub kind: RecipeKind,
     /// Path of the file, for that kind of expression.
     pub file: String,
     /// Directory of the flake or file within the tree.

@@ -14,8 +14,8 @@ use rustix::process::Signal;
 use zbus::Variant;
 
 use super::dir::JobFile;
-use crate::config::Limits;
-use crate::core::job::{JobId, Kind};
+use crate::config::UnitLimits;
+use crate::core::job::{JobId, JobKind};
 use crate::environment;
 use crate::files::{self, Durability};
 use crate::flock;
@@ -29,7 +29,7 @@ const SECRET_VARIABLES: &str = "environment";
 /// Starts the job of a directory as a detached process. Its end calls `ended`.
 pub fn detached(
     agent: &Path,
-    kind: Kind,
+    kind: JobKind,
     directory: &Path,
     ended: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
@@ -72,7 +72,7 @@ pub async fn unit(
     agent: &Path,
     id: &JobId,
     directory: &Path,
-    limits: &Limits,
+    limits: &UnitLimits,
     lent: Option<&Evaluator>,
 ) -> Result<(), NotStarted> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -138,21 +138,21 @@ fn unit_name(id: &JobId) -> String {
     format!("fort-agent-{id}.service")
 }
 
-fn properties(kind: Kind, limits: &Limits) -> Vec<(&'static str, Variant<'static>)> {
+fn properties(kind: JobKind, limits: &UnitLimits) -> Vec<(&'static str, Variant<'static>)> {
     const SECOND: u64 = 1_000_000;
     let mut properties: Vec<(&'static str, Variant<'static>)> =
         vec![("TimeoutStopUSec", (10 * SECOND).into())];
     // There are tokens in its memory, and in that of what it runs.
     properties.extend([("LimitCORE", 0_u64.into()), ("LimitCORESoft", 0_u64.into())]);
     match kind {
-        Kind::Switch => {
+        JobKind::Switch => {
             // Without it nobody puts the old system back: it goes last.
             properties.push(("OOMScoreAdjust", (-900_i32).into()));
             properties.push(("Restart", "on-failure".into()));
             properties.push(("RestartUSec", SECOND.into()));
             properties.push(("StartLimitIntervalUSec", 0_u64.into()));
         }
-        Kind::Realise => {
+        JobKind::Realise => {
             properties.push(("OOMScoreAdjust", 500_i32.into()));
             // Nix is killed for want of memory, not this job: which is to say so. By
             // default systemd stops a unit when one of its processes is.
@@ -165,7 +165,7 @@ fn properties(kind: Kind, limits: &Limits) -> Vec<(&'static str, Variant<'static
             ];
             properties.extend(more.into_iter().filter_map(|(k, v)| Some((k, v?.into()))));
         }
-        Kind::Publish => {
+        JobKind::Publish => {
             // It can always be begun anew: it goes first, and waits for all.
             properties.push(("OOMScoreAdjust", 800_i32.into()));
             properties.push(("Nice", 19_i32.into()));
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn no_job_leaves_its_memory_behind() {
-        for kind in [Kind::Realise, Kind::Switch, Kind::Publish] {
-            let properties = properties(kind, &Limits::default());
+        for kind in [JobKind::Realise, JobKind::Switch, JobKind::Publish] {
+            let properties = properties(kind, &UnitLimits::default());
             for limit in ["LimitCORE", "LimitCORESoft"] {
                 let found = properties.iter().find(|(name, _)| *name == limit);
                 assert_eq!(found.map(|(_, value)| value), Some(&0_u64.into()), "{kind:?} {limit}");

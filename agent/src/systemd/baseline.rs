@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{State, Units};
+use super::units::{UnitState, Units};
 use crate::core::types::StorePath;
 use crate::nix::StoreRoot;
 
@@ -55,10 +55,10 @@ pub fn blame(
         let before = baseline.before.get(name);
         let Some(wrong) = wrong(before, state, now) else { continue };
         let had_failed =
-            before.is_some_and(State::failed) || baseline.failed_when_good.contains(name);
+            before.is_some_and(UnitState::failed) || baseline.failed_when_good.contains(name);
         // One that was just being started had not been seen to work: it may be a
         // timer's job that fails each time.
-        let to_blame = changed(name) || (!had_failed && before.is_some_and(State::up));
+        let to_blame = changed(name) || (!had_failed && before.is_some_and(UnitState::up));
         if to_blame {
             blame.counts.push(format!("{name} {wrong}"));
             if state.active == "failed" {
@@ -73,7 +73,7 @@ pub fn blame(
     blame
 }
 
-fn wrong(before: Option<&State>, now: &State, clock: u64) -> Option<&'static str> {
+fn wrong(before: Option<&UnitState>, now: &UnitState, clock: u64) -> Option<&'static str> {
     if now.sub.starts_with("auto-restart") {
         return Some("keeps being restarted");
     }
@@ -154,25 +154,25 @@ fn template(unit: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn state(active: &str, sub: &str, restarts: u32, since: u64) -> State {
-        State { active: active.into(), sub: sub.into(), restarts, since }
+    fn state(active: &str, sub: &str, restarts: u32, since: u64) -> UnitState {
+        UnitState { active: active.into(), sub: sub.into(), restarts, since }
     }
 
-    fn up() -> State {
+    fn up() -> UnitState {
         state("active", "running", 0, 0)
     }
 
-    fn down() -> State {
+    fn down() -> UnitState {
         state("inactive", "dead", 0, 0)
     }
 
-    fn failed() -> State {
+    fn failed() -> UnitState {
         state("failed", "failed", 0, 0)
     }
 
     /// Returns the numbers of blamed and of other failed units, for one that was `before`
     /// and is `now`.
-    fn counts(before: Option<State>, now: State, changed: bool) -> (usize, usize) {
+    fn counts(before: Option<UnitState>, now: UnitState, changed: bool) -> (usize, usize) {
         let before = before.map(|state| ("x.service".to_owned(), state)).into_iter().collect();
         let baseline = Baseline { before, ..Baseline::default() };
         let units = [("x.service".to_owned(), now)].into();

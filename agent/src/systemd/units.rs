@@ -11,7 +11,7 @@ use super::{CALL, Failed, Systemd, limited};
 
 /// State of a unit now.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct State {
+pub struct UnitState {
     /// Active state, as in `active` or `failed`.
     pub active: String,
     /// Sub state, as in `running` or `auto-restart`.
@@ -23,7 +23,7 @@ pub struct State {
     pub since: u64,
 }
 
-impl State {
+impl UnitState {
     /// Whether the unit has failed, or is about to be started again because it has.
     pub fn failed(&self) -> bool {
         self.active == "failed" || self.sub.starts_with("auto-restart")
@@ -42,7 +42,7 @@ impl State {
 }
 
 /// The loaded units by name.
-pub type Units = BTreeMap<String, State>;
+pub type Units = BTreeMap<String, UnitState>;
 
 /// Units that are not inactive, by name, and what they are instead.
 pub type Active = BTreeMap<String, String>;
@@ -54,7 +54,7 @@ impl Systemd {
         let listed = limited("the list of units", CALL, self.manager.list_units()).await?;
         let counted = listed.into_iter().filter(|unit| counts(&unit.0));
         let states = counted.map(async |(name, _, _, active, sub, _, path, ..)| {
-            let state = State { active, sub, restarts: 0, since: 0 };
+            let state = UnitState { active, sub, restarts: 0, since: 0 };
             (name.clone(), self.with_restarts(&name, state, path).await)
         });
         Ok(join_all(states).await.into_iter().collect())
@@ -71,7 +71,7 @@ impl Systemd {
     }
 
     /// Returns the state of one unit; `None` if there is no such unit.
-    pub async fn unit(&self, name: &str) -> Result<Option<State>, Failed> {
+    pub async fn unit(&self, name: &str) -> Result<Option<UnitState>, Failed> {
         let what = "a unit";
         let path = self.unit_path(name).await?;
         let unit = UnitProxy::builder(self.manager.inner().connection())
@@ -83,7 +83,7 @@ impl Systemd {
         }
         let active = limited(what, CALL, unit.active_state()).await?;
         let sub = limited(what, CALL, unit.sub_state()).await?;
-        Ok(Some(State { active, sub, restarts: 0, since: 0 }))
+        Ok(Some(UnitState { active, sub, restarts: 0, since: 0 }))
     }
 
     /// Whether a unit has failed, and systemd knows of nothing that would start it again: no
@@ -103,7 +103,12 @@ impl Systemd {
     }
 
     /// Adds a service's restarts to its state. Best effort: a unit may go while it is looked at.
-    async fn with_restarts(&self, name: &str, mut state: State, path: OwnedObjectPath) -> State {
+    async fn with_restarts(
+        &self,
+        name: &str,
+        mut state: UnitState,
+        path: OwnedObjectPath,
+    ) -> UnitState {
         if !name.ends_with(".service") || state.active == "inactive" {
             return state;
         }

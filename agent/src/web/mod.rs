@@ -63,7 +63,7 @@ impl fmt::Debug for Pages {
 
 /// Limits on what strangers are granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct WebLimits {
     /// Most connections at a time. The next one ends the oldest that has not sent a head yet.
     pub connections: usize,
     /// Most connections at a time from one address, or from one /64 of IPv6.
@@ -76,7 +76,7 @@ pub struct Limits {
     pub listen_again: Duration,
 }
 
-impl Default for Limits {
+impl Default for WebLimits {
     fn default() -> Self {
         Self {
             connections: 32,
@@ -102,7 +102,7 @@ const NOT_HERE: &str = "this host has another name: ask by its address, or by it
 pub fn serve(
     listen: SocketAddr,
     pages: Pages,
-    limits: Limits,
+    limits: WebLimits,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -113,7 +113,7 @@ pub fn serve(
     })
 }
 
-async fn run(listen: SocketAddr, pages: Pages, limits: Limits) {
+async fn run(listen: SocketAddr, pages: Pages, limits: WebLimits) {
     let listener = bind(listen, limits.listen_again, &pages.notes).await;
     let mut places = Places::new(limits.connections, limits.of_one);
     // Aborted together when this ends.
@@ -168,7 +168,7 @@ async fn bind(listen: SocketAddr, first_pause: Duration, notes: &Notes) -> TcpLi
     }
 }
 
-async fn attend(stream: TcpStream, pages: Pages, limits: Limits, asked: Asked) {
+async fn attend(stream: TcpStream, pages: Pages, limits: WebLimits, asked: Asked) {
     let answered = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)

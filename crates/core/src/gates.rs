@@ -221,7 +221,7 @@ impl Gates {
         self.suspended.take_if(|suspended| suspended.until(seen, now).is_some_and(over));
         self.pending.take_if(|pending| Some(pending.commit) != wanted);
         // It has been gone, or another hand has come in between.
-        let switches = seen.jobs.iter().any(|job| job.id.kind == super::job::Kind::Switch);
+        let switches = seen.jobs.iter().any(|job| job.id.kind == super::job::JobKind::Switch);
         self.back.take_if(|back| {
             let awaits = back.deferral && awaiting == Some(&back.left);
             !switches && !awaits && seen.running.as_ref() != Some(&back.left)

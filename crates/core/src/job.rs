@@ -70,7 +70,7 @@ as_text!(DeploymentId, JobId);
 
 /// The kinds of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum JobKind {
     /// Evaluates and builds, or fetches, a system.
     Realise,
     /// Activates a system, waits for the verdict, commits or rolls back.
@@ -79,7 +79,7 @@ pub enum Kind {
     Publish,
 }
 
-impl Kind {
+impl JobKind {
     /// Returns the name of the kind, as in job directories and unit names.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId {
     /// Kind of work that the job does.
-    pub kind: Kind,
+    pub kind: JobKind,
     /// Deployment that the job works for.
     pub deployment: DeploymentId,
 }
@@ -109,7 +109,7 @@ impl FromStr for JobId {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        [Kind::Realise, Kind::Switch, Kind::Publish]
+        [JobKind::Realise, JobKind::Switch, JobKind::Publish]
             .into_iter()
             .find_map(|kind| {
                 let deployment = text.strip_prefix(kind.as_str())?.strip_prefix('-')?;
@@ -162,7 +162,7 @@ pub struct Order {
 
 impl Order {
     /// Returns the id of the job of this kind that carries the order out.
-    pub fn job(&self, kind: Kind) -> JobId {
+    pub fn job(&self, kind: JobKind) -> JobId {
         JobId { kind, deployment: self.deployment.clone() }
     }
 }

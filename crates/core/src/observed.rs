@@ -8,7 +8,7 @@ pub use self::remote::{Heads, Oversize, Relation, Relations, Remote};
 use super::backoff::Luck;
 use super::guardian;
 use super::job::{
-    Check, Generation, JobId, Kind, Order, PublishOrder, PublishOutcome, PublishProgress,
+    Check, Generation, JobId, JobKind, Order, PublishOrder, PublishOutcome, PublishProgress,
     RealiseOutcome, RealiseProgress, Realised, Refusal, SwitchOrder, SwitchOutcome, Verdict,
 };
 use super::types::{BootId, Mono, StorePath, Wall};
@@ -139,8 +139,8 @@ impl Job {
     /// Whether the job works for a deployment. Deployments never wait for other jobs.
     pub fn is_of_deployment(&self) -> bool {
         match self.id.kind {
-            Kind::Realise | Kind::Switch => true,
-            Kind::Publish => false,
+            JobKind::Realise | JobKind::Switch => true,
+            JobKind::Publish => false,
         }
     }
 }

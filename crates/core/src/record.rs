@@ -14,7 +14,7 @@ use self::host::{adopt_running, fold_awaiting, fold_boot, fold_hand, fold_unprov
 use self::jobs::{adopt, end_lost_deployment, fold_realise, fold_switch, learn_tested};
 use super::decide::Step;
 use super::gates::Pending;
-use super::job::{DeploymentId, Ending, Kind, Target};
+use super::job::{DeploymentId, Ending, JobKind, Target};
 use super::memory::{Accepted, Deployment, Entry, Memory, Rebooted, Running, Settled, Tested};
 use super::observed::{Seen, Work};
 use super::policy::{Operation, Policy};
@@ -62,7 +62,7 @@ pub fn fold(policy: &Policy, mut memory: Memory, seen: &Seen, now: Now) -> Memor
         // While it runs it says how it came to.
         false => seen.running.as_ref() == Some(&armed.system),
     });
-    if seen.jobs.iter().all(|job| job.id.kind != Kind::Switch) {
+    if seen.jobs.iter().all(|job| job.id.kind != JobKind::Switch) {
         fold_awaiting(policy, &mut memory, seen, now);
         fold_unproven(&mut memory, seen);
     }
@@ -122,7 +122,7 @@ pub fn note(mut memory: Memory, seen: &Seen, step: &Step, now: Now) -> Memory {
                 attempt: order.attempt,
                 started: order.started,
                 system: None,
-                job: Some(order.job(Kind::Realise)),
+                job: Some(order.job(JobKind::Realise)),
                 stages: Default::default(),
             });
         }
@@ -200,8 +200,8 @@ fn is_in_force(settled: &Settled, seen: &Seen) -> bool {
 fn supersede(memory: &mut Memory, target: &Target, now: Now) {
     let switching = |d: &Deployment| {
         d.job.as_ref().is_some_and(|job| match job.kind {
-            Kind::Switch => true,
-            Kind::Realise | Kind::Publish => false,
+            JobKind::Switch => true,
+            JobKind::Realise | JobKind::Publish => false,
         })
     };
     if memory.deployment.as_ref().is_some_and(|deployment| !switching(deployment)) {

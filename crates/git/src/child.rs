@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::failure::PollError;
-use super::history::Trouble;
+use super::history::ReadFailed;
 use super::limits::{Exceeded, Limits, NoRoom};
 use super::process::{self, Died};
 use super::{Related, Remote, clone};
@@ -110,19 +110,19 @@ impl FetchError {
     }
 }
 
-impl From<Trouble> for FetchError {
-    fn from(trouble: Trouble) -> Self {
+impl From<ReadFailed> for FetchError {
+    fn from(trouble: ReadFailed) -> Self {
         match trouble {
-            Trouble::Missing(what) | Trouble::Damaged(what) => Self::Damaged(what),
-            Trouble::Exceeds(limit) => Self::Exceeds(limit),
-            Trouble::Odd(what) => Self::Unreadable(what),
+            ReadFailed::Missing(what) | ReadFailed::Damaged(what) => Self::Damaged(what),
+            ReadFailed::Exceeds(limit) => Self::Exceeds(limit),
+            ReadFailed::Odd(what) => Self::Unreadable(what),
         }
     }
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Answer {
+enum ChildAnswer {
     Error { error: FetchError },
     Reply(Reply),
 }
@@ -131,8 +131,8 @@ enum Answer {
 pub fn main() -> ExitCode {
     let limits = |request: &Request| request.limits;
     process::serve("fetch", limits, |request| match clone::update(request) {
-        Ok(reply) => Answer::Reply(reply),
-        Err(error) => Answer::Error { error },
+        Ok(reply) => ChildAnswer::Reply(reply),
+        Err(error) => ChildAnswer::Error { error },
     })
 }
 
@@ -147,15 +147,15 @@ pub async fn run(exe: &Path, request: &Request, deadline: Duration) -> Result<Re
 
 async fn answer(exe: &Path, request: &Request) -> Result<Reply, FetchError> {
     let died = match process::ask(exe, "fetch", request).await {
-        Ok(Answer::Reply(reply)) => return Ok(reply),
-        Ok(Answer::Error { error }) => return Err(error),
+        Ok(ChildAnswer::Reply(reply)) => return Ok(reply),
+        Ok(ChildAnswer::Error { error }) => return Err(error),
         Err(died) => died,
     };
     if !request.branches.is_empty() {
         // What it was receiving is in nobody's use, and may be a gigabyte: the
         // next child would remove it, but may not be wanted for half an hour.
         let sweep = Request { branches: Vec::new(), compare: Vec::new(), ..request.clone() };
-        let _ = process::ask::<_, Answer>(exe, "fetch", &sweep).await;
+        let _ = process::ask::<_, ChildAnswer>(exe, "fetch", &sweep).await;
     }
     let exceeded = died.exceeded(request.limits);
     let Died { how, stderr, .. } = died;

@@ -15,8 +15,8 @@ use super::child::{FetchError, Reply, Request};
 use super::combine;
 use super::failure::PollError;
 use super::fetch::fetch;
-use super::history::{self, Reader, Trouble};
-use super::repository::{self, Damage, Related, State};
+use super::history::{self, ReadFailed, Reader};
+use super::repository::{self, CloneState, Damage, Related};
 use super::submodules;
 
 /// Most packs of a clone. Every fetch adds one. They are combined long before; where
@@ -32,21 +32,21 @@ pub(super) fn update(request: &Request) -> Result<Reply, FetchError> {
     let _lock = lock(clone)?;
     sweep(clone)?;
     let state = repository::inspect(clone, request.limits);
-    let existed = !matches!(state, State::Absent);
+    let existed = !matches!(state, CloneState::Absent);
     let why_anew = match state {
         _ if request.reclone => "asked for".to_owned(),
-        State::Absent if request.branches.is_empty() => {
+        CloneState::Absent if request.branches.is_empty() => {
             return Err(FetchError::Damaged("there is no clone yet".into()));
         }
-        State::Absent => String::new(),
-        State::Damaged(damage) => damage.0,
-        State::Sound { packs, .. } if packs > MAX_PACKS && !request.branches.is_empty() => {
+        CloneState::Absent => String::new(),
+        CloneState::Damaged(damage) => damage.0,
+        CloneState::Sound { packs, .. } if packs > MAX_PACKS && !request.branches.is_empty() => {
             format!("it has {packs} packs")
         }
-        State::Sound { .. } if lacks_files(request) && !request.branches.is_empty() => {
+        CloneState::Sound { .. } if lacks_files(request) && !request.branches.is_empty() => {
             "files were left out of it that are not too large any more".into()
         }
-        State::Sound { repository, .. } => {
+        CloneState::Sound { repository, .. } => {
             match guarded(|| bring(&repository, request)) {
                 Ok(reply) => return Ok(combined(&repository, request, reply)),
                 // The remote's doing, the clone's, or ours? Look, don't guess.
@@ -107,7 +107,7 @@ fn bring(repository: &gix::Repository, request: &Request) -> Result<Reply, Fetch
         let relation = reader.relation(older, newer)?;
         Ok(Related { older, newer, relation })
     });
-    let relations = compared.collect::<Result<_, Trouble>>()?;
+    let relations = compared.collect::<Result<_, ReadFailed>>()?;
     Ok(Reply { heads, relations, recloned: false, note: None })
 }
 

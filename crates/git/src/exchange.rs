@@ -24,18 +24,18 @@ struct Exchange {
     headers: HeaderMap,
     posted: Vec<u8>,
     sent: bool,
-    answer: Option<Answer>,
+    answer: Option<HttpAnswer>,
 }
 
 /// Answer to an HTTP request.
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     /// Headers as "name: value" lines.
     pub(super) headers: Cursor<Vec<u8>>,
     pub(super) body: Box<dyn BufRead + Send>,
 }
 
 impl Exchange {
-    fn answer(&mut self) -> io::Result<&mut Answer> {
+    fn answer(&mut self) -> io::Result<&mut HttpAnswer> {
         if !std::mem::replace(&mut self.sent, true) {
             let headers = std::mem::take(&mut self.headers);
             let body = std::mem::take(&mut self.posted);

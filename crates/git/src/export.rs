@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-use super::history::{self, Links, Reader, Trouble};
+use super::history::{self, Links, ReadFailed, Reader};
 use super::limits::{Exceeded, Limits, NoRoom};
 use super::process::{self, Died};
 use super::repository;
@@ -161,19 +161,19 @@ pub enum Unfit {
     },
 }
 
-impl From<Trouble> for ExportError {
-    fn from(trouble: Trouble) -> Self {
+impl From<ReadFailed> for ExportError {
+    fn from(trouble: ReadFailed) -> Self {
         match trouble {
-            Trouble::Missing(what) | Trouble::Damaged(what) => Self::Damaged(what),
-            Trouble::Exceeds(limit) => Self::Exceeds(limit),
-            Trouble::Odd(what) => Self::Unreadable(what),
+            ReadFailed::Missing(what) | ReadFailed::Damaged(what) => Self::Damaged(what),
+            ReadFailed::Exceeds(limit) => Self::Exceeds(limit),
+            ReadFailed::Odd(what) => Self::Unreadable(what),
         }
     }
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Answer {
+enum ExportAnswer {
     Error { error: ExportError },
     Done(Exported),
 }
@@ -182,8 +182,8 @@ enum Answer {
 pub fn main() -> ExitCode {
     let limits = |order: &Export| order.limits;
     process::serve("export", limits, |order| match export(order) {
-        Ok(done) => Answer::Done(done),
-        Err(error) => Answer::Error { error },
+        Ok(done) => ExportAnswer::Done(done),
+        Err(error) => ExportAnswer::Error { error },
     })
 }
 
@@ -192,8 +192,8 @@ pub fn main() -> ExitCode {
 pub async fn run(exe: &Path, order: &Export) -> Result<Exported, ExportError> {
     let _swept = Swept(order);
     let died = match process::ask(exe, "export", order).await {
-        Ok(Answer::Done(done)) => return Ok(done),
-        Ok(Answer::Error { error }) => return Err(error),
+        Ok(ExportAnswer::Done(done)) => return Ok(done),
+        Ok(ExportAnswer::Error { error }) => return Err(error),
         Err(died) => died,
     };
     let exceeded = died.exceeded(order.limits);
@@ -241,8 +241,9 @@ fn write(order: &Export, dest: &Path) -> Result<Exported, ExportError> {
     let repository =
         repository::open(&order.clone, limits).map_err(|damage| ExportError::Damaged(damage.0))?;
     let reader = Reader { repository: &repository, limits };
-    let links =
-        |commit| -> Result<Links, Trouble> { reader.links(history::id(commit), &mut Vec::new()) };
+    let links = |commit| -> Result<Links, ReadFailed> {
+        reader.links(history::id(commit), &mut Vec::new())
+    };
     let Links { tree, time, .. } = links(order.commit)?;
     let mut rev_count = 0;
     for commit in reader.history([history::id(order.commit)])? {

@@ -23,7 +23,7 @@ use gix_transport::client::blocking_io::Transport;
 use super::child::FetchError;
 use super::clone::local;
 use super::failure::PollError;
-use super::history::{self, Reader, Trouble};
+use super::history::{self, ReadFailed, Reader};
 use super::http::{Http, Pace};
 use super::limits::{Limits, Meter, Stopped, exhausted};
 use super::negotiate::Haves;
@@ -128,8 +128,8 @@ impl From<gix::Error> for Failed {
     }
 }
 
-impl From<Trouble> for Failed {
-    fn from(trouble: Trouble) -> Self {
+impl From<ReadFailed> for Failed {
+    fn from(trouble: ReadFailed) -> Self {
         Self::Known(trouble.into())
     }
 }

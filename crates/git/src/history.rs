@@ -32,7 +32,7 @@ pub(super) struct Links {
 
 /// Reason for which an object is not there to be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum ReadFailed {
     /// The clone lacks the object.
     #[error("{0}")]
     Missing(String),
@@ -61,39 +61,39 @@ impl<'a> Reader<'a> {
         id: ObjectId,
         kind: Kind,
         buffer: &mut Vec<u8>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ReadFailed> {
         let found = match self.repository.objects.try_find(&id, buffer) {
             Ok(Some(found)) => found.kind,
-            Ok(None) => return Err(Trouble::Missing(format!("{kind} {id} is missing"))),
+            Ok(None) => return Err(ReadFailed::Missing(format!("{kind} {id} is missing"))),
             Err(error) => {
                 return Err(match exhausted(&error, self.limits) {
-                    Some(limit) => Trouble::Exceeds(limit),
-                    None => Trouble::Damaged(one_line(&format!(
+                    Some(limit) => ReadFailed::Exceeds(limit),
+                    None => ReadFailed::Damaged(one_line(&format!(
                         "{kind} {id} cannot be read: {}",
                         poll::words(&error)
                     ))),
                 });
             }
         };
-        if found == kind { Ok(()) } else { Err(Trouble::Odd(format!("{id} is a {found}"))) }
+        if found == kind { Ok(()) } else { Err(ReadFailed::Odd(format!("{id} is a {found}"))) }
     }
 
     /// Reads the tree, parents and time of a commit.
-    pub(super) fn links(self, id: ObjectId, buffer: &mut Vec<u8>) -> Result<Links, Trouble> {
+    pub(super) fn links(self, id: ObjectId, buffer: &mut Vec<u8>) -> Result<Links, ReadFailed> {
         self.object(id, Kind::Commit, buffer)?;
         parse(buffer)
-            .ok_or_else(|| Trouble::Odd(format!("commit {id} does not begin as commits do")))
+            .ok_or_else(|| ReadFailed::Odd(format!("commit {id} does not begin as commits do")))
     }
 
     /// Whether a commit is there, with the root of its tree.
-    pub(super) fn is_whole(self, id: ObjectId) -> Result<(), Trouble> {
+    pub(super) fn is_whole(self, id: ObjectId) -> Result<(), ReadFailed> {
         let mut buffer = Vec::new();
         let tree = self.links(id, &mut buffer)?.tree;
         self.object(tree, Kind::Tree, &mut buffer)?;
         for entry in gix::objs::TreeRefIter::from_bytes(&buffer, gix::hash::Kind::Sha1) {
             let odd = |e: gix::Error| {
                 let why = poll::words(&e);
-                Trouble::Odd(one_line(&format!("the tree {tree} of commit {id}: {why}")))
+                ReadFailed::Odd(one_line(&format!("the tree {tree} of commit {id}: {why}")))
             };
             entry.map_err(odd)?;
         }
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
     pub(super) fn history(
         self,
         tips: impl IntoIterator<Item = ObjectId>,
-    ) -> Result<Walk<'a>, Trouble> {
+    ) -> Result<Walk<'a>, ReadFailed> {
         let shallow = steps::boundary(self.repository).unwrap_or_default().into_iter().collect();
         let (waiting, seen) = Default::default();
         let mut walk = Walk { reader: self, waiting, seen, shallow, buffer: Vec::new() };
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
     ///
     /// Both histories are walked at once, and only as far as they are not one: what is
     /// an ancestor of both leads to neither.
-    pub(super) fn relation(self, older: Commit, newer: Commit) -> Result<Relation, Trouble> {
+    pub(super) fn relation(self, older: Commit, newer: Commit) -> Result<Relation, ReadFailed> {
         const OLD: u8 = 1;
         const NEW: u8 = 2;
         const BOTH: u8 = OLD | NEW;
@@ -187,15 +187,15 @@ struct Waiting {
 }
 
 impl Walk<'_> {
-    fn add(&mut self, id: ObjectId) -> Result<(), Trouble> {
+    fn add(&mut self, id: ObjectId) -> Result<(), ReadFailed> {
         if self.seen.insert(id) { self.push(id) } else { Ok(()) }
     }
 
-    fn push(&mut self, id: ObjectId) -> Result<(), Trouble> {
+    fn push(&mut self, id: ObjectId) -> Result<(), ReadFailed> {
         let (time, parents) = match self.reader.links(id, &mut self.buffer) {
             Ok(links) => (links.time, links.parents),
             // It is in the way of nobody who only wants to get past it.
-            Err(Trouble::Odd(_)) => (0, Vec::new()),
+            Err(ReadFailed::Odd(_)) => (0, Vec::new()),
             Err(trouble) => return Err(trouble),
         };
         let parents = if self.shallow.contains(&id) { Vec::new() } else { parents };
@@ -205,7 +205,7 @@ impl Walk<'_> {
 }
 
 impl Iterator for Walk<'_> {
-    type Item = Result<ObjectId, Trouble>;
+    type Item = Result<ObjectId, ReadFailed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let Waiting { id, parents, .. } = self.waiting.pop()?;

@@ -23,7 +23,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::Remote;
-use super::exchange::Answer;
+use super::exchange::HttpAnswer;
 use super::failure::PollError;
 use super::limits::{Meter, Stopped};
 use fort_core::plain::one_line;
@@ -96,7 +96,7 @@ impl Http {
         url: &str,
         headers: HeaderMap,
         body: Option<Vec<u8>>,
-    ) -> io::Result<Answer> {
+    ) -> io::Result<HttpAnswer> {
         let token = self.remote.token().map_err(|e| self.fail(e))?;
         let authorised = token.is_some();
         let mut request = match body {
@@ -127,7 +127,7 @@ impl Http {
             }
             Pace::Fetch => Box::new(io::BufReader::with_capacity(64 << 10, body)),
         };
-        Ok(Answer { headers: Cursor::new(headers), body })
+        Ok(HttpAnswer { headers: Cursor::new(headers), body })
     }
 
     /// Waits for one step of an exchange, for as long as the remote's timeout.

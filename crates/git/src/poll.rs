@@ -34,10 +34,10 @@ pub(super) const AGENT: &str = fort_http::USER_AGENT;
 /// dropping it ends.
 pub struct Connection {
     remote: Remote,
-    kind: Kind,
+    kind: ConnectionKind,
 }
 
-enum Kind {
+enum ConnectionKind {
     Http {
         transport: Box<http::Transport<Http>>,
         http: Http,
@@ -54,15 +54,15 @@ impl Connection {
     /// does.
     pub fn open(remote: &Remote) -> Result<Self, PollError> {
         let kind = if is_file(remote) {
-            Kind::File
+            ConnectionKind::File
         } else if is_ssh(remote) {
-            Kind::Ssh
+            ConnectionKind::Ssh
         } else {
             let http = Http::new(remote, Pace::Poll)?;
             let mut transport = Box::new(over_http(remote, http.clone())?);
             let handshake = shake_hands(&mut *transport, false)
                 .map_err(|e| http.failure().unwrap_or_else(|| protocol(remote, &e)))?;
-            Kind::Http { transport, http, handshake: Box::new(handshake) }
+            ConnectionKind::Http { transport, http, handshake: Box::new(handshake) }
         };
         Ok(Self { remote: remote.clone(), kind })
     }
@@ -74,16 +74,18 @@ impl Connection {
             return Ok(BTreeMap::new());
         }
         match &mut self.kind {
-            Kind::Http { transport, http, handshake } => list(&mut **transport, handshake, names)
-                .map_err(|e| http.failure().unwrap_or_else(|| protocol(&self.remote, &e))),
-            Kind::Ssh => {
+            ConnectionKind::Http { transport, http, handshake } => {
+                list(&mut **transport, handshake, names)
+                    .map_err(|e| http.failure().unwrap_or_else(|| protocol(&self.remote, &e)))
+            }
+            ConnectionKind::Ssh => {
                 let url = parse_url(&self.remote)?;
                 let (ssh, mut transport) = Ssh::start(&self.remote, &url, Pace::Poll)?;
                 shake_hands(&mut transport, true)
                     .and_then(|hands| list(&mut transport, &hands, names))
                     .map_err(|e| ssh.failure().unwrap_or_else(|| protocol(&self.remote, &e)))
             }
-            Kind::File => {
+            ConnectionKind::File => {
                 let found = parse_url(&self.remote).and_then(|url| {
                     let mut transport = gix_transport::client::blocking_io::connect::connect(
                         url,

@@ -12,7 +12,7 @@ use gix::bstr::ByteSlice as _;
 use gix::odb::pack::{self, data::input};
 use serde::{Deserialize, Serialize};
 
-use super::history::{Reader, Trouble};
+use super::history::{ReadFailed, Reader};
 use super::limits::Limits;
 use fort_core::observed::Relation;
 use fort_core::plain::one_line;
@@ -44,7 +44,7 @@ impl Damage {
 }
 
 /// State of what is found where the clone should be.
-pub(super) enum State {
+pub(super) enum CloneState {
     Absent,
     Damaged(Damage),
     Sound { repository: Box<gix::Repository>, packs: usize },
@@ -69,9 +69,9 @@ pub(super) fn open(dir: &Path, limits: Limits) -> Result<gix::Repository, Damage
 
 /// Opens a clone and looks for the damage that a power cut leaves: truncated
 /// packs, empty refs, heads without their objects. Takes about a millisecond.
-pub(super) fn inspect(dir: &Path, limits: Limits) -> State {
+pub(super) fn inspect(dir: &Path, limits: Limits) -> CloneState {
     if std::fs::symlink_metadata(dir).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-        return State::Absent;
+        return CloneState::Absent;
     }
     let sound = || {
         let repository = open(dir, limits)?;
@@ -85,8 +85,8 @@ pub(super) fn inspect(dir: &Path, limits: Limits) -> State {
         Ok((repository, packs.len()))
     };
     match sound() {
-        Ok((repository, packs)) => State::Sound { repository: Box::new(repository), packs },
-        Err(damage) => State::Damaged(damage),
+        Ok((repository, packs)) => CloneState::Sound { repository: Box::new(repository), packs },
+        Err(damage) => CloneState::Damaged(damage),
     }
 }
 
@@ -109,10 +109,10 @@ pub(super) fn verify(dir: &Path, limits: Limits) -> Result<(), Damage> {
 
 /// Fails for what is missing or damaged. Objects that are whole may still be odd, or
 /// too large to be read.
-fn undamaged(read: Result<(), Trouble>) -> Result<(), Damage> {
+fn undamaged(read: Result<(), ReadFailed>) -> Result<(), Damage> {
     match read {
-        Ok(()) | Err(Trouble::Odd(_) | Trouble::Exceeds(_)) => Ok(()),
-        Err(Trouble::Missing(what) | Trouble::Damaged(what)) => Err(Damage(what)),
+        Ok(()) | Err(ReadFailed::Odd(_) | ReadFailed::Exceeds(_)) => Ok(()),
+        Err(ReadFailed::Missing(what) | ReadFailed::Damaged(what)) => Err(Damage(what)),
     }
 }
 

@@ -14,7 +14,7 @@ use gix::refs::transaction::PreviousValue;
 use super::child::FetchError;
 use super::clone::local;
 use super::fetch::fetch_commits;
-use super::history::{Reader, Trouble};
+use super::history::{ReadFailed, Reader};
 use super::{Remote, repository};
 
 /// Deepest level of submodules of submodules, and so on.
@@ -60,7 +60,11 @@ pub(super) fn fetch(
 }
 
 /// The submodules in a commit's tree that say where they are.
-fn submodules(reader: Reader<'_>, commit: ObjectId, base: &str) -> Result<Vec<Submodule>, Trouble> {
+fn submodules(
+    reader: Reader<'_>,
+    commit: ObjectId,
+    base: &str,
+) -> Result<Vec<Submodule>, ReadFailed> {
     let mut buffer = Vec::new();
     let tree = reader.links(commit, &mut buffer)?.tree;
     let Some((EntryKind::Blob, declared)) = at(reader, tree, ".gitmodules", &mut buffer)? else {
@@ -84,7 +88,7 @@ fn at(
     mut tree: ObjectId,
     path: &str,
     buffer: &mut Vec<u8>,
-) -> Result<Option<(EntryKind, ObjectId)>, Trouble> {
+) -> Result<Option<(EntryKind, ObjectId)>, ReadFailed> {
     let mut parts = path.split('/').peekable();
     while let Some(part) = parts.next() {
         reader.object(tree, Kind::Tree, buffer)?;

@@ -19,7 +19,7 @@ use gix::objs::tree::{EntryKind, EntryMode};
 use gix::objs::{Kind, TreeRefIter};
 
 use super::export::{ExportError, Unfit, local};
-use super::history::{Reader, Trouble};
+use super::history::{ReadFailed, Reader};
 use super::limits::{Exceeded, NoRoom};
 use fort_core::plain::one_line;
 
@@ -201,7 +201,7 @@ impl<'a> Writer<'a> {
         let links = self.reader.links(commit, &mut self.buffer);
         let tree = match links {
             Ok(links) => links.tree,
-            Err(Trouble::Missing(_)) => return Err(self.refused(Unfit::Submodule)),
+            Err(ReadFailed::Missing(_)) => return Err(self.refused(Unfit::Submodule)),
             Err(other) => return Err(other.into()),
         };
         let older = was.and_then(|(_, old, dir)| {
@@ -254,23 +254,23 @@ impl<'a> Writer<'a> {
     fn blob(&mut self, id: ObjectId) -> Result<(), ExportError> {
         let read = self.reader.object(id, Kind::Blob, &mut self.buffer);
         read.map_err(|trouble| match (trouble, self.left_out) {
-            (Trouble::Missing(_), Some(limit))
-            | (Trouble::Exceeds(Exceeded::Object { limit }), _) => {
+            (ReadFailed::Missing(_), Some(limit))
+            | (ReadFailed::Exceeds(Exceeded::Object { limit }), _) => {
                 self.refused(Unfit::TooLarge { limit })
             }
-            (Trouble::Odd(_), _) => self.refused(Unfit::Kind),
-            (Trouble::Missing(what) | Trouble::Damaged(what), _) => {
+            (ReadFailed::Odd(_), _) => self.refused(Unfit::Kind),
+            (ReadFailed::Missing(what) | ReadFailed::Damaged(what), _) => {
                 ExportError::Damaged(one_line(&format!("{}: {what}", self.at)))
             }
-            (Trouble::Exceeds(limit), _) => ExportError::Exceeds(limit),
+            (ReadFailed::Exceeds(limit), _) => ExportError::Exceeds(limit),
         })
     }
 
     fn tree(&mut self, id: ObjectId) -> Result<Vec<(EntryMode, Vec<u8>, ObjectId)>, ExportError> {
         let read = self.reader.object(id, Kind::Tree, &mut self.buffer);
         read.map_err(|trouble| match trouble {
-            Trouble::Odd(_) => self.refused(Unfit::Kind),
-            other @ (Trouble::Missing(_) | Trouble::Damaged(_) | Trouble::Exceeds(_)) => {
+            ReadFailed::Odd(_) => self.refused(Unfit::Kind),
+            other @ (ReadFailed::Missing(_) | ReadFailed::Damaged(_) | ReadFailed::Exceeds(_)) => {
                 other.into()
             }
         })?;

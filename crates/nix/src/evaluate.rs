@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::course::{Course, broken, ended, misconfigured};
 use super::flake::{Pinned, differing, pinned};
 use super::log::Failure;
-use super::realise::{Kind, RealiseOutcome, RealiseSpec};
+use super::realise::{RealiseOutcome, RealiseSpec, RecipeKind};
 use super::reference::{Reference, attribute_of_host, in_tree, prefix_of_host};
 use super::{NixFailed, Progress, QUICK, evaluator};
 use fort_core::fault::Fault;
@@ -49,8 +49,8 @@ pub(super) async fn evaluate(
         evaluator.prepare(&spec.nix).map_err(unready)?;
     }
     let pinned = match spec.kind {
-        Kind::Flake => pinned_in(spec)?,
-        Kind::File => Pinned { beside: false, alone: true },
+        RecipeKind::Flake => pinned_in(spec)?,
+        RecipeKind::File => Pinned { beside: false, alone: true },
     };
     let version = if spec.asks_version() {
         Some(spec.nix.version().await.map_err(|error| unusable(&error))?)

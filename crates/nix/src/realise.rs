@@ -51,8 +51,8 @@ pub struct RealiseSpec {
     /// Replaces `{hostname}` in `flake_dir` and `attribute`.
     pub hostname: String,
     /// Kind of the expression: a flake or a plain file.
-    pub kind: Kind,
-    /// The file to evaluate, below `flake_dir`; for [`Kind::File`].
+    pub kind: RecipeKind,
+    /// The file to evaluate, below `flake_dir`; for [`RecipeKind::File`].
     pub file: String,
     /// The directory of the flake or file in the tree; `.` is its top.
     pub flake_dir: String,
@@ -71,7 +71,7 @@ pub struct RealiseSpec {
 /// Kind of the expression that describes the systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum RecipeKind {
     /// A flake: evaluated purely.
     Flake,
     /// A file: nothing keeps it from reading the host's other files.
@@ -242,6 +242,6 @@ impl RealiseSpec {
     /// Whether Nix's version has to be known: only a flake in a directory depends on it.
     pub(super) fn asks_version(&self) -> bool {
         let top = matches!(self.flake_dir.trim_end_matches('/'), "" | ".");
-        self.kind == Kind::Flake && !top
+        self.kind == RecipeKind::Flake && !top
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::evaluator::open_to_readers;
-use super::realise::{Kind, RealiseSpec};
+use super::realise::{RealiseSpec, RecipeKind};
 use super::{Version, lent_repository};
 use fort_core::types::Commit;
 
@@ -45,12 +45,12 @@ impl Reference {
     pub(super) fn of(spec: &RealiseSpec, version: Option<Version>) -> io::Result<Self> {
         let dir = in_tree(&spec.directory())?;
         match spec.kind {
-            Kind::File => {
+            RecipeKind::File => {
                 let archive = prepare(&spec.export, Stamp::None)?;
                 let file = spec.seen(&spec.export).join(dir).join(in_tree(&spec.file)?);
                 Ok(Self { base: Base::File(file), archive })
             }
-            Kind::Flake => flake(spec, &dir, version),
+            RecipeKind::Flake => flake(spec, &dir, version),
         }
     }
 

@@ -65,7 +65,7 @@ pub fn look(path: &Path) -> io::Result<u64> {
 
 /// Opens the same file to read from, however large it is.
 pub fn open(path: &Path) -> io::Result<File> {
-    let Place { directory, name, links } = Place::of(path)?;
+    let LinkPlace { directory, name, links } = LinkPlace::of(path)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     // A device is not even opened: that alone can do something.
     let seen = fstat(openat(&directory, &name, OFlags::PATH | OFlags::NOFOLLOW | CLOEXEC, NONE)?)?;
@@ -95,7 +95,7 @@ fn must_be_regular(file: &Stat) -> Result<(), Refused> {
 }
 
 /// Place that a path leads to, with all links on the way followed.
-struct Place {
+struct LinkPlace {
     directory: OwnedFd,
     /// Name of the last component, which was no link when it was looked at.
     name: OsString,
@@ -103,7 +103,7 @@ struct Place {
     links: Vec<u32>,
 }
 
-impl Place {
+impl LinkPlace {
     fn of(path: &Path) -> io::Result<Self> {
         let on_the_way = OFlags::PATH | OFlags::DIRECTORY | CLOEXEC;
         let mut directory = openat(CWD, ".", on_the_way, NONE)?;

@@ -8,7 +8,7 @@ impl Shared {
         lane: &Lane,
         remote: git::Remote,
         known: Known,
-    ) -> (Option<Connection>, Result<Answer, Failed>) {
+    ) -> (Option<Connection>, Result<PollAnswer, Failed>) {
         let Known { connection, fetched, refused, accepted, reclone } = known;
         let names = self.names();
         let limit = remote.timeout * 3 + Duration::from_secs(5);
@@ -27,7 +27,10 @@ impl Shared {
         if paused || (fetched == Some(heads) && !reclone) {
             let heads = if paused { fetched.unwrap_or_default() } else { heads };
             let (fetched, recloned, relations) = (false, false, Vec::new());
-            return (Some(connection), Ok(Answer { heads, relations, fetched, recloned, refused }));
+            return (
+                Some(connection),
+                Ok(PollAnswer { heads, relations, fetched, recloned, refused }),
+            );
         }
         let answer = self.fetch_what_fits(remote, heads, accepted, reclone).await;
         let times = refused.map_or(0, |refused| refused.times);
@@ -52,7 +55,7 @@ impl Shared {
         heads: Heads,
         accepted: Option<Commit>,
         reclone: bool,
-    ) -> Result<(Answer, Option<Oversize>), Failed> {
+    ) -> Result<(PollAnswer, Option<Oversize>), Failed> {
         let too_large = |head: Commit, testing: bool, limit: Exceeded| Oversize {
             head,
             testing,
@@ -75,7 +78,7 @@ impl Shared {
             }
         }
         let (relations, fetched, recloned) = (Vec::new(), false, false);
-        let answer = Answer { heads, relations, fetched, recloned, refused: None };
+        let answer = PollAnswer { heads, relations, fetched, recloned, refused: None };
         match (heads.release, heads.testing) {
             (Some(head), _) => Ok((answer, Some(too_large(head, false, limit)))),
             (None, Some(head)) => Ok((answer, Some(too_large(head, true, limit)))),
@@ -91,7 +94,7 @@ impl Shared {
         heads: Heads,
         accepted: Option<Commit>,
         reclone: bool,
-    ) -> Result<Answer, Unfetched> {
+    ) -> Result<PollAnswer, Unfetched> {
         let pairs =
             [(accepted, heads.release), (accepted, heads.testing), (heads.release, heads.testing)];
         let compare = pairs.into_iter().filter_map(|(older, newer)| Some((older?, newer?)));
@@ -119,7 +122,7 @@ impl Shared {
         // What was fetched may be newer than what was listed.
         let heads = self.heads(|branch| reply.heads.get(branch).copied());
         let recloned = reply.recloned;
-        Ok(Answer { heads, relations: related(reply), fetched: true, recloned, refused: None })
+        Ok(PollAnswer { heads, relations: related(reply), fetched: true, recloned, refused: None })
     }
 
     pub(super) fn request(

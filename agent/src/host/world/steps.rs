@@ -217,8 +217,8 @@ impl Host {
         let system = &self.config.system;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let (kind, file) = match &system.kind {
-            Kind::Flake => (nix::realise::Kind::Flake, String::new()),
-            Kind::File(file) => (nix::realise::Kind::File, text(file)),
+            SystemKind::Flake => (nix::realise::RecipeKind::Flake, String::new()),
+            SystemKind::File(file) => (nix::realise::RecipeKind::File, text(file)),
         };
         RealiseHost {
             clone: self.config.state_dir.join("git"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Limits of a push: how long it waits for what, and how often it tries.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct PublishLimits {
     /// Longest time that the same is tried, while the cache takes nothing at all, after
     /// the tries that everything has. Zero: not longer.
     pub patience: Duration,
@@ -25,7 +25,7 @@ pub struct Limits {
 /// Number of times that the same is tried at least.
 const TRIES: u32 = 5;
 
-impl Limits {
+impl PublishLimits {
     /// Limits of the publish job, which is begun again if it fails.
     pub const JOB: Self = Self {
         patience: Duration::ZERO,
@@ -58,7 +58,7 @@ mod tests {
 
     /// How long something is tried that always fails at once, with the
     /// shortest pauses that chance may give, and how often.
-    fn given_up_after(limits: &Limits, others_succeed: bool) -> (Duration, u32) {
+    fn given_up_after(limits: &PublishLimits, others_succeed: bool) -> (Duration, u32) {
         let (mut time, mut tries) = (Duration::ZERO, 1);
         loop {
             let (alone, away) = match others_succeed {
@@ -75,21 +75,21 @@ mod tests {
 
     #[test]
     fn a_push_outlives_a_cache_that_is_away_for_a_minute_and_a_half() {
-        let (time, tries) = given_up_after(&Limits::PUSH, false);
+        let (time, tries) = given_up_after(&PublishLimits::PUSH, false);
         assert!((90..150).contains(&time.as_secs()), "{time:?}");
         assert!(tries < 30, "{tries}");
     }
 
     #[test]
     fn a_path_that_alone_fails_is_given_up_soon() {
-        let (time, tries) = given_up_after(&Limits::PUSH, true);
+        let (time, tries) = given_up_after(&PublishLimits::PUSH, true);
         assert!(time < Duration::from_secs(16) && tries == TRIES + 1, "{time:?}");
     }
 
     #[test]
     fn a_job_gives_up_soon_for_it_is_begun_again() {
         for others_succeed in [false, true] {
-            let (time, tries) = given_up_after(&Limits::JOB, others_succeed);
+            let (time, tries) = given_up_after(&PublishLimits::JOB, others_succeed);
             assert!(time < Duration::from_secs(8) && tries == TRIES, "{time:?}");
         }
     }

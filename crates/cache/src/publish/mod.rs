@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::limits::Limits;
+pub use self::limits::PublishLimits;
 use self::plan::Queue;
 use self::send::Sending;
 use self::tally::Tally;
@@ -62,7 +62,7 @@ enum Failed {
 pub async fn publish(
     nix: &Nix,
     settings: &Settings,
-    limits: &Limits,
+    limits: &PublishLimits,
     paths: &[StorePath],
     mut progress: impl FnMut(&PublishProgress),
     cancel: impl Future<Output = ()>,
@@ -100,7 +100,7 @@ pub async fn publish(
 async fn work(
     nix: &Nix,
     settings: &Settings,
-    limits: &Limits,
+    limits: &PublishLimits,
     paths: &[StorePath],
     tally: &Tally,
 ) -> Result<(), Failed> {
@@ -138,7 +138,7 @@ async fn work(
 async fn missing<'a>(
     attic: &Attic,
     settings: &Settings,
-    limits: &Limits,
+    limits: &PublishLimits,
     closure: &'a Closure,
     tally: &Tally,
 ) -> Result<BTreeSet<&'a StorePath>, Failed> {

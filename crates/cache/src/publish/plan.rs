@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use self::look::Looks;
 use self::order::{mix, references_first};
-use super::limits::Limits;
+use super::limits::PublishLimits;
 use fort_core::types::StorePath;
 use fort_nix::store::PathInfo;
 
@@ -60,7 +60,7 @@ pub(super) fn own<'a>(
 #[derive(Debug)]
 pub(super) struct Queue {
     /// All paths, each after all that it refers to.
-    places: Vec<Place>,
+    places: Vec<QueuedPath>,
     queued: BTreeSet<usize>,
     /// Queued paths that wait for nothing.
     ready: BTreeSet<usize>,
@@ -70,16 +70,16 @@ pub(super) struct Queue {
     /// Limit as in [`AHEAD`]; less when it proved too much.
     most_ahead: u64,
     looks: Looks,
-    limits: Limits,
+    limits: PublishLimits,
     seed: u64,
 }
 
 /// A path in the queue.
 #[derive(Debug)]
-struct Place {
+struct QueuedPath {
     path: StorePath,
     size: u64,
-    state: State,
+    state: PathState,
     /// Places of what the path refers to, of what was missing.
     references: Vec<usize>,
     /// Places of the paths that refer to it.
@@ -99,7 +99,7 @@ struct Place {
 
 /// How far a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum PathState {
     Queued,
     UnderWay,
     /// Sending it failed, and is tried again after a pause. Nothing that refers
@@ -133,7 +133,7 @@ impl Queue {
     pub(super) fn new(
         missing: &BTreeSet<&StorePath>,
         infos: &BTreeMap<StorePath, PathInfo>,
-        limits: Limits,
+        limits: PublishLimits,
         seed: u64,
         now: Duration,
     ) -> Self {
@@ -146,10 +146,10 @@ impl Queue {
             let references = info.into_iter().flat_map(|info| &info.references);
             let references: Vec<usize> =
                 references.filter_map(|r| at.get(r).copied()).filter(|r| *r != place).collect();
-            places.push(Place {
+            places.push(QueuedPath {
                 path: (*path).clone(),
                 size: info.map_or(0, |info| info.nar_size),
-                state: State::Queued,
+                state: PathState::Queued,
                 waits_for: references.len(),
                 not_begun: references.len(),
                 references,
@@ -209,13 +209,13 @@ impl Queue {
             let fresh = |at: &usize| self.places[*at].missing_at + self.limits.fresh >= now;
             let soon = |at: &usize| {
                 let of = &self.places[*at].references;
-                let waiting = of.iter().filter(|of| self.places[**of].state == State::UnderWay);
+                let waiting = of.iter().filter(|of| self.places[**of].state == PathState::UnderWay);
                 waiting.map(|of| left(*of)).sum::<u64>() < self.most_ahead
             };
             let ready = self.startable(now).find(|at| fresh(at));
             ready.or_else(|| self.next_ahead(now).find(|at| fresh(at) && soon(at)))?
         };
-        self.set(place, State::UnderWay);
+        self.set(place, PathState::UnderWay);
         if !self.places[place].references.is_empty() {
             self.looks.begins(place);
         }
@@ -231,10 +231,11 @@ impl Queue {
     pub(super) fn confirm(&mut self, place: usize, how: Confirmed, now: Duration) -> Effects {
         let mut effects = Effects::default();
         let before = self.places[place].state;
-        if matches!(before, State::There | State::GivenUp) {
+        if matches!(before, PathState::There | PathState::GivenUp) {
             return effects;
         }
-        if how == Confirmed::Elsewhere && matches!(before, State::UnderWay | State::Paused) {
+        if how == Confirmed::Elsewhere && matches!(before, PathState::UnderWay | PathState::Paused)
+        {
             effects.recall.push(place);
             self.leave_what_follows(place, now);
         }
@@ -247,12 +248,12 @@ impl Queue {
                 // is begun before all that it refers to is there.
                 self.most_ahead = 0;
             }
-            effects.recall.append(&mut self.halt(place, State::There));
-            self.set(place, State::There);
+            effects.recall.append(&mut self.halt(place, PathState::There));
+            self.set(place, PathState::There);
             return effects;
         }
-        self.set(place, State::There);
-        let mut whole = vec![(place, before == State::UnderWay)];
+        self.set(place, PathState::There);
+        let mut whole = vec![(place, before == PathState::UnderWay)];
         while let Some((next, was_begun)) = whole.pop() {
             self.for_wanting(next, |queue, wanting| {
                 let waiting = &mut queue.places[wanting];
@@ -261,16 +262,16 @@ impl Queue {
                 if waiting.waits_for == 0 {
                     match waiting.state {
                         // Its end may be on its way from there as well.
-                        State::UnderWay
+                        PathState::UnderWay
                             if queue.looks.holds(wanting)
                                 || how == Confirmed::Elsewhere && queue.looks.goes_on(wanting) => {}
-                        State::UnderWay => effects.release.push(wanting),
-                        State::There => whole.push((wanting, false)),
-                        State::Queued if how == Confirmed::Elsewhere => {
+                        PathState::UnderWay => effects.release.push(wanting),
+                        PathState::There => whole.push((wanting, false)),
+                        PathState::Queued if how == Confirmed::Elsewhere => {
                             let until = now + queue.leave(wanting);
                             queue.places[wanting].left_until = until;
                         }
-                        State::Queued | State::Paused | State::GivenUp => {}
+                        PathState::Queued | PathState::Paused | PathState::GivenUp => {}
                     }
                 }
                 queue.sort_in(wanting);
@@ -281,12 +282,12 @@ impl Queue {
 
     /// Pauses a path that could not be sent. Returns what else is to be broken off.
     pub(super) fn pause(&mut self, place: usize) -> Vec<usize> {
-        self.halt(place, State::Paused)
+        self.halt(place, PathState::Paused)
     }
 
     /// Records that a pause is over: the path is under way again.
     pub(super) fn resume(&mut self, place: usize) {
-        self.set(place, State::UnderWay);
+        self.set(place, PathState::UnderWay);
         self.for_wanting(place, |queue, wanting| {
             queue.places[wanting].not_begun -= 1;
             queue.sort_in(wanting);
@@ -297,7 +298,7 @@ impl Queue {
     /// it waits for nothing. Returns what else is to be broken off.
     pub(super) fn put_back(&mut self, place: usize) -> Vec<usize> {
         self.places[place].patient = true;
-        self.halt(place, State::Queued)
+        self.halt(place, PathState::Queued)
     }
 
     /// Queues a path again whose end was held back for too long: from now on less is
@@ -321,7 +322,7 @@ impl Queue {
         ahead.filter(move |at| self.places[*at].left_until <= now).take(LOOKED_AT)
     }
 
-    fn set(&mut self, place: usize, state: State) {
+    fn set(&mut self, place: usize, state: PathState) {
         self.places[place].state = state;
         let is = |wanted: bool, of: &mut BTreeSet<usize>| {
             if wanted {
@@ -330,9 +331,9 @@ impl Queue {
                 of.remove(&place)
             };
         };
-        is(state == State::Queued, &mut self.queued);
-        is(matches!(state, State::UnderWay | State::Paused), &mut self.active);
-        if state != State::UnderWay {
+        is(state == PathState::Queued, &mut self.queued);
+        is(matches!(state, PathState::UnderWay | PathState::Paused), &mut self.active);
+        if state != PathState::UnderWay {
             self.looks.ends(place);
         }
         self.sort_in(place);
@@ -341,7 +342,7 @@ impl Queue {
     /// Puts a path where it belongs among those that may be begun.
     fn sort_in(&mut self, place: usize) {
         let at = &self.places[place];
-        let queued = at.state == State::Queued;
+        let queued = at.state == PathState::Queued;
         let ready = queued && at.waits_for == 0;
         let ahead = queued && !ready && at.not_begun == 0 && !at.patient;
         if ready {

@@ -15,7 +15,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Notify;
 
 use super::Failed;
-use super::limits::Limits;
+use super::limits::PublishLimits;
 use super::plan::{AHEAD, Confirmed, Effects, Queue};
 use super::tally::Tally;
 use crate::attic::{Attic, AtticFailed, Gate, NarInfo, Reach};
@@ -42,7 +42,7 @@ pub(super) struct Sending<'a> {
     pub(super) store: StoreRoot,
     pub(super) infos: &'a BTreeMap<StorePath, PathInfo>,
     pub(super) jobs: usize,
-    pub(super) limits: Limits,
+    pub(super) limits: PublishLimits,
     pub(super) tally: &'a Tally,
     /// Start of the push, from which the queue counts time.
     pub(super) began: Instant,
@@ -341,7 +341,7 @@ impl<'a> Work<'a> {
 /// Asks, and asks again where that makes sense.
 pub(super) async fn persistently<T, A>(
     attic: &Attic,
-    limits: &Limits,
+    limits: &PublishLimits,
     tally: &Tally,
     ask: impl Fn() -> A,
 ) -> Result<T, AtticFailed>
@@ -373,7 +373,7 @@ async fn may_pass(attic: &Attic, failed: &AtticFailed) -> bool {
     failed.reach() == Reach::ThisMoment || attic.token_has_changed(failed).await
 }
 
-async fn pause(limits: &Limits, tries: u32) {
+async fn pause(limits: &PublishLimits, tries: u32) {
     let pause = backoff::pause(limits.first_pause, limits.longest_pause, tries, luck());
     tokio::time::sleep(pause).await;
 }

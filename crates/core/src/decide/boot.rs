@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Decider, Due, Outlook, Step, Wake};
-use crate::job::{How, Kind, Restore, SwitchOrder, Target};
+use crate::job::{How, JobKind, Restore, SwitchOrder, Target};
 use crate::memory::Subject;
 use crate::observed::Job;
 use crate::policy::Operation;
@@ -110,7 +110,7 @@ impl Decider<'_> {
 
     /// Disarms a system that the boot loader was told to boot once, and is not to boot any more.
     pub(super) fn disarm(&self) -> Option<Step> {
-        let switches = self.seen.jobs.iter().any(|job| job.id.kind == Kind::Switch);
+        let switches = self.seen.jobs.iter().any(|job| job.id.kind == JobKind::Switch);
         if switches || self.seen.disarming {
             return None;
         }

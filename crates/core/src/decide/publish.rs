@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{Decider, Outlook, Step, Wake};
-use crate::job::{DeploymentId, Kind, PublishOrder, Target};
+use crate::job::{DeploymentId, JobKind, PublishOrder, Target};
 use crate::observed::{Job, Life, Work};
 use crate::publishing::Publication;
 
@@ -20,7 +20,7 @@ impl Decider<'_> {
         let ours = self.memory.publishing.job.as_ref();
         let ours = ours.filter(|job| Some(&job.what) == wanted.as_ref()).map(|job| &job.id);
         let running = self.seen.jobs.iter().filter(|job| {
-            job.id.kind == Kind::Publish && job.life == Life::Running && !job.stopping
+            job.id.kind == JobKind::Publish && job.life == Life::Running && !job.stopping
         });
         let mut unwanted = running.filter(|job| match &job.work {
             Work::Publish { outcome: Some(_), .. } => false,

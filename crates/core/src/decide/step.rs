@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::job::{DeploymentId, JobId, Kind, Order, PublishOrder, SwitchOrder, Target, Verdict};
+use crate::job::{DeploymentId, JobId, JobKind, Order, PublishOrder, SwitchOrder, Target, Verdict};
 use crate::observed::Purpose;
 use crate::types::{Commit, Mono, StorePath};
 
@@ -111,7 +111,7 @@ impl Step {
     /// Returns the job that the step starts for the first time, if it is such a step.
     pub fn starts(&self) -> Option<JobId> {
         match self {
-            Self::StartRealise(order) => Some(order.job(Kind::Realise)),
+            Self::StartRealise(order) => Some(order.job(JobKind::Realise)),
             Self::StartSwitch(switch) => Some(switch.job()),
             Self::StartPublish(publish) => Some(publish.job()),
             Self::Wait { .. }

@@ -18,7 +18,7 @@ use crate::types::StorePath;
 
 /// A rule's place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum RulePlace {
     Look,
     Machine,
     OtherJobs,
@@ -37,7 +37,7 @@ enum Place {
 
 /// Rule at which the target waits or fails.
 struct Stop {
-    place: Place,
+    place: RulePlace,
     /// Result of the rule; not none: the target fails there.
     holds: Option<bool>,
     evidence: String,
@@ -45,16 +45,16 @@ struct Stop {
 }
 
 impl Stop {
-    fn at(place: Place, evidence: impl Into<String>) -> Self {
+    fn at(place: RulePlace, evidence: impl Into<String>) -> Self {
         Self { place, holds: None, evidence: evidence.into(), lift: None }
     }
 
-    fn failed(place: Place, evidence: impl Into<String>, lift: Option<String>) -> Self {
+    fn failed(place: RulePlace, evidence: impl Into<String>, lift: Option<String>) -> Self {
         Self { place, holds: Some(false), evidence: evidence.into(), lift }
     }
 }
 
-impl Place {
+impl RulePlace {
     const ALL: [Self; 14] = [
         Self::Look,
         Self::Machine,
@@ -97,7 +97,7 @@ impl Explainer<'_> {
     pub(super) fn target_rules(&self) -> Vec<Rule> {
         let stop = self.stop();
         let at = stop.as_ref().map(|stop| stop.place);
-        Place::ALL
+        RulePlace::ALL
             .into_iter()
             .filter_map(|place| match (&stop, at) {
                 (Some(stop), Some(at)) if at == place => Some(Rule {
@@ -112,53 +112,53 @@ impl Explainer<'_> {
             .collect()
     }
 
-    fn unreached(&self, place: Place) -> Option<Rule> {
+    fn unreached(&self, place: RulePlace) -> Option<Rule> {
         match place {
             // Whatever else is the case.
-            Place::Look | Place::Machine | Place::OtherJobs => self.passed(place),
-            Place::Realised
-            | Place::Quarantine
-            | Place::Pause
-            | Place::Preflight
-            | Place::Reachable
-            | Place::Gates
-            | Place::Activation
-            | Place::Verification
-            | Place::Default
-            | Place::Reboot
-            | Place::Drift => Some(Rule::open(place.as_str(), NOT_REACHED)),
+            RulePlace::Look | RulePlace::Machine | RulePlace::OtherJobs => self.passed(place),
+            RulePlace::Realised
+            | RulePlace::Quarantine
+            | RulePlace::Pause
+            | RulePlace::Preflight
+            | RulePlace::Reachable
+            | RulePlace::Gates
+            | RulePlace::Activation
+            | RulePlace::Verification
+            | RulePlace::Default
+            | RulePlace::Reboot
+            | RulePlace::Drift => Some(Rule::open(place.as_str(), NOT_REACHED)),
         }
     }
 
     /// Why a rule is met; nothing for one that says nothing then.
-    fn passed(&self, place: Place) -> Option<Rule> {
+    fn passed(&self, place: RulePlace) -> Option<Rule> {
         let (policy, memory) = (self.view.policy, self.view.memory);
         let target = memory.target.as_ref()?;
         let system = memory.system_of(target.commit, &policy.recipe);
         let evidence: String = match place {
-            Place::Machine => format!("this is {}", policy.machine_id.as_ref()?),
-            Place::Look | Place::OtherJobs => return None,
-            Place::Realised => format!("its system is {}", system?),
-            Place::Quarantine => "its system is not quarantined".into(),
-            Place::Pause => "no failure is waited out".into(),
-            Place::Preflight => return Some(self.preflight_passed()),
-            Place::Reachable => return Some(self.reachable()),
-            Place::Gates => return Some(self.gates()),
-            Place::Activation => return Some(self.activated()),
-            Place::Verification => return Some(self.verified(system?)),
-            Place::Default => return Some(self.boots(target.operation, system?)),
-            Place::Reboot => match &self.view.seen.reboot_why {
+            RulePlace::Machine => format!("this is {}", policy.machine_id.as_ref()?),
+            RulePlace::Look | RulePlace::OtherJobs => return None,
+            RulePlace::Realised => format!("its system is {}", system?),
+            RulePlace::Quarantine => "its system is not quarantined".into(),
+            RulePlace::Pause => "no failure is waited out".into(),
+            RulePlace::Preflight => return Some(self.preflight_passed()),
+            RulePlace::Reachable => return Some(self.reachable()),
+            RulePlace::Gates => return Some(self.gates()),
+            RulePlace::Activation => return Some(self.activated()),
+            RulePlace::Verification => return Some(self.verified(system?)),
+            RulePlace::Default => return Some(self.boots(target.operation, system?)),
+            RulePlace::Reboot => match &self.view.seen.reboot_why {
                 Some(why) => return Some(Rule::open(place.as_str(), why)),
                 None => "none is needed".into(),
             },
-            Place::Drift => "no other hand has changed what runs or boots".into(),
+            RulePlace::Drift => "no other hand has changed what runs or boots".into(),
         };
         Some(Rule::met(place.as_str(), evidence))
     }
 
     /// Rule of a preflight that passed, with its result as far as that is still known.
     fn preflight_passed(&self) -> Rule {
-        let rule = Place::Preflight.as_str();
+        let rule = RulePlace::Preflight.as_str();
         let Some(activated) = self.activation() else { return Rule::open(rule, NOT_NEEDED) };
         let system = activated.system.as_ref();
         let found = self.view.seen.preflight.as_ref();
@@ -174,7 +174,7 @@ impl Explainer<'_> {
     }
 
     fn reachable(&self) -> Rule {
-        let rule = Place::Reachable.as_str();
+        let rule = RulePlace::Reachable.as_str();
         if !self.view.policy.health_remote {
             return Rule::met(rule, "not asked for: [health] remote = false");
         }
@@ -190,7 +190,7 @@ impl Explainer<'_> {
     }
 
     fn activated(&self) -> Rule {
-        let rule = Place::Activation.as_str();
+        let rule = RulePlace::Activation.as_str();
         match (self.deferred(), self.activation()) {
             (Some(why), _) => Rule::open(rule, format!("left to the next boot: {why}")),
             (None, None) => Rule::met(rule, "its system ran already"),
@@ -202,7 +202,7 @@ impl Explainer<'_> {
     }
 
     fn verified(&self, system: &StorePath) -> Rule {
-        let rule = Place::Verification.as_str();
+        let rule = RulePlace::Verification.as_str();
         if self.deferred().is_some() {
             return Rule::open(rule, "comes after its boot");
         }
@@ -217,7 +217,7 @@ impl Explainer<'_> {
     }
 
     fn boots(&self, operation: Operation, system: &StorePath) -> Rule {
-        let rule = Place::Default.as_str();
+        let rule = RulePlace::Default.as_str();
         let default = self.view.seen.profile.as_ref().map(|generation| &generation.system);
         match operation {
             Operation::Test => Rule::met(rule, "not for tests: a reboot undoes them"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Kind, Order};
+use super::{JobId, JobKind, Order};
 use crate::open_words::open_words;
 use crate::types::StorePath;
 
@@ -24,7 +24,7 @@ pub struct PublishOrder {
 impl PublishOrder {
     /// Returns the id of the job that carries the order out.
     pub fn job(&self) -> JobId {
-        self.order.job(Kind::Publish)
+        self.order.job(JobKind::Publish)
     }
 }
 

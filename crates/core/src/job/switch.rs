@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Generation, JobId, Kind, Order, Stages};
+use super::{Ending, Generation, JobId, JobKind, Order, Stages};
 use crate::cause::{Cause, SwitchCause, if_known};
 use crate::types::StorePath;
 
@@ -191,7 +191,7 @@ pub enum CheckKind {
 impl SwitchOrder {
     /// Returns the id of the job that carries the order out.
     pub fn job(&self) -> JobId {
-        self.order.job(Kind::Switch)
+        self.order.job(JobKind::Switch)
     }
 }
 

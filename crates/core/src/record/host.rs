@@ -1,7 +1,7 @@
 //! Changes of the host that no job made: boots, and the hands of others.
 
 use super::endings::{end, learn_ended, learn_failure};
-use crate::job::{Ending, Kind};
+use crate::job::{Ending, JobKind};
 use crate::memory::{Awaiting, Memory, Settled, Subject, Unproven};
 use crate::observed::{Seen, Work};
 use crate::policy::Policy;
@@ -63,7 +63,7 @@ pub(super) fn fold_unproven(memory: &mut Memory, seen: &Seen) {
 pub(super) fn fold_hand(policy: &Policy, memory: &mut Memory, seen: &Seen, now: Now) {
     let before = memory.running.as_ref().map(|running| &running.system);
     let (Some(before), Some(running)) = (before.cloned(), &seen.running) else { return };
-    let ours = seen.jobs.iter().any(|job| job.id.kind == Kind::Switch);
+    let ours = seen.jobs.iter().any(|job| job.id.kind == JobKind::Switch);
     let (Some(target), false) = (memory.target.clone(), ours || before == *running) else { return };
     let system = memory.system_of(target.commit, &policy.recipe).cloned();
     if system.as_ref() == Some(running) || memory.has_settled(&target) {

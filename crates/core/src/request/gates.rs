@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Answered, Prefix};
 use crate::gates::{Back, Suspended, WentBack};
-use crate::job::Kind;
+use crate::job::JobKind;
 use crate::memory::Memory;
 use crate::observed::Seen;
 use crate::plain::clean;
@@ -143,7 +143,7 @@ fn way_back<'a>(
     if let Some(unseen) = seen.blind() {
         return Err(format!("this host cannot be looked at: {unseen}"));
     }
-    if seen.jobs.iter().any(|job| job.id.kind == Kind::Switch) {
+    if seen.jobs.iter().any(|job| job.id.kind == JobKind::Switch) {
         return Err("a deployment is being activated, which puts back by itself what does not \
                     work: wait for its verdict"
             .into());

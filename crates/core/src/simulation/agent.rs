@@ -12,7 +12,7 @@ use super::host::{Directory, Process, Task};
 use super::world::{AgentPoint, Tick, World, Wrong};
 use crate::backoff::Luck;
 use crate::decide::{Decision, Step, decide};
-use crate::job::{JobId, Kind};
+use crate::job::{JobId, JobKind};
 use crate::memory::Memory;
 use crate::observed::{
     Against, Job, Life, Look, Preflight, Purpose, Relation, Relations, Remains, Remote, Round,

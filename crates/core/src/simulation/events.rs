@@ -4,7 +4,7 @@ use super::forge::{Change, Health, commit, commit_index};
 use super::host::{Directory, Held, Task};
 use super::story::{Event, Hand};
 use super::world::{Tick, World, Wrong};
-use crate::job::Kind;
+use crate::job::JobKind;
 use crate::memory::Subject;
 use crate::request::{Prefix, Request};
 
@@ -102,7 +102,7 @@ impl World {
         }
         let (id, dir) = living[self.chance.index(living.len())];
         let (id, incarnation) = (id.clone(), dir.incarnation);
-        if id.kind != Kind::Switch && self.chance.one_in(2) {
+        if id.kind != JobKind::Switch && self.chance.one_in(2) {
             // It is asked to stop, and not by the agent.
             let dir = self.host.jobs.get_mut(&id).expect("it was found");
             if let Some(process) = &mut dir.process {

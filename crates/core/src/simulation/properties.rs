@@ -7,7 +7,9 @@ use super::agent::name;
 use super::host::Task;
 use super::world::{World, Wrong};
 use crate::decide::{Decision, Step};
-use crate::job::{Ending, How, JobId, Kind, Order, RealiseOutcome, Realised, SwitchOrder, Target};
+use crate::job::{
+    Ending, How, JobId, JobKind, Order, RealiseOutcome, Realised, SwitchOrder, Target,
+};
 use crate::memory::{Memory, Stuck, Subject};
 use crate::observed::{Relation, Seen};
 use crate::policy::{ForcePush, Operation};
@@ -75,7 +77,7 @@ impl World {
                     self.check_gates(switch)?;
                 }
                 let other = self.host.jobs.iter().find(|(id, dir)| {
-                    id.kind == Kind::Switch && (dir.process.is_some() || !dir.task.has_outcome())
+                    id.kind == JobKind::Switch && (dir.process.is_some() || !dir.task.has_outcome())
                 });
                 if let Some((id, _)) = other {
                     return Err(format!("P2: a switch begins while {id} is not over"));
@@ -137,7 +139,7 @@ impl World {
 
     /// The agent reboots only into what may boot, and in the middle of nothing.
     pub(super) fn check_reboot(&self, system: &StorePath) -> Result<(), Wrong> {
-        let deploys = self.host.jobs.keys().any(|id| id.kind != Kind::Publish);
+        let deploys = self.host.jobs.keys().any(|id| id.kind != JobKind::Publish);
         let once = self.host.oneshot.as_ref().filter(|_| !self.host.orphaned);
         let boots = once.or(self.host.profile_system());
         if boots != Some(system) || deploys {

@@ -6,7 +6,7 @@ use super::host::Task;
 use super::story::Publishes;
 use super::world::{Tick, World, Wrong};
 use crate::decide::{Decision, Step, decide};
-use crate::job::{JobId, Kind, PublishOrder, PublishOutcome, PublishProgress};
+use crate::job::{JobId, JobKind, PublishOrder, PublishOutcome, PublishProgress};
 use crate::memory::Memory;
 use crate::observed::{Job, Seen};
 use crate::policy::Policy;
@@ -123,7 +123,7 @@ impl World {
 
     /// While a deployment is at work, every publish job was told to stop.
     pub(super) fn check_pause(&self, step: &Step, stopped: &[JobId]) -> Result<(), Wrong> {
-        let deploys = |id: &JobId| id.kind != Kind::Publish;
+        let deploys = |id: &JobId| id.kind != JobKind::Publish;
         let at_work = |(id, dir): (&JobId, &super::host::Directory)| {
             deploys(id) && dir.process.is_some() && !dir.task.has_outcome()
         };
@@ -162,7 +162,7 @@ impl World {
             return Err("a publish job changes what is remembered of deployments".into());
         }
         let other = decide(&policy, &memory, &alone, self.now());
-        let publishes = |id: &JobId| id.kind == Kind::Publish;
+        let publishes = |id: &JobId| id.kind == JobKind::Publish;
         let same = match (&decision.step, &other.step) {
             (Step::StopJob(id) | Step::RemoveJob(id), _) if publishes(id) => true,
             (Step::StartPublish(_), Step::Wait { .. }) => true,

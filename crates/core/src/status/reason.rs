@@ -5,7 +5,7 @@ use super::{Held, State, Viewer};
 use crate::decide::{Due, Outlook};
 use crate::gates::Gate;
 use crate::guardian::{Phase, RUNGS};
-use crate::job::{Kind, RealisePhase, RealiseProgress, RefusalCause, Target};
+use crate::job::{JobKind, RealisePhase, RealiseProgress, RefusalCause, Target};
 use crate::memory::Subject;
 use crate::observed::{Life, Work};
 use crate::plain::clean;
@@ -245,7 +245,7 @@ impl Viewer<'_> {
         }
     }
 
-    fn realising_reason(&self, commit: &str, _kind: Kind) -> String {
+    fn realising_reason(&self, commit: &str, _kind: JobKind) -> String {
         let progress = self.seen.jobs.iter().find_map(|job| match &job.work {
             Work::Realise { progress, .. } => progress.as_ref(),
             Work::Switch { .. } | Work::Publish { .. } | Work::Unreadable => None,

@@ -99,7 +99,7 @@ fn a_switch_that_is_at_work_is_shown_first_and_not_judged() {
     let mut switch = Switch::new(Operation::Switch, Phase::Activated { at: at(90) });
     switch.progress.phase = Phase::Activated { at: at(90) };
     let id = crate::job::JobId {
-        kind: crate::job::Kind::Switch,
+        kind: crate::job::JobKind::Switch,
         deployment: order.order.deployment.clone(),
     };
     let (progress, verdict, outcome) = (Some(switch.progress), None, None);

@@ -6,7 +6,7 @@ use super::fixture::{Scene, boot, commit, system, target};
 use super::switching::job;
 use crate::decide::{Due, Outlook, Step};
 use crate::guardian::{Phase, Progress, WayBack};
-use crate::job::{DeploymentId, Ending, How, JobId, Kind};
+use crate::job::{DeploymentId, Ending, How, JobId, JobKind};
 use crate::memory::{Awaiting, Deployment, Stuck, Subject, Trouble};
 use crate::observed::{Job, Life, Relation, Remains, Work};
 use crate::policy::{ForcePush, Operation};
@@ -68,7 +68,7 @@ fn scene(stage: Stage) -> Scene {
     scene.memory.accepted.as_mut().unwrap().commit = commit(2);
     scene.memory.target = Some(target(2, Operation::Switch));
     scene.memory.boot_id = Some(boot(1));
-    let deployment = |scene: &Scene, system, job: Option<Kind>| {
+    let deployment = |scene: &Scene, system, job: Option<JobKind>| {
         let order = scene.order(2, Operation::Switch);
         let job = job.map(|kind| JobId { kind, deployment: order.deployment.clone() });
         let (id, target) = (order.deployment, order.target);
@@ -92,7 +92,7 @@ fn scene(stage: Stage) -> Scene {
     let system_2 = Subject::System { system: system(2) };
     let switching = |scene: &mut Scene, phase: Phase| {
         scene.describes(2, 2);
-        scene.memory.deployment = Some(deployment(scene, Some(system(2)), Some(Kind::Switch)));
+        scene.memory.deployment = Some(deployment(scene, Some(system(2)), Some(JobKind::Switch)));
         let mut order = scene.switch_order(2, 2, How::Activate);
         order.running = Some(system(1));
         order.old = Some(system(1));
@@ -132,9 +132,9 @@ fn scene(stage: Stage) -> Scene {
         Stage::Unrealised => {}
         Stage::Realising => {
             let order = scene.order(2, Operation::Switch);
-            scene.memory.deployment = Some(deployment(&scene, None, Some(Kind::Realise)));
+            scene.memory.deployment = Some(deployment(&scene, None, Some(JobKind::Realise)));
             scene.seen.jobs = vec![Job {
-                id: JobId { kind: Kind::Realise, deployment: order.deployment.clone() },
+                id: JobId { kind: JobKind::Realise, deployment: order.deployment.clone() },
                 life: Life::Running,
                 stopping: false,
                 resumed: None,

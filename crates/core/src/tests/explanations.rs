@@ -4,7 +4,7 @@ use super::fixture::{Scene, boot, commit, system};
 use crate::explain::{About, Explanation, Moment, Rule, explain};
 use crate::gates::GateKind;
 use crate::guardian::{Phase, Progress};
-use crate::job::{Check, Ending, How, JobId, Kind, Realised, Refusal, RefusalCause};
+use crate::job::{Check, Ending, How, JobId, JobKind, Realised, Refusal, RefusalCause};
 use crate::memory::Tested;
 use crate::observed::{Job, Life, Oversize, Relation, Remains, Round, Work};
 use crate::policy::Confirm;
@@ -73,7 +73,7 @@ pub(super) fn realised() -> Scene {
 
 pub(super) fn switching(scene: &mut Scene, phase: Phase) -> JobId {
     let order = scene.switch_order(2, 2, How::Activate);
-    let id = JobId { kind: Kind::Switch, deployment: order.order.deployment.clone() };
+    let id = JobId { kind: JobKind::Switch, deployment: order.order.deployment.clone() };
     let progress = Progress { phase, ..Progress::ready(scene.now.mono) };
     scene.seen.jobs = vec![Job {
         id: id.clone(),

@@ -6,7 +6,7 @@ use super::fixture::{Scene, boot, commit, now, target};
 use crate::decide::Step;
 use crate::fault::Fault;
 use crate::guardian::{Phase, Progress, WayBack};
-use crate::job::{Check, Ending, How, JobId, Kind, RealiseOutcome, Realised, Verdict};
+use crate::job::{Check, Ending, How, JobId, JobKind, RealiseOutcome, Realised, Verdict};
 use crate::memory::Memory;
 use crate::observed::{Job, Life, Remains, Round, Work};
 use crate::policy::Operation;
@@ -138,7 +138,7 @@ fn idle_switch(phase: Phase, life: Life, unstarted: Option<&str>) -> Scene {
     let order = scene.switch_order(2, 2, How::Activate);
     let progress = Progress { phase, ..Progress::ready(scene.now.mono) };
     scene.seen.jobs = vec![Job {
-        id: JobId { kind: Kind::Switch, deployment: order.order.deployment.clone() },
+        id: JobId { kind: JobKind::Switch, deployment: order.order.deployment.clone() },
         life,
         stopping: false,
         resumed: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::backoff::Luck;
 use crate::decide::{Decision, decide};
 use crate::job::{
-    DeploymentId, Ending, Generation, How, JobId, Kind, Order, RealiseOutcome, Realised,
+    DeploymentId, Ending, Generation, How, JobId, JobKind, Order, RealiseOutcome, Realised,
     SwitchOrder, SwitchOutcome, Target,
 };
 use crate::memory::{Accepted, KnownSystem, Memory};
@@ -277,7 +277,7 @@ impl Scene {
         order.target = deployment.target.clone();
         let outcome = Some(RealiseOutcome { result, took: 1000, ignored: Vec::new() });
         self.seen.jobs = vec![Job {
-            id: JobId { kind: Kind::Realise, deployment: deployment.id },
+            id: JobId { kind: JobKind::Realise, deployment: deployment.id },
             life: Life::Ended,
             stopping: false,
             resumed: None,
@@ -326,7 +326,7 @@ impl Scene {
 
     fn ended(&mut self, order: SwitchOrder, outcome: SwitchOutcome) {
         self.seen.jobs = vec![Job {
-            id: JobId { kind: Kind::Switch, deployment: order.order.deployment.clone() },
+            id: JobId { kind: JobKind::Switch, deployment: order.order.deployment.clone() },
             life: Life::Ended,
             stopping: false,
             resumed: None,

@@ -5,7 +5,7 @@ mod stops;
 use super::fixture::*;
 use crate::decide::{Outlook, Step};
 use crate::job::{
-    DeploymentId, Ending, How, JobId, Kind, PublishOrder, PublishOutcome, PublishPhase,
+    DeploymentId, Ending, How, JobId, JobKind, PublishOrder, PublishOutcome, PublishPhase,
     PublishProgress, Realised,
 };
 use crate::memory::Memory;

@@ -4,7 +4,7 @@ use super::fixture::{Scene, boot, system};
 use crate::guardian::lock::Lock;
 use crate::guardian::{Act, Done, Phase, Progress, Sight, Traces, WayBack, act};
 use crate::job::{
-    Ending, Generation, How, JobId, Kind, Order, SwitchOrder, SwitchOutcome, Verdict,
+    Ending, Generation, How, JobId, JobKind, Order, SwitchOrder, SwitchOutcome, Verdict,
 };
 use crate::observed::{Job, Life, Remains, Work};
 use crate::policy::Operation;
@@ -12,7 +12,7 @@ use crate::types::Mono;
 
 pub(super) fn job(order: &SwitchOrder, outcome: Option<SwitchOutcome>) -> Job {
     Job {
-        id: JobId { kind: Kind::Switch, deployment: order.order.deployment.clone() },
+        id: JobId { kind: JobKind::Switch, deployment: order.order.deployment.clone() },
         life: Life::Running,
         stopping: false,
         resumed: None,
@@ -24,7 +24,7 @@ pub(super) fn job(order: &SwitchOrder, outcome: Option<SwitchOutcome>) -> Job {
 
 pub(super) fn realise_job(order: &Order) -> Job {
     Job {
-        id: JobId { kind: Kind::Realise, deployment: order.deployment.clone() },
+        id: JobId { kind: JobKind::Realise, deployment: order.deployment.clone() },
         life: Life::Ended,
         stopping: false,
         resumed: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Confirmed, Effects, Queue, State};
+use super::{Confirmed, Effects, PathState, Queue};
 
 /// Paths that are asked about at once.
 const ASKED_AT_ONCE: usize = 64;
@@ -14,7 +14,7 @@ impl Queue {
     pub(in crate::publish) fn note(&mut self, now: Duration, ended: impl Fn(usize) -> bool) {
         for place in &self.active {
             let at = &self.places[*place];
-            if at.state == State::UnderWay && at.waits_for == 0 && ended(*place) {
+            if at.state == PathState::UnderWay && at.waits_for == 0 && ended(*place) {
                 self.looks.nearly_over(*place, now);
             }
         }
@@ -62,16 +62,16 @@ impl Queue {
         // A path whose end is held back until now cannot be from here, whatever
         // follows from the answer.
         let own = |place: &usize| match self.places[*place].state {
-            State::Queued | State::There | State::GivenUp => false,
-            State::UnderWay => !self.is_held(*place) && ended(*place),
+            PathState::Queued | PathState::There | PathState::GivenUp => false,
+            PathState::UnderWay => !self.is_held(*place) && ended(*place),
             // It finds that out itself when the pause is over.
-            State::Paused => true,
+            PathState::Paused => true,
         };
         let own: Vec<usize> = asked.iter().copied().filter(own).collect();
         for place in asked.iter().copied() {
             match self.places[place].state {
-                State::There | State::GivenUp => continue,
-                State::Queued | State::UnderWay | State::Paused => {}
+                PathState::There | PathState::GivenUp => continue,
+                PathState::Queued | PathState::UnderWay | PathState::Paused => {}
             }
             self.places[place].missing_at = now;
             if !own.contains(&place) && !lacks(place) {
@@ -83,7 +83,7 @@ impl Queue {
         }
         effects.release.extend(self.looks.answered());
         // What was released and then found as well is over.
-        effects.release.retain(|place| self.places[*place].state == State::UnderWay);
+        effects.release.retain(|place| self.places[*place].state == PathState::UnderWay);
         (elsewhere, effects)
     }
 }

@@ -15,11 +15,11 @@ impl Queue {
             left.extend(&self.places[next].wanted_by);
             match self.places[next].state {
                 // From elsewhere, without what it refers to.
-                State::There | State::GivenUp => continue,
-                State::Queued => {}
-                State::UnderWay | State::Paused => recall.push(next),
+                PathState::There | PathState::GivenUp => continue,
+                PathState::Queued => {}
+                PathState::UnderWay | PathState::Paused => recall.push(next),
             }
-            self.set(next, State::GivenUp);
+            self.set(next, PathState::GivenUp);
             given_up += 1;
         }
         recall.retain(|recalled| *recalled != place);
@@ -36,11 +36,14 @@ impl Queue {
                     continue;
                 }
                 match self.places[wanting].state {
-                    State::UnderWay => follows.push(wanting),
-                    State::Queued if self.ahead.contains(&wanting) => {
+                    PathState::UnderWay => follows.push(wanting),
+                    PathState::Queued if self.ahead.contains(&wanting) => {
                         self.places[wanting].left_until = now + self.leave(wanting);
                     }
-                    State::Queued | State::Paused | State::There | State::GivenUp => {}
+                    PathState::Queued
+                    | PathState::Paused
+                    | PathState::There
+                    | PathState::GivenUp => {}
                 }
             }
         }
@@ -57,13 +60,13 @@ impl Queue {
 
     /// Takes a path from what is under way, with all that refers to it, which goes back
     /// to the queue and is returned.
-    pub(super) fn halt(&mut self, place: usize, to: State) -> Vec<usize> {
+    pub(super) fn halt(&mut self, place: usize, to: PathState) -> Vec<usize> {
         let (mut recall, mut left) = (Vec::new(), vec![place]);
         while let Some(next) = left.pop() {
-            if self.places[next].state != State::UnderWay {
+            if self.places[next].state != PathState::UnderWay {
                 continue;
             }
-            self.set(next, if next == place { to } else { State::Queued });
+            self.set(next, if next == place { to } else { PathState::Queued });
             if next != place {
                 recall.push(next);
             }

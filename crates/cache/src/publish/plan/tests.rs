@@ -23,7 +23,7 @@ fn info(references: impl IntoIterator<Item = usize>) -> PathInfo {
 
 fn queue(infos: &BTreeMap<StorePath, PathInfo>, seed: u64) -> Queue {
     let missing = infos.keys().collect();
-    Queue::new(&missing, infos, Limits::JOB, seed, Duration::ZERO)
+    Queue::new(&missing, infos, PublishLimits::JOB, seed, Duration::ZERO)
 }
 
 /// Each refers to the one before it.
@@ -169,7 +169,7 @@ impl World {
         let (found, effects) =
             self.queue.answered(&all, self.now, |at| at != *given, |_| which.is_multiple_of(2));
         if found.is_empty() {
-            assert_ne!(before, State::Queued);
+            assert_ne!(before, PathState::Queued);
             return;
         }
         self.there.insert(self.queue.path(*given).clone());
@@ -331,7 +331,7 @@ fn a_server_that_does_not_wait_for_the_end_is_sent_nothing_ahead() {
 fn what_was_missing_a_while_ago_is_asked_about_before_it_is_begun() {
     let infos: BTreeMap<_, _> = (0..200).map(|n| (path(n), info([]))).collect();
     let mut queue = queue(&infos, 0);
-    let later = 2 * Limits::JOB.fresh;
+    let later = 2 * PublishLimits::JOB.fresh;
     assert_eq!(queue.ask(ZERO), [0; 0]);
     assert_eq!(queue.take(ZERO, NOTHING_LEFT), Some(0));
     assert_eq!(queue.take(later, NOTHING_LEFT), None);

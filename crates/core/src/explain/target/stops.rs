@@ -6,21 +6,21 @@ impl Explainer<'_> {
     /// Rule at which the target stands; `None` when it is in force.
     pub(super) fn stop(&self) -> Option<Stop> {
         if let Some(gate) = self.closed_gate() {
-            return Some(Stop::failed(Place::Gates, gate.evidence, gate.lift));
+            return Some(Stop::failed(RulePlace::Gates, gate.evidence, gate.lift));
         }
         let held = self.view.target_held();
         let lift = |held: &Option<Held>| held.as_ref().map(|held| held.lift.clone().into());
         let reason = &self.status.reason;
         let next_poll = self.status.next.as_ref().map(|next| next.at);
         Some(match &self.view.decision.outlook {
-            Outlook::NothingKnown => Stop::at(Place::Realised, "no commit is known yet"),
+            Outlook::NothingKnown => Stop::at(RulePlace::Realised, "no commit is known yet"),
             Outlook::Blind { unseen, since } => Stop::failed(
-                Place::Look,
+                RulePlace::Look,
                 format!("this host cannot be looked at: {unseen}, since {since}"),
                 Some(unseen.lift().into()),
             ),
             Outlook::WrongMachine { found } => Stop::failed(
-                Place::Machine,
+                RulePlace::Machine,
                 format!(
                     "the configuration is for {}, and this is {}",
                     self.view.policy.machine_id.as_deref().unwrap_or("another machine"),
@@ -29,15 +29,17 @@ impl Explainer<'_> {
                 lift(&held),
             ),
             Outlook::Switching { order, phase } => self.switching(order, phase),
-            Outlook::Clearing => Stop::at(Place::OtherJobs, "an earlier one comes to its end"),
-            Outlook::Realising(_) => Stop::at(Place::Realised, self.realising()),
+            Outlook::Clearing => Stop::at(RulePlace::OtherJobs, "an earlier one comes to its end"),
+            Outlook::Realising(_) => Stop::at(RulePlace::Realised, self.realising()),
             Outlook::BackingOff(trouble) => self.backing_off(trouble, lift(&held)),
             Outlook::Stuck(trouble) => {
                 let place = match (&trouble.stuck, &trouble.subject) {
                     (Some(Stuck::NoSuchHost { .. }), _) | (_, Subject::Commit { .. }) => {
-                        Place::Realised
+                        RulePlace::Realised
                     }
-                    (Some(Stuck::Quarantined) | None, Subject::System { .. }) => Place::Quarantine,
+                    (Some(Stuck::Quarantined) | None, Subject::System { .. }) => {
+                        RulePlace::Quarantine
+                    }
                 };
                 let evidence = match (&trouble.refused, &trouble.stuck) {
                     (Some(refusal), _) => clean(&refusal.detail),
@@ -54,10 +56,10 @@ impl Explainer<'_> {
                 Stop::failed(place, evidence, lift(&held))
             }
             Outlook::InSync => return self.in_sync(),
-            Outlook::Drift => Stop::failed(Place::Drift, reason.clone(), self.status_lift()),
+            Outlook::Drift => Stop::failed(RulePlace::Drift, reason.clone(), self.status_lift()),
             Outlook::AwaitsBoot { why } => {
                 let (evidence, lift) = self.reboot(why);
-                Stop::failed(Place::Reboot, evidence, lift)
+                Stop::failed(RulePlace::Reboot, evidence, lift)
             }
             Outlook::AwaitsRemote => {
                 let seen = self.view.seen;
@@ -69,15 +71,15 @@ impl Explainer<'_> {
                     "no remote answers, so it could not be verified{found}{}",
                     again.unwrap_or_default()
                 );
-                Stop::failed(Place::Reachable, evidence, Some(self.view.remote_lift().into()))
+                Stop::failed(RulePlace::Reachable, evidence, Some(self.view.remote_lift().into()))
             }
-            Outlook::Experiment(_) => Stop::at(Place::Reachable, reason.clone()),
-            Outlook::Preflight(_) => Stop::at(Place::Preflight, "is being found out"),
+            Outlook::Experiment(_) => Stop::at(RulePlace::Reachable, reason.clone()),
+            Outlook::Preflight(_) => Stop::at(RulePlace::Preflight, "is being found out"),
             Outlook::Refused { refusal, .. } => {
-                Stop::failed(Place::Preflight, clean(&refusal.detail), lift(&held))
+                Stop::failed(RulePlace::Preflight, clean(&refusal.detail), lift(&held))
             }
             // Said above, in the words of the status.
-            Outlook::Gated(_) => Stop::at(Place::Gates, reason.clone()),
+            Outlook::Gated(_) => Stop::at(RulePlace::Gates, reason.clone()),
             Outlook::Due(due) => self.due(due),
         })
     }
@@ -85,7 +87,7 @@ impl Explainer<'_> {
     pub(super) fn in_sync(&self) -> Option<Stop> {
         let why = self.view.seen.reboot_why.as_deref()?;
         let (evidence, lift) = self.reboot(why);
-        Some(Stop::failed(Place::Reboot, evidence, lift))
+        Some(Stop::failed(RulePlace::Reboot, evidence, lift))
     }
 
     /// Reason for a reboot, with who brings it about or is against it; and its remedy.
@@ -113,8 +115,8 @@ impl Explainer<'_> {
         };
         let lift = lift.or_else(|| self.status_lift());
         match trouble.subject {
-            Subject::Commit { .. } => Stop::failed(Place::Realised, evidence, lift),
-            Subject::System { .. } => Stop::failed(Place::Pause, evidence, lift),
+            Subject::Commit { .. } => Stop::failed(RulePlace::Realised, evidence, lift),
+            Subject::System { .. } => Stop::failed(RulePlace::Pause, evidence, lift),
         }
     }
 
@@ -138,14 +140,14 @@ impl Explainer<'_> {
         let commit = order.order.target.commit;
         let ours = self.view.memory.target.as_ref().is_some_and(|it| it.commit == commit);
         if !ours {
-            return Stop::at(Place::OtherJobs, self.status.reason.clone());
+            return Stop::at(RulePlace::OtherJobs, self.status.reason.clone());
         }
         let rounds = self.view.seen.checks.iter();
         let mut rounds = rounds.filter(|round| round.job.deployment == order.order.deployment);
         let checks = rounds.next().map(|round| round.checks.as_slice()).unwrap_or_default();
         match phase {
             Phase::Ready | Phase::Activating { .. } => {
-                Stop::at(Place::Activation, "switch-to-configuration is at work")
+                Stop::at(RulePlace::Activation, "switch-to-configuration is at work")
             }
             Phase::Activated { .. } => match failing(checks) {
                 Some(failing) => {
@@ -153,25 +155,25 @@ impl Explainer<'_> {
                         self.status.next.as_ref().filter(|it| it.action == NextAction::PutBack);
                     let put_back = put_back.map(|next| format!("; put back {}", next.at));
                     let evidence = format!("{failing}{}", put_back.unwrap_or_default());
-                    Stop::failed(Place::Verification, evidence, None)
+                    Stop::failed(RulePlace::Verification, evidence, None)
                 }
-                None if checks.is_empty() => Stop::at(Place::Verification, "is being checked"),
+                None if checks.is_empty() => Stop::at(RulePlace::Verification, "is being checked"),
                 None => {
                     let found = format!("is being checked: {}", checked(checks));
-                    Stop::at(Place::Verification, found)
+                    Stop::at(RulePlace::Verification, found)
                 }
             },
-            Phase::Committing => Stop::at(Place::Default, "is becoming the boot default"),
+            Phase::Committing => Stop::at(RulePlace::Default, "is becoming the boot default"),
             Phase::Deferring { why, .. } | Phase::Returning { why } => {
-                Stop::at(Place::Default, format!("is left to the next boot: {why}"))
+                Stop::at(RulePlace::Default, format!("is left to the next boot: {why}"))
             }
             Phase::PuttingBack(back) if back.tries < RUNGS => Stop::failed(
-                Place::Verification,
+                RulePlace::Verification,
                 format!("{}; the old system is being put back", clean(&back.cause.words)),
                 None,
             ),
             Phase::PuttingBack(_) => {
-                Stop::failed(Place::Verification, self.status.reason.clone(), None)
+                Stop::failed(RulePlace::Verification, self.status.reason.clone(), None)
             }
         }
     }
@@ -183,21 +185,21 @@ impl Explainer<'_> {
         };
         match due {
             Due::Switch(order) if !ours(order) => {
-                Stop::at(Place::OtherJobs, self.status.reason.clone())
+                Stop::at(RulePlace::OtherJobs, self.status.reason.clone())
             }
             Due::Switch(order) => match &order.how {
-                How::Activate => Stop::at(Place::Activation, "is next"),
-                How::Verify => Stop::at(Place::Verification, "is next"),
+                How::Activate => Stop::at(RulePlace::Activation, "is next"),
+                How::Verify => Stop::at(RulePlace::Verification, "is next"),
                 How::Boot { .. } => {
-                    Stop::at(Place::Default, "is next: it is left to the next boot")
+                    Stop::at(RulePlace::Default, "is next: it is left to the next boot")
                 }
                 How::Restore(_) => {
-                    Stop::at(Place::Default, "is next: the boot loader gave a default up")
+                    Stop::at(RulePlace::Default, "is next: the boot loader gave a default up")
                 }
             },
-            Due::Settle { .. } => Stop::at(Place::Activation, "its system runs already"),
-            Due::GiveUp { cause } => Stop::failed(Place::Quarantine, clean(cause), None),
-            Due::Realise(_) | Due::AskToConfirm { .. } => Stop::at(Place::Realised, "is next"),
+            Due::Settle { .. } => Stop::at(RulePlace::Activation, "its system runs already"),
+            Due::GiveUp { cause } => Stop::failed(RulePlace::Quarantine, clean(cause), None),
+            Due::Realise(_) | Due::AskToConfirm { .. } => Stop::at(RulePlace::Realised, "is next"),
         }
     }
 }

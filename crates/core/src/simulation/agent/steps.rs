@@ -86,7 +86,7 @@ impl World {
                 self.start_job(step, Task::Publish { order, how, progress: None, outcome: None })?;
             }
             Step::StopJob(job) => {
-                if job.kind == Kind::Publish {
+                if job.kind == JobKind::Publish {
                     agent.stopped.push(job.clone());
                 }
                 let process = self.host.jobs.get_mut(job).and_then(|dir| dir.process.as_mut());
@@ -94,7 +94,7 @@ impl World {
                     process.stopping = true;
                     let dir_incarnation = self.host.jobs[job].incarnation;
                     self.schedule(latency, Tick::Job(job.clone(), dir_incarnation));
-                    if job.kind == Kind::Publish {
+                    if job.kind == JobKind::Publish {
                         self.stop_publishing(job, dir_incarnation);
                     }
                 }

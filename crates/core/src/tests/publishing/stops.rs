@@ -41,7 +41,7 @@ fn an_activation_stops_it_first_and_goes_on_while_it_ignores_that() {
         system: system(1),
         cache: "https://cache/fort".into(),
     };
-    let id = JobId { kind: Kind::Publish, deployment: order.order.deployment.clone() };
+    let id = JobId { kind: JobKind::Publish, deployment: order.order.deployment.clone() };
     let work = Work::Publish { order, progress: None, outcome: None };
     let (life, stopping, resumed) = (Life::Running, false, None);
     let (unstarted, remains) = (None, Remains::Begun);

@@ -168,7 +168,7 @@ impl Two {
             while hosts.len() < 2 && now >= begins[hosts.len()] {
                 let missing = infos.keys().filter(|path| !cache.there.contains(*path)).collect();
                 let own = mix(seed, hosts.len());
-                let queue = Queue::new(&missing, infos, Limits::JOB, own, now);
+                let queue = Queue::new(&missing, infos, PublishLimits::JOB, own, now);
                 hosts.push(Host::new(queue, if self.alike { seed } else { own }, self.jobs));
             }
             for host in &mut hosts {

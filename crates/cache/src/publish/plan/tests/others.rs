@@ -19,7 +19,7 @@ fn what_was_held_back_until_the_answer_cannot_be_from_here_either() {
 fn what_another_host_seems_to_be_sending_is_left_to_it_for_a_while() {
     let infos = chain(3);
     let mut queue = queue(&infos, 0);
-    let leave = Limits::JOB.leave;
+    let leave = PublishLimits::JOB.leave;
     let (elsewhere, _) = queue.answered(&[0], ZERO, |_| false, |_| false);
     assert_eq!(elsewhere, [0]);
     assert!(queue.is_left_to_others(leave / 2 - Duration::from_millis(1)));
@@ -47,7 +47,7 @@ fn what_would_follow_a_path_that_came_from_elsewhere_is_left_to_that_host() {
     // What is under way goes on, if it does not come from there as well.
     assert_eq!((elsewhere, effects), (vec![0], Effects { release: vec![], recall: vec![0] }));
     assert!(queue.is_held(1) && !queue.waits(1));
-    let soon = Limits::JOB.leave / 3;
+    let soon = PublishLimits::JOB.leave / 3;
     queue.note(soon, |at| at == 1);
     let asked = queue.ask(soon);
     let (elsewhere, effects) = queue.answered(&asked, soon, |_| true, |_| true);
@@ -61,7 +61,7 @@ fn what_would_follow_a_path_that_came_from_elsewhere_is_left_to_that_host() {
     queue.confirm(2, Confirmed::Here, soon);
     assert_eq!(queue.take(soon, NOTHING_LEFT), None);
     assert!(queue.is_left_to_others(soon) && !queue.is_over());
-    let end = 2 * Limits::JOB.leave;
+    let end = 2 * PublishLimits::JOB.leave;
     queue.answered(&[3], end, |_| true, |_| false);
     assert_eq!(queue.take(end, NOTHING_LEFT), Some(3));
 }
