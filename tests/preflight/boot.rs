@@ -14,47 +14,50 @@ fn copy_of(system: &StorePath, part: &str) -> String {
 
 #[test]
 fn a_kernel_that_does_not_fit_the_boot_file_system_is_refused() {
-    in_own_mounts("preflight::a_kernel_that_does_not_fit_the_boot_file_system_is_refused", || {
-        let scene = with_kernel(50 << 10);
-        let (boot, efi) = (scene.root().join("boot"), scene.root().join("boot/efi"));
-        mount(&boot, "4M");
-        assert_eq!(scene.look(false, None), Ok(()));
-        fill(&boot, MIB);
-        let refusal = scene.look(false, None).unwrap_err();
-        assert_eq!(refusal.cause, RefusalCause::DiskSpace);
-        assert_eq!(refusal.evidence["directory"], boot.to_str().unwrap());
-        // Two files of 13 pages, and a MiB for the rest.
-        assert_eq!(figure(&refusal, "needed"), 2 * 13 * 4096 + MIB);
-        assert!(figure(&refusal, "free") <= MIB);
+    in_own_mounts(
+        "preflight::boot::a_kernel_that_does_not_fit_the_boot_file_system_is_refused",
+        || {
+            let scene = with_kernel(50 << 10);
+            let (boot, efi) = (scene.root().join("boot"), scene.root().join("boot/efi"));
+            mount(&boot, "4M");
+            assert_eq!(scene.look(false, None), Ok(()));
+            fill(&boot, MIB);
+            let refusal = scene.look(false, None).unwrap_err();
+            assert_eq!(refusal.cause, RefusalCause::DiskSpace);
+            assert_eq!(refusal.evidence["directory"], boot.to_str().unwrap());
+            // Two files of 13 pages, and a MiB for the rest.
+            assert_eq!(figure(&refusal, "needed"), 2 * 13 * 4096 + MIB);
+            assert!(figure(&refusal, "free") <= MIB);
 
-        // What boots now is there.
-        assert_eq!(scene.look(false, Some(&scene.system)), Ok(()));
+            // What boots now is there.
+            assert_eq!(scene.look(false, Some(&scene.system)), Ok(()));
 
-        // As are copies, if they are whole.
-        let kernels = boot.join("kernels");
-        std::fs::create_dir(&kernels).unwrap();
-        for part in ["kernel", "initrd"] {
-            let copy = kernels.join(copy_of(&scene.system, part));
-            std::fs::copy(scene.physical(part), copy).unwrap();
-        }
-        assert_eq!(scene.look(false, None), Ok(()));
-        let cut = kernels.join(copy_of(&scene.system, "initrd"));
-        std::fs::File::options().write(true).open(cut).unwrap().set_len(99).unwrap();
-        let refusal = scene.look(false, None).unwrap_err();
-        assert_eq!(refusal.evidence["files"], copy_of(&scene.system, "initrd"));
+            // As are copies, if they are whole.
+            let kernels = boot.join("kernels");
+            std::fs::create_dir(&kernels).unwrap();
+            for part in ["kernel", "initrd"] {
+                let copy = kernels.join(copy_of(&scene.system, part));
+                std::fs::copy(scene.physical(part), copy).unwrap();
+            }
+            assert_eq!(scene.look(false, None), Ok(()));
+            let cut = kernels.join(copy_of(&scene.system, "initrd"));
+            std::fs::File::options().write(true).open(cut).unwrap().set_len(99).unwrap();
+            let refusal = scene.look(false, None).unwrap_err();
+            assert_eq!(refusal.evidence["files"], copy_of(&scene.system, "initrd"));
 
-        // Kernels may be in another one: with room.
-        std::fs::remove_dir_all(&kernels).unwrap();
-        mount(&efi, "4M");
-        std::fs::create_dir_all(efi.join("EFI/nixos")).unwrap();
-        assert_eq!(scene.look(false, None), Ok(()));
-        assert!(free(&boot) <= MIB);
-    });
+            // Kernels may be in another one: with room.
+            std::fs::remove_dir_all(&kernels).unwrap();
+            mount(&efi, "4M");
+            std::fs::create_dir_all(efi.join("EFI/nixos")).unwrap();
+            assert_eq!(scene.look(false, None), Ok(()));
+            assert!(free(&boot) <= MIB);
+        },
+    );
 }
 
 #[test]
 fn what_systemd_boot_removes_first_makes_room() {
-    in_own_mounts("preflight::what_systemd_boot_removes_first_makes_room", || {
+    in_own_mounts("preflight::boot::what_systemd_boot_removes_first_makes_room", || {
         let scene = with_kernel(50 << 10);
         let boot = scene.root().join("boot");
         mount(&boot, "4M");

@@ -107,24 +107,27 @@ fn what_is_the_same_takes_room_once_and_counts_each_time() {
 
 #[test]
 fn an_export_leaves_room_on_the_disk_and_says_how_much() {
-    in_own_mounts("git::export::an_export_leaves_room_on_the_disk_and_says_how_much", || {
-        let source = Source::new();
-        for n in 0..12 {
-            source.repo.work.write(&format!("n{n}"), evil::noise(1 << 20, n));
-        }
-        let commit = source.commit();
-        let disk = source.to("disk");
-        mount(&disk, "100M");
-        fill(&disk, 20 << 20);
-        let order = Export { dest: disk.join("out"), ..source.order(commit, "", None) };
-        let refused = export(&order).unwrap_err();
-        let ExportError::NoRoom(found) = &refused else { panic!("{refused:?}") };
-        // A twentieth of the disk stays free, and what Nix's copy will take.
-        assert_eq!(found.keep, 5 << 20);
-        assert!(found.free > found.keep, "{found:?}");
-        assert!(refused.to_string().contains("5.0 MiB are to stay free"), "{refused}");
-        assert_eq!(free(&disk), 20 << 20, "nothing is left of it");
-    });
+    in_own_mounts(
+        "git::export::limits::an_export_leaves_room_on_the_disk_and_says_how_much",
+        || {
+            let source = Source::new();
+            for n in 0..12 {
+                source.repo.work.write(&format!("n{n}"), evil::noise(1 << 20, n));
+            }
+            let commit = source.commit();
+            let disk = source.to("disk");
+            mount(&disk, "100M");
+            fill(&disk, 20 << 20);
+            let order = Export { dest: disk.join("out"), ..source.order(commit, "", None) };
+            let refused = export(&order).unwrap_err();
+            let ExportError::NoRoom(found) = &refused else { panic!("{refused:?}") };
+            // A twentieth of the disk stays free, and what Nix's copy will take.
+            assert_eq!(found.keep, 5 << 20);
+            assert!(found.free > found.keep, "{found:?}");
+            assert!(refused.to_string().contains("5.0 MiB are to stay free"), "{refused}");
+            assert_eq!(free(&disk), 20 << 20, "nothing is left of it");
+        },
+    );
 }
 
 #[test]
