@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::attic::{Claims, Fault, Kind, Outcome};
+use crate::support::forge::wait_for;
 
 #[test]
 fn what_fails_for_a_moment_is_tried_again() {
@@ -146,13 +147,21 @@ fn a_full_disk_is_told() {
     assert!(cause(&outcome).contains("(500)"), "{outcome:?}");
 }
 
-/// One that the server refuses before it has read it all.
+/// Refusal by a server that has not read all of the path: where the connection breaks
+/// before it is read, the next question is refused as well.
 #[test]
 fn a_refusal_while_sending_is_heard() {
     let bench = Bench::new();
     let paths = bench.chain(2, 5_000_000);
     bench.attic.fault_for(Kind::Upload, Fault::ExpiredTokens);
-    let outcome = bench.push(&paths[1..]);
+    let attic = &bench.attic;
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("an upload", || attic.counts().uploads > 0);
+            attic.fault(Fault::ExpiredTokens);
+        });
+        bench.push(&paths[1..])
+    });
     assert_eq!(outcome.sent, 0);
     assert!(cause(&outcome).contains("does not accept the token (401)"), "{outcome:?}");
 }
