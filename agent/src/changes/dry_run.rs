@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::Units;
 use crate::command::{Command, End, plain};
 use crate::core::types::StorePath;
+use crate::error_chain;
 use crate::nix::StoreRoot;
 
 /// Limit of a dry run, which takes a twentieth of a second; with a hundred units not much more.
@@ -56,7 +57,7 @@ pub async fn dry_activate(
             let said = if last.is_empty() { String::new() } else { format!(": {last}") };
             Err(format!("switch-to-configuration dry-activate: {end}{said}"))
         }
-        Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
+        Err(error) => Err(error_chain::line(&error)),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::core::explain::Explanation;
 use crate::core::request::Prefix;
 use crate::core::status::Status;
 use crate::core::types::{Commit, StorePath};
+use crate::error_chain;
 use crate::nix::Nix;
 use crate::store::Store;
 use crate::systemd::Systemd;
@@ -142,7 +143,7 @@ async fn units(config: &Config, nix: &Nix, pair: &Pair, execute: bool) -> Result
     }
     if !execute {
         let active = async { Systemd::connect().await?.active().await }.await;
-        let active = active.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+        let active = active.map_err(|error| error_chain::line(&error));
         return changes::by_files(&nix.store_root(), &pair.old, &pair.new, active)
             .map_err(|error| format!("their files cannot be read: {error}"));
     }

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::core::job::Generation;
 use crate::core::observed::Against;
 use crate::core::types::{Mono, StorePath};
+use crate::error_chain;
 use crate::sight::Unreadable;
 use crate::systemd::Failed;
 use crate::systemd::logind::Logind;
@@ -69,7 +70,7 @@ impl Reboots {
         let (root, began, which) = (self.root.clone(), clock::mono(), system.clone());
         let doing = async move {
             let cleared = boot_loader::clear_oneshot(&root, &system).await;
-            cleared.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+            cleared.map_err(|error| error_chain::line(&error))
         };
         beside.run(Work::Disarm, doing, move |_| Event::Disarmed(which, began));
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::observed::Seen;
 use super::open_words::open_words;
 use super::policy::{Confirm, Policy};
-use super::status::Lift;
+use super::status::{GateView, Lift};
 use super::types::{BootId, Commit, Mono, Now, StorePath, Wall};
 
 /// Confirmed commits that are remembered: a revert needs no second word.
@@ -128,6 +128,11 @@ impl Gate {
             Self::Unconfirmed { .. } => GateKind::Confirm,
             Self::Window { .. } => GateKind::Window,
         }
+    }
+
+    /// Returns the gate as the status shows it, closed for a commit.
+    pub(super) fn view(&self, commit: Commit) -> GateView {
+        GateView { kind: self.kind(), commit, until: self.opens(), lift: self.lift(commit) }
     }
 
     /// Returns the time at which the gate opens by itself, if it ever does.

@@ -1,6 +1,7 @@
 //! The programs of a switch: switch-to-configuration, the profile, the boot loader.
 
 use super::*;
+use crate::error_chain;
 
 impl Guardian {
     /// Revives the old system without `switch-to-configuration`, which may not be able to
@@ -85,7 +86,7 @@ impl Guardian {
                     Done::Broke(Broken::off(finished.end.to_string()))
                 }
             },
-            Err(error) => Done::Broke(Broken::off(format!("{:#}", anyhow::Error::from(error)))),
+            Err(error) => Done::Broke(Broken::off(error_chain::line(&error))),
         }
     }
 
@@ -109,7 +110,7 @@ impl Guardian {
         let root = &self.spec.host.machine.root;
         let set = boot_loader::set_oneshot(root, next, default).await;
         set.map_err(|error| {
-            let error = format!("{:#}", anyhow::Error::from(error));
+            let error = error_chain::line(&error);
             tracing::info!(error, "it becomes the default at once");
             error
         })
@@ -118,7 +119,7 @@ impl Guardian {
     pub(super) async fn return_profile(&self, before: &Generation) -> Result<(), String> {
         let profile = self.spec.host.machine.profile_path();
         let returned = self.spec.host.nix.switch_generation(&profile, before.number).await;
-        returned.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        returned.map_err(|error| error_chain::line(&error))
     }
 
     /// Sets the profile back to the old system's own generation, then removes those that

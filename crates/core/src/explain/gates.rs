@@ -22,14 +22,7 @@ impl Explainer<'_> {
     pub(super) fn gates_of(&self, commit: Commit) -> Gates {
         let view = &self.view;
         let closed = view.memory.gates.closed(view.policy, view.seen, commit, view.now);
-        Gates {
-            closed: closed.map(|gate| GateView {
-                kind: gate.kind(),
-                commit,
-                until: gate.opens(),
-                lift: gate.lift(commit),
-            }),
-        }
+        Gates { closed: closed.map(|gate| gate.view(commit)) }
     }
 
     /// Returns the rule of the gates, met if none is closed; a suspension is named even

@@ -148,7 +148,7 @@ impl Viewer<'_> {
     pub(super) fn gate(&self) -> Option<GateView> {
         let Outlook::Gated(gate) = &self.decision.outlook else { return None };
         let commit = self.memory.target.as_ref()?.commit;
-        Some(GateView { kind: gate.kind(), commit, until: gate.opens(), lift: gate.lift(commit) })
+        Some(gate.view(commit))
     }
 
     pub(super) fn deployment(&self) -> Option<DeploymentView> {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::fixture::{Scene, boot, commit, system, target};
+use super::fixture::{Scene, boot, system, target};
 use crate::decide::{Due, Outlook, Step};
 use crate::guardian::lock::Lock;
 use crate::guardian::{Act, Phase, Progress, Sight, Traces, act};
@@ -18,10 +18,7 @@ fn settled() -> Scene {
     let mut scene = Scene::at_rest();
     scene.policy.remotes.truncate(1);
     scene.seen.remotes.truncate(1);
-    scene.describes(2, 2);
-    scene.memory.target = Some(target(2, Operation::Switch));
-    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
-    scene.gives(0, Some(2), None);
+    scene.wants_two();
     scene.seen.running = Some(system(2));
     scene.seen.profile = Some(Generation { number: 2, system: system(2) });
     let order = scene.switch_order(2, 2, How::Activate);
@@ -141,10 +138,7 @@ fn what_a_person_chose_in_the_boot_menu_is_left_alone() {
 fn another_kernel_is_left_to_the_next_boot_where_that_is_wished() {
     let mut scene = Scene::at_rest();
     scene.policy.on_kernel_change = OnKernelChange::Boot;
-    scene.describes(2, 2);
-    scene.memory.target = Some(target(2, Operation::Switch));
-    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
-    scene.gives(0, Some(2), None);
+    scene.wants_two();
     scene.passes(2);
     scene.seen.preflight.as_mut().unwrap().deferral = Some("kernel changed".into());
     let Outlook::Due(due) = scene.decide().outlook else { panic!("not due") };

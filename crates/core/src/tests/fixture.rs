@@ -158,6 +158,14 @@ impl Scene {
         scene
     }
 
+    /// Commit 2, which describes system 2, is what the first remote says and what is to run.
+    pub(super) fn wants_two(&mut self) {
+        self.describes(2, 2);
+        self.memory.target = Some(target(2, Operation::Switch));
+        self.memory.accepted.as_mut().unwrap().commit = commit(2);
+        self.gives(0, Some(2), None);
+    }
+
     /// The commit is known to describe the system.
     pub(super) fn describes(&mut self, digit: u8, which: u8) {
         let recipe = self.policy.recipe.clone();

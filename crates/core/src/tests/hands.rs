@@ -9,10 +9,7 @@ use crate::policy::Operation;
 #[test]
 fn what_another_hand_ended_is_not_verified_when_it_comes_back() {
     let mut scene = Scene::at_rest();
-    scene.describes(2, 2);
-    scene.memory.target = Some(target(2, Operation::Switch));
-    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
-    scene.gives(0, Some(2), None);
+    scene.wants_two();
     let order = scene.switch_order(2, 2, How::Activate);
     scene.seen.running = Some(system(7));
     scene.switched(order, Some(Ending::Superseded), false);

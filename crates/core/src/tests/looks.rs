@@ -1,12 +1,11 @@
 //! Checks before an activation, and the three looks for a remote.
 
-use super::fixture::{Scene, boot, commit, system, target};
+use super::fixture::{Scene, boot, commit, system};
 use crate::cause::SwitchCause;
 use crate::decide::{Outlook, Step};
 use crate::job::{Check, Ending, How, Refusal, RefusalCause, SwitchOutcome};
 use crate::memory::{Stuck, Subject};
 use crate::observed::{Look, Preflight};
-use crate::policy::Operation;
 use crate::request::{Prefix, Request, answer};
 use crate::status::{NextAction, State};
 
@@ -17,10 +16,7 @@ fn subject() -> Subject {
 /// System 2 is to run, nothing is known of it yet, and every root is kept.
 fn ready() -> Scene {
     let mut scene = Scene::at_rest();
-    scene.describes(2, 2);
-    scene.memory.target = Some(target(2, Operation::Switch));
-    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
-    scene.gives(0, Some(2), None);
+    scene.wants_two();
     scene
 }
 

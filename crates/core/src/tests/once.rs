@@ -175,10 +175,7 @@ fn armed() -> (Scene, SwitchOrder) {
     let mut scene = Scene::at_rest();
     scene.policy.remotes.truncate(1);
     scene.seen.remotes.truncate(1);
-    scene.describes(2, 2);
-    scene.memory.target = Some(target(2, Operation::Switch));
-    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
-    scene.gives(0, Some(2), None);
+    scene.wants_two();
     let order = scene.switch_order(2, 2, How::Boot { why: "kernel changed".into() });
     scene.deferred(&order, Some(1));
     (scene, order)

@@ -1,11 +1,10 @@
 //! Requests of a person, and when they are refused.
 
-use super::fixture::{Scene, boot, commit, system, target};
+use super::fixture::{Scene, boot, commit, system};
 use crate::decide::{Outlook, Step};
 use crate::job::{Ending, How};
 use crate::memory::Tested;
 use crate::observed::Relation;
-use crate::policy::Operation;
 use crate::request::{Prefix, Request, answer};
 
 pub(super) fn ask(scene: &mut Scene, request: &Request) -> Result<String, String> {
@@ -80,10 +79,7 @@ fn commit_of(first: &str) -> crate::types::Commit {
 fn failed_twice() -> Scene {
     let mut scene = Scene::at_rest();
     scene.policy.activations = 1;
-    scene.describes(2, 2);
-    scene.memory.target = Some(target(2, Operation::Switch));
-    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
-    scene.gives(0, Some(2), None);
+    scene.wants_two();
     let order = scene.switch_order(2, 2, How::Activate);
     scene.switched(order, Some(Ending::RolledBack), true);
     scene

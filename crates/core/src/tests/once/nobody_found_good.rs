@@ -47,10 +47,7 @@ fn what_boots_instead_is_the_last_good_system() {
     let mut scene = Scene::at_rest();
     scene.policy.remotes.truncate(1);
     scene.seen.remotes.truncate(1);
-    scene.describes(2, 2);
-    scene.memory.target = Some(target(2, Operation::Switch));
-    scene.memory.accepted.as_mut().unwrap().commit = commit(2);
-    scene.gives(0, Some(2), None);
+    scene.wants_two();
     let good = scene.memory.last_good.clone().unwrap().system;
     let instead = |scene: &mut Scene| {
         scene.passes(2);
